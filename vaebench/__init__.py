@@ -1,0 +1,37 @@
+"""vaebench: a benchmark harness for variational autoencoders that tracks its experiments.
+
+From Python::
+
+    import vaebench
+
+    results = vaebench.run_grid("experiments/demo.yaml")
+    print(results.to_frame())
+    run = vaebench.load_run("results/demo/runs/<run_id>")
+    images = run.model.decode(run.model.encoder(x).mean)
+
+Importing the package is cheap: PyTorch and MLflow come with the first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaebench.grid import Results, run_grid, train
+    from vaebench.run import LoadedRun, load_run
+
+__all__ = ["LoadedRun", "Results", "load_run", "run_grid", "train"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LoadedRun": "vaebench.run",
+    "Results": "vaebench.grid",
+    "load_run": "vaebench.run",
+    "run_grid": "vaebench.grid",
+    "train": "vaebench.grid",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vaebench' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

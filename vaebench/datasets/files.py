@@ -1,0 +1,240 @@
+"""The files a data set is downloaded from: where they lie, fetching, md5 verification, IDX.
+
+torchvision knows the addresses and the md5 sums and gives the folder layout, so that a folder which
+torchvision filled is used as it is. The bytes are fetched here, because torchvision's downloader
+has no timeout, prints, and writes to the final name. Nothing is ever read from a file whose md5 was
+not verified in the same breath. A new downloaded data set describes its files in a `RemoteFiles`.
+"""
+
+import gzip
+import hashlib
+import http.client
+import math
+import os
+import shlex
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from vaebench.errors import DataError
+
+CONNECTION_TIMEOUT = 10.0  # seconds without an answer after which a mirror counts as unreachable
+LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the same files
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """The files of one data set and where they come from.
+
+    Arguments:
+        name: The data set's name, for messages.
+        folder: Where the files lie, relative to the data directory (torchvision's layout).
+        mirrors: Base URLs, tried in this order.
+        md5: File name -> expected md5 (hexadecimal).
+        mirror_variable: Environment variable with a base URL that replaces ``mirrors``, if any.
+    """
+
+    name: str
+    folder: str
+    mirrors: tuple[str, ...]
+    md5: Mapping[str, str]
+    mirror_variable: str | None = None
+
+
+def data_directory(data_dir: Path | None = None) -> Path:
+    """Return ``data_dir``, else ``$VAEBENCH_DATA``, else ``vaebench`` in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(data_dir or os.environ.get("VAEBENCH_DATA") or cache / "vaebench").expanduser()
+
+
+def read_verified(files: RemoteFiles, root: Path) -> dict[str, bytes]:
+    """Read the files under the data directory ``root``, downloading those that are missing.
+
+    Returns:
+        File name -> content, whose md5 is the expected one.
+
+    Raises:
+        DataError: A file is corrupt (it is left as it is) or unreadable, or cannot be downloaded.
+    """
+    contents = _read_present(files, root)
+    if len(contents) < len(files.md5):
+        fetch_files(files, root, mirror=None, report=lambda _: None)
+        contents = _read_present(files, root)
+    return contents
+
+
+def fetch_files(
+    files: RemoteFiles, root: Path, mirror: str | None, report: Callable[[str], None]
+) -> Path:
+    """Download what is missing or corrupt, verify everything, and say so file by file.
+
+    Files already verified are kept, so that an interrupted download goes on where it stopped.
+    ``mirror`` is a base URL or a folder; without it the data set's own variable and mirrors count.
+
+    Returns:
+        The folder that holds the files.
+
+    Raises:
+        DataError: No mirror delivered the right bytes, or the folder cannot be written.
+    """
+    folder = _folder(files, root)
+    complete = all(_md5_of_file(folder / name) == md5 for name, md5 in files.md5.items())
+    # A complete folder may well be read-only: it needs neither a lock nor a place for one.
+    with nullcontext() if complete else _locked(folder):
+        for name, expected in files.md5.items():
+            actual = _md5_of_file(folder / name)
+            if actual == expected:
+                report(f"{name}: present, md5 {expected} verified")
+                continue
+            found = "missing" if actual is None else f"corrupt (md5 {actual}, expected {expected})"
+            report(f"{name}: {found}, downloading")
+            content, url = _download(files, name, root, mirror)
+            _write(folder / name, content)
+            report(f"{name}: downloaded {len(content):,} bytes from {url}, md5 {expected} verified")
+    return folder
+
+
+def decode_idx(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
+    """Decode a gzipped IDX file of unsigned bytes with the given number of ``dimensions``.
+
+    The format: two zero bytes, type 8, the number of dimensions, the dimensions as big-endian
+    32-bit integers, then the values (http://yann.lecun.com/exdb/mnist/).
+
+    Raises:
+        DataError: The content is no such file, or its size is not what its header says.
+    """
+    try:
+        raw = gzip.decompress(content)
+    except Exception as error:  # gzip raises OSError, EOFError, zlib.error or struct.error
+        raise DataError(f"{name}: not a gzip file ({error})") from error
+    magic, header = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
+    if raw[:4] != magic or len(raw) < header:
+        raise DataError(f"{name}: not an IDX file of bytes in {dimensions} dimension(s)")
+    shape = [int(size) for size in np.frombuffer(raw, ">u4", dimensions, offset=4)]
+    if len(raw) - header != math.prod(shape):
+        raise DataError(f"{name}: {len(raw) - header} values, but its header says {shape}")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def _folder(files: RemoteFiles, root: Path) -> Path:
+    """Return ``root`` when it directly holds a file of this data set, else torchvision's place.
+
+    MNIST and its look-alikes share their file names, so only a matching md5 tells whose they are.
+    """
+    own = any(_md5_of_file(root / name) == md5 for name, md5 in files.md5.items())
+    return root if own else root / files.folder
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _md5(content: bytes) -> str:
+    # Not for security: md5 is what the data sets publish. The flag lets FIPS machines compute it.
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _md5_of_file(path: Path) -> str | None:
+    content = _read(path)
+    return None if content is None else _md5(content)
+
+
+def _fetch_command(files: RemoteFiles, root: Path) -> str:
+    return f"`vaebench data fetch {files.name} --data-dir {shlex.quote(str(root))}`"
+
+
+def _read_present(files: RemoteFiles, root: Path) -> dict[str, bytes]:
+    contents = {}
+    folder = _folder(files, root)
+    for name, expected in files.md5.items():
+        if (content := _read(folder / name)) is None:
+            continue
+        if (actual := _md5(content)) != expected:
+            raise DataError(
+                f"{folder / name}: corrupt, truncated or of another data set: its md5 is {actual}, "
+                f"expected {expected}; {_fetch_command(files, root)} replaces it"
+            )
+        contents[name] = content
+    return contents
+
+
+def _locked(folder: Path) -> AbstractContextManager[Any]:
+    """Create the folder and take its lock, so that only one process fetches into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".vaebench.lock").acquire(timeout=LOCK_TIMEOUT)
+    except Timeout as error:
+        raise DataError(f"{folder}: another process has been fetching for too long") from error
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write by a temporary name and a rename: half a file never has the final name."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path}: cannot be written: {error.strerror or error}; "
+        "choose another folder with VAEBENCH_DATA or --data-dir"
+    )
+
+
+def _download(files: RemoteFiles, name: str, root: Path, mirror: str | None) -> tuple[bytes, str]:
+    """Return a file's verified content from the first mirror that has it, and its URL."""
+    mirror = mirror or os.environ.get(files.mirror_variable or "")
+    failures = []
+    for base in (mirror,) if mirror else files.mirrors:
+        url = f"{_base_url(base)}/{name}"
+        try:
+            content = _get(url)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            failures.append(f"{base}: {_reason(error)}")
+            continue
+        if (actual := _md5(content)) == files.md5[name]:
+            return content, url
+        failures.append(f"{base}: wrong bytes, md5 {actual}, expected {files.md5[name]}")
+    variable = f" or {files.mirror_variable}" if files.mirror_variable else ""
+    raise DataError(
+        f"{files.name}: cannot download {name} ({'; '.join(failures)})\n"
+        f"Try {_fetch_command(files, root)} later, name a mirror (URL or folder) with "
+        f"--mirror{variable}, or use `--dataset digits`, which needs no download"
+    )
+
+
+def _base_url(mirror: str) -> str:
+    url = mirror if "://" in mirror else Path(mirror).expanduser().absolute().as_uri()
+    return url.rstrip("/")
+
+
+def _get(url: str) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": "vaebench"})
+    with urllib.request.urlopen(request, timeout=CONNECTION_TIMEOUT) as response:
+        content: bytes = response.read()
+    return content
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong without the wrapping ``<urlopen error ...>``."""
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return str(error.reason)
+    return str(error) or type(error).__name__

@@ -1,0 +1,43 @@
+"""Figures: arrays in, `matplotlib.figure.Figure` or pixels out. Nothing here saves or decodes.
+
+- `images` draws grids of images: reconstructions, samples, manifold, traversals, interpolations,
+  and the comparison of the cells of a grid; `grid` lays them out.
+- `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves.
+- `tiles` makes the small square pictures of the image slider, as uint8 pixels.
+- `style` holds what all of them share: colours, fonts, layout, PNG encoding.
+
+To add a figure: a `@styled` function that takes its arrays and `title` and
+returns a Figure, its name here, and an entry in the list of `tests/test_figures.py`, whose contract
+tests then cover it. pyplot is never imported: it keeps global state.
+"""
+
+from vaebench.figures.charts import latent, rate_per_dimension
+from vaebench.figures.images import (
+    CellImages,
+    comparison,
+    interpolations,
+    manifold,
+    reconstructions,
+    samples,
+    traversals,
+)
+from vaebench.figures.style import to_png
+from vaebench.figures.tiles import paired_tile, tile, tile_png
+from vaebench.figures.training_curves import curves
+
+__all__ = [
+    "CellImages",
+    "comparison",
+    "curves",
+    "interpolations",
+    "latent",
+    "manifold",
+    "paired_tile",
+    "rate_per_dimension",
+    "reconstructions",
+    "samples",
+    "tile",
+    "tile_png",
+    "to_png",
+    "traversals",
+]

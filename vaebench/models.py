@@ -1,0 +1,174 @@
+"""The encoder and decoder networks, sized by the configuration and by the images.
+
+To add a model: a function ``(shape, latent_dim, *, options...) -> Networks`` whose keyword options
+are annotated with their bounds and have defaults, and an entry in ``MODELS`` at the bottom. The
+configuration (``model.<name>.<option>``), the command line, the tables and the contract tests
+follow.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated, Literal, NamedTuple
+
+from annotated_types import Gt, Len, Predicate
+from torch import Tensor, nn
+
+from vaebench.distributions import DiagonalGaussian
+
+Shape = tuple[int, int, int]
+Width = Annotated[int, Gt(0)]
+Activation = Literal["relu", "gelu", "elu", "silu", "tanh"]
+
+
+def odd(n: int) -> bool:
+    """Whether a number is odd."""
+    return n % 2 == 1
+
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class Encoder(nn.Module):
+    """q(z|x): a body that ends in features, and one linear head for mean and log-variance."""
+
+    def __init__(self, body: nn.Sequential, features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(features, 2 * latent_dim)
+
+    def forward(self, x: Tensor) -> DiagonalGaussian:
+        """Map images (B, C, H, W) to their posterior, ``mean`` and ``log_var`` of shape (B, Z)."""
+        mean, log_var = self.head(self.body(x)).chunk(2, dim=-1)
+        return DiagonalGaussian.bounded(mean, log_var)
+
+
+class Networks(NamedTuple):
+    """An encoder, and a decoder from codes (B, Z) to likelihood parameters (B, C, H, W)."""
+
+    encoder: Encoder
+    decoder: nn.Module
+
+
+def _dense(widths: list[int], activation: str, *, batch_norm: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers.append(nn.Linear(before, after))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(after))
+        layers.append(_ACTIVATIONS[activation]())
+    return layers
+
+
+def fnn(
+    shape: Shape,
+    latent_dim: int,
+    *,
+    hidden: tuple[Width, ...] = (512, 256),
+    activation: Activation = "relu",
+    batch_norm: bool = False,
+) -> Networks:
+    """Fully connected encoder and mirrored decoder.
+
+    Arguments:
+        shape: Image shape (C, H, W).
+        latent_dim: Z, the number of latent dimensions.
+        hidden: Widths from the pixels to the latent heads; the decoder mirrors them.
+        activation: Follows every hidden layer.
+        batch_norm: Batch normalisation before every activation.
+    """
+    pixels = math.prod(shape)
+    widths = [pixels, *hidden]
+    mirrored = [latent_dim, *reversed(hidden)]
+    body = nn.Sequential(nn.Flatten(), *_dense(widths, activation, batch_norm=batch_norm))
+    decoder = nn.Sequential(
+        *_dense(mirrored, activation, batch_norm=batch_norm),
+        nn.Linear(mirrored[-1], pixels),
+        nn.Unflatten(-1, shape),
+    )
+    return Networks(Encoder(body, widths[-1], latent_dim), decoder)
+
+
+def cnn(
+    shape: Shape,
+    latent_dim: int,
+    *,
+    channels: Annotated[tuple[Width, ...], Len(1)] = (32, 64),
+    strides: Annotated[tuple[Width, ...], Len(1)] = (2, 2),
+    kernel_size: Annotated[Width, Predicate(odd)] = 3,
+    hidden: tuple[Width, ...] = (160,),
+    activation: Activation = "relu",
+    batch_norm: bool = False,
+) -> Networks:
+    """Convolutional encoder and mirrored decoder with transposed convolutions.
+
+    Every convolution pads by half its kernel, so that a stride s divides a side by s, rounded up;
+    the decoder retraces the encoder's sizes exactly, whatever the image's height and width. The
+    defaults have within 3 % of the default ``fnn``'s parameters on 28x28 images.
+
+    Arguments:
+        shape: Image shape (C, H, W).
+        latent_dim: Z, the number of latent dimensions.
+        channels: Output channels of each convolution.
+        strides: Their strides, as many as ``channels``.
+        kernel_size: Side of the square kernels, odd.
+        hidden: Widths of the linear layers between the convolutions and the latent heads (none:
+            the heads see the feature map), mirrored in the decoder.
+        activation: Follows every convolution and every linear layer but the last ones.
+        batch_norm: Batch normalisation after every convolution but the last one.
+
+    Raises:
+        ValueError: ``strides`` and ``channels`` differ in length.
+    """
+    if len(channels) != len(strides):
+        raise ValueError(
+            f"cnn: {len(strides)} strides for {len(channels)} channels; give one stride a layer"
+        )
+    padding = kernel_size // 2
+
+    def finish(width: int) -> list[nn.Module]:
+        norm: list[nn.Module] = [nn.BatchNorm2d(width)] if batch_norm else []
+        return [*norm, _ACTIVATIONS[activation]()]
+
+    down: list[nn.Module] = []
+    up: list[list[nn.Module]] = []  # layer by layer, from the image inwards
+    before, (height, width) = shape[0], shape[1:]
+    for after, stride in zip(channels, strides, strict=True):
+        down += [
+            nn.Conv2d(before, after, kernel_size, stride, padding, bias=not batch_norm),
+            *finish(after),
+        ]
+        smaller = (height - 1) // stride + 1, (width - 1) // stride + 1
+        is_image = not up
+        transposed = nn.ConvTranspose2d(
+            after,
+            before,
+            kernel_size,
+            stride,
+            padding,
+            # what the strided convolution rounded away on each side
+            (height - 1 - (smaller[0] - 1) * stride, width - 1 - (smaller[1] - 1) * stride),
+            bias=is_image or not batch_norm,
+        )
+        up.append([transposed] if is_image else [transposed, *finish(before)])
+        before, (height, width) = after, smaller
+
+    features = before * height * width
+    widths = [features, *hidden]
+    mirrored = [latent_dim, *reversed(hidden), features]
+    body = nn.Sequential(*down, nn.Flatten(), *_dense(widths, activation, batch_norm=False))
+    decoder = nn.Sequential(
+        *_dense(mirrored, activation, batch_norm=False),
+        nn.Unflatten(-1, (before, height, width)),
+        *(layer for layers in reversed(up) for layer in layers),
+    )
+    return Networks(Encoder(body, widths[-1], latent_dim), decoder)
+
+
+MODELS: dict[str, Callable[..., Networks]] = {"fnn": fnn, "cnn": cnn}

@@ -1,0 +1,155 @@
+"""What a run shows: tiles while it trains, arrays after it, and the figures made from them.
+
+The arrays are kept (``arrays.npz``), so that figures can be drawn again without the model.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebench import figures
+from vaebench.config import FigureOptions
+from vaebench.datasets import Splits
+from vaebench.metrics import Evaluation
+from vaebench.seeding import stream
+from vaebench.storage import RunStore, write_atomic
+from vaebench.vae import VAE
+
+SHOWN = 64  # images in a tile, and in the arrays
+SCATTERED = 5000  # test images in the latent scatter
+GRID = 20  # points along a side of the latent manifold
+STEPS = 10  # images along an interpolation
+ROWS = 6  # interpolations
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def is_snapshot_epoch(epoch: int, last: int) -> bool:
+    """Whether tiles are kept after this epoch: 1, 2, 5, 10, 20, 50, ... and the last one."""
+    return epoch == last or str(epoch).rstrip("0") in {"1", "2", "5"}
+
+
+def save_snapshot(store: RunStore, vae: VAE, test: Tensor, *, seed: int, epoch: int) -> None:
+    """Write the tiles of test reconstructions and of prior samples after an epoch."""
+    vae.eval()
+    with torch.no_grad():
+        images = test[:SHOWN]
+        tiles = {
+            "reconstruction": figures.paired_tile(_array(images), _array(vae.reconstruct(images))),
+            "samples": figures.tile(_array(vae.decode(_prior(vae, test.device, seed=seed)))),
+        }
+    for key, tile in tiles.items():
+        write_atomic(store.images / f"{key}-{epoch:04d}.png", figures.tile_png(tile))
+
+
+def figure_arrays(
+    vae: VAE, splits: Splits, on_test: Evaluation, *, seed: int, options: FigureOptions
+) -> Arrays:
+    """Collect what the figures need, by name; the shapes are those of the figures' arguments."""
+    device = next(vae.parameters()).device
+    vae.eval()
+
+    def decode(z: Tensor) -> NDArray[Any]:
+        return _array(vae.decode(z.to(device)))
+
+    mean = on_test.mean[:SCATTERED]
+    ends = on_test.mean[: 2 * ROWS].view(-1, 2, mean.shape[1])
+    along = torch.linspace(0, 1, STEPS).view(1, STEPS, 1)
+    with torch.no_grad():
+        arrays = {
+            "originals": _array(on_test.x[:SHOWN]),
+            "reconstructions": _array(on_test.reconstruction[:SHOWN]),
+            "samples": _array(vae.decode(_prior(vae, device, seed=seed))),
+            "latent_mean": _array(mean),
+            "latent_2d": _array(_two_dimensions(mean)),
+            "labels": _array(splits.test.y[:SCATTERED]),
+            "rate_per_dimension": _array(on_test.rate_per_dimension.mean(dim=0)),
+            "interpolations": decode(torch.lerp(ends[:, :1], ends[:, 1:], along)),
+        }
+        if vae.latent_dim == 2:
+            axis = manifold_axis(options.manifold)
+            z2, z1 = torch.meshgrid(axis, axis, indexing="ij")
+            z = torch.stack((z1, z2), dim=-1)
+            arrays |= {"manifold": decode(z), "manifold_axis": _array(axis)}
+        else:
+            values = torch.linspace(-3, 3, 11)
+            z = torch.eye(vae.latent_dim).unsqueeze(1) * values.view(1, -1, 1)
+            arrays |= {"traversals": decode(z), "traversal_values": _array(values)}
+    return arrays
+
+
+def manifold_axis(spacing: str) -> Tensor:
+    """Coordinates along one side of the latent manifold, shape (20,).
+
+    ``linear``: from -2 to 2. ``quantiles``: at equal steps of the prior's probability, through
+    the inverse normal distribution function (Kingma & Welling 2014, appendix A).
+    """
+    if spacing == "quantiles":
+        return torch.special.ndtri(torch.linspace(0.025, 0.975, GRID))
+    return torch.linspace(-2, 2, GRID)
+
+
+def draw_figures(store: RunStore, label: str) -> None:
+    """Draw a run's figures from its arrays and its journal, and write them as PNG."""
+    arrays = store.arrays()
+    if arrays is None:
+        return
+    a = arrays
+    two = a["latent_mean"].shape[1] == 2
+    axes = ("z1", "z2") if two else ("first principal component", "second principal component")
+    drawings: dict[str, Callable[[], Figure]] = {
+        "reconstructions": lambda: figures.reconstructions(
+            a["originals"], a["reconstructions"], title=f"{label}: reconstructions"
+        ),
+        "samples": lambda: figures.samples(a["samples"], title=f"{label}: samples from the prior"),
+        "latent": lambda: figures.latent(
+            a["latent_2d"], a["labels"], title=f"{label}: posterior means", axes=axes
+        ),
+        "interpolations": lambda: figures.interpolations(
+            a["interpolations"], title=f"{label}: interpolations"
+        ),
+        "curves": lambda: figures.curves(store.journal, title=f"{label}: training"),
+        "rate_per_dimension": lambda: figures.rate_per_dimension(
+            a["rate_per_dimension"], title=f"{label}: rate per latent dimension"
+        ),
+    }
+    if "manifold" in a:
+        drawings["manifold"] = lambda: figures.manifold(
+            a["manifold"], a["manifold_axis"], title=f"{label}: latent manifold"
+        )
+    if "traversals" in a:
+        drawings["traversals"] = lambda: figures.traversals(
+            a["traversals"],
+            a["traversal_values"],
+            a["rate_per_dimension"],
+            title=f"{label}: traversals",
+        )
+    for name, draw in drawings.items():
+        write_atomic(store.figures / f"{name}.png", figures.to_png(draw()))
+
+
+def _prior(vae: VAE, device: torch.device, *, seed: int) -> Tensor:
+    """The same draws from N(0, I) after every epoch, shape (64, Z)."""
+    return torch.randn(SHOWN, vae.latent_dim, generator=stream(seed, "figures")).to(device)
+
+
+def _two_dimensions(mean: Tensor) -> Tensor:
+    """The codes themselves if Z is 2, else their first two principal components, (N, 2)."""
+    if mean.shape[1] == 2:
+        return mean
+    centred = (mean - mean.mean(dim=0)).double()
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    components = vectors.flip(1)[:, :2]
+    if components.shape[1] < 2:  # Z is 1: nothing to draw on the second axis
+        components = torch.nn.functional.pad(components, (0, 1))
+    signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()
+    return centred @ (components * signs)
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array = tensor.cpu().numpy()
+    return array.astype("float32") if array.dtype == "float64" else array

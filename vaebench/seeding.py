@@ -1,0 +1,40 @@
+"""Named random streams: every draw depends on ``(seed, name, epoch)`` and on nothing else.
+
+The streams of a run are ``init`` (the weights), ``order`` (the batches), ``noise`` (the
+reparameterised draws), ``binarize`` (dynamic binarisation), ``validation``, ``evaluation`` and
+``figures``. None of them knows the cell, so all cells of a grid see the same batches and the same
+noise; none of them knows what was drawn before, so a run resumes at any epoch. To add a stream,
+choose a new name: no other stream moves.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Generator
+
+
+def _digest(seed: int, name: str, epoch: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def stream(seed: int, name: str, epoch: int = 0) -> Generator:
+    """Return a CPU generator that depends only on ``(seed, name, epoch)``.
+
+    It lives on the CPU whatever device trains, so that every device sees the same draws.
+    """
+    return Generator().manual_seed(_digest(seed, name, epoch))
+
+
+@contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Seed PyTorch's global CPU stream for the duration of a block, then put it back.
+
+    PyTorch's layers draw their initial weights from the global stream and take no generator:
+    this is the one place where the global stream is used, and it leaves no trace.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_digest(seed, name, 0))
+        yield

@@ -1,0 +1,352 @@
+"""The training loop: a generator of epoch statistics that computes and leaves the rest to its caller.
+
+The data live as one tensor on the device; there is no DataLoader. Whatever an epoch draws (order,
+noise, binarisation) comes from streams named after ``(seed, name, epoch)``, drawn on the CPU a
+whole epoch at a time, so that a training resumes at any epoch, on any device.
+
+To add an optimiser or a schedule: a function with annotated keyword options and an entry in its
+dict at the bottom; the configuration (``training.optimizer``, ``training.schedule``) follows.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LRScheduler,
+    MultiStepLR,
+    ReduceLROnPlateau,
+)
+
+from vaebench.datasets import binarize
+from vaebench.errors import DivergedError
+from vaebench.estimators import Estimate, Estimator, closed_form_kl
+from vaebench.seeding import stream
+from vaebench.vae import VAE
+
+Fraction = Annotated[float, Gt(0), Lt(1)]
+
+
+class Means(NamedTuple):
+    """Means over the images of a split, in nats.
+
+    Attributes:
+        elbo: The bound.
+        rate: KL(q(z|x) || p(z)), or None where the estimator's bound does not split.
+        distortion: -E log p(x|z), likewise.
+    """
+
+    elbo: float
+    rate: float | None
+    distortion: float | None
+
+
+class EpochStatistics(NamedTuple):
+    """What one epoch of training was.
+
+    Attributes:
+        epoch: 1 for the first.
+        train: Means over the training images, as the estimator saw them while it learned.
+        validation: Means over the validation split after the epoch, at beta 1; None without one.
+        beta: The weight of the rate in this epoch's objective.
+        learning_rate: Of this epoch.
+        seconds: Wall time of the epoch's draws and training steps, validation apart.
+    """
+
+    epoch: int
+    train: Means
+    validation: Means | None
+    beta: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class State:
+    """Everything that changes while a training runs, and that a resumed one needs.
+
+    Attributes:
+        vae: The model, on its device.
+        optimizer: Over the model's parameters.
+        schedule: Of the learning rate, stepped once an epoch.
+        epoch: Epochs done.
+        best_epoch: The epoch of the best validation ELBO, 0 before the first.
+        best_elbo: That ELBO in nats.
+    """
+
+    vae: VAE
+    optimizer: Optimizer
+    schedule: LRScheduler
+    epoch: int = 0
+    best_epoch: int = 0
+    best_elbo: float = field(default=-math.inf)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only: loadable with ``weights_only=True``."""
+        return {
+            "model": self.vae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_elbo": self.best_elbo,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state that :meth:`state_dict` returned, in place."""
+        self.vae.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.epoch = state["epoch"]
+        self.best_epoch = state["best_epoch"]
+        self.best_elbo = state["best_elbo"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: the plain values of the configuration's ``training`` section.
+
+    Attributes:
+        epochs: To reach in all, those of a resumed training included.
+        batch_size: Images per step; the last, partial batch is kept.
+        samples: L, noise draws per image and step.
+        beta: Weight of the rate, 1 for the ELBO (beta-VAE, Higgins et al. 2017).
+        beta_warmup: Epochs over which beta grows linearly from beta / (warm-up + 1).
+        gradient_clip: Largest norm of the whole gradient, or None.
+        early_stopping: Epochs without a better validation ELBO before stopping, or None.
+        dynamic: Binarise the training images anew each epoch.
+    """
+
+    epochs: int
+    batch_size: int
+    samples: int = 1
+    beta: float = 1.0
+    beta_warmup: int = 0
+    gradient_clip: float | None = None
+    early_stopping: int | None = None
+    dynamic: bool = False
+
+    def beta_at(self, epoch: int) -> float:
+        """Beta of an epoch (the first is 1)."""
+        return self.beta * min(1.0, epoch / (self.beta_warmup + 1))
+
+    def stops_early(self, state: State) -> bool:
+        """Whether early stopping ends the training in ``state``."""
+        patience = self.early_stopping
+        return patience is not None and state.epoch - state.best_epoch >= patience
+
+
+class _Sums:
+    """Sums of estimates over images, kept on the device so that no step waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no doubles
+        self.totals = torch.zeros(3, dtype=dtype, device=device)
+        self.splits = True
+
+    def add(self, estimate: Estimate) -> None:
+        parts = (estimate.bound, estimate.rate, estimate.distortion)
+        self.splits = estimate.rate is not None
+        sums = [torch.zeros_like(parts[0][0]) if p is None else p.detach().sum() for p in parts]
+        self.totals += torch.stack(sums)
+
+    def means(self, count: int) -> Means:
+        elbo, rate, distortion = (self.totals / count).tolist()
+        return Means(elbo, rate, distortion) if self.splits else Means(elbo, None, None)
+
+
+def validate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int) -> Means:
+    """ELBO of a split in evaluation mode, with L^B for every estimator and beta 1.
+
+    Arguments:
+        vae: The model.
+        x: Images (N, C, H, W), on the model's device.
+        noise: Standard normal draws (L, N, Z), fixed per image.
+        batch_size: Images at a time; it does not change the result.
+    """
+    sums = _Sums(x.device)
+    vae.eval()
+    with torch.no_grad():
+        for images, draws in zip(x.split(batch_size), noise.split(batch_size, dim=1), strict=True):
+            sums.add(closed_form_kl(vae, images, draws))
+    return sums.means(len(x))
+
+
+def _objective(estimate: Estimate, beta: float) -> Tensor:
+    """Mean over the batch of what training minimises, at this beta."""
+    loss = -estimate.surrogate
+    if beta != 1.0:
+        if estimate.rate is None:
+            raise ValueError("beta other than 1 needs an estimator whose bound splits")
+        loss = loss + (beta - 1.0) * estimate.rate
+    return loss.mean()
+
+
+def _require_finite(epoch: int, learning_rate: float, parts: dict[str, Means | None]) -> None:
+    bad = [
+        f"{name} {term} ({value})"
+        for name, means in parts.items()
+        if means is not None
+        for term, value in means._asdict().items()
+        if value is not None and not math.isfinite(value)
+    ]
+    if bad:
+        raise DivergedError(
+            f"{', '.join(bad)} stopped being finite in epoch {epoch}; lower "
+            f"training.learning_rate (now {learning_rate:g}) or set training.gradient_clip"
+        )
+
+
+def train(
+    state: State,
+    estimator: Estimator,
+    x: Tensor,
+    validation: Tensor,
+    plan: Plan,
+    *,
+    seed: int,
+) -> Iterator[EpochStatistics]:
+    """Train ``state`` in place, epoch by epoch, and yield what each epoch was.
+
+    Arguments:
+        state: The model and its optimiser; training goes on after ``state.epoch``.
+        estimator: Its ``surrogate`` is maximised.
+        x: Training images (N, C, H, W), on the model's device.
+        validation: Validation images, likewise; empty for none.
+        plan: How to train.
+        seed: Of the streams ``order``, ``noise``, ``binarize`` and ``validation``.
+
+    Raises:
+        DivergedError: A term was NaN or infinite; the epoch, the terms and a hint are in it.
+    """
+    vae, optimizer, device = state.vae, state.optimizer, x.device
+    latent_dim, count = vae.latent_dim, len(x)
+    shape = (1, len(validation), latent_dim)
+    validation_noise = torch.randn(shape, generator=stream(seed, "validation")).to(device)
+    while state.epoch < plan.epochs and not plan.stops_early(state):
+        epoch = state.epoch + 1
+        beta = plan.beta_at(epoch)
+        learning_rate = optimizer.param_groups[0]["lr"]
+
+        started = time.perf_counter()
+        order = torch.randperm(count, generator=stream(seed, "order", epoch)).to(device)
+        noise_shape = (plan.samples, count, latent_dim)
+        noise = torch.randn(noise_shape, generator=stream(seed, "noise", epoch)).to(device)
+        images = binarize(x, stream(seed, "binarize", epoch)) if plan.dynamic else x
+        sums = _Sums(device)
+        vae.train()
+        batches = zip(
+            order.split(plan.batch_size), noise.split(plan.batch_size, dim=1), strict=True
+        )
+        for indices, draws in batches:
+            estimate = estimator(vae, images[indices], draws)
+            _objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
+            if plan.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(vae.parameters(), plan.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            sums.add(estimate)
+        trained = sums.means(count)  # waits for the device
+        seconds = time.perf_counter() - started
+
+        validated = None
+        if len(validation):
+            validated = validate(vae, validation, validation_noise, plan.batch_size)
+        _require_finite(epoch, learning_rate, {"train": trained, "validation": validated})
+        if isinstance(state.schedule, ReduceLROnPlateau):
+            state.schedule.step(-(validated or trained).elbo)
+        else:
+            state.schedule.step()
+        state.epoch = epoch
+        if validated is not None and validated.elbo > state.best_elbo:
+            state.best_elbo, state.best_epoch = validated.elbo, epoch
+        yield EpochStatistics(epoch, trained, validated, beta, learning_rate, seconds)
+
+
+def _fused(vae: VAE) -> bool:
+    return next(vae.parameters()).device.type in {"cpu", "cuda"}
+
+
+def adam(
+    vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.0
+) -> Optimizer:
+    """Adam (Kingma & Ba 2015) with PyTorch's defaults for the rest."""
+    parameters = vae.parameters()
+    return Adam(parameters, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
+
+
+def adamw(
+    vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.01
+) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019): decoupled weight decay."""
+    parameters = vae.parameters()
+    return AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
+
+
+def sgd(
+    vae: VAE,
+    learning_rate: float,
+    *,
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    weight_decay: Annotated[float, Ge(0)] = 0.0,
+) -> Optimizer:
+    """Stochastic gradient descent, with momentum if asked."""
+    return SGD(
+        vae.parameters(),
+        learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        fused=_fused(vae),
+    )
+
+
+def constant(optimizer: Optimizer, epochs: int) -> LRScheduler:  # noqa: ARG001
+    """Leave the learning rate as it is."""
+    return MultiStepLR(optimizer, milestones=[])
+
+
+def plateau(
+    optimizer: Optimizer,
+    epochs: int,  # noqa: ARG001
+    *,
+    factor: Fraction = 0.1,
+    patience: Annotated[int, Ge(0)] = 5,
+    min_learning_rate: Annotated[float, Ge(0)] = 0.0,
+) -> LRScheduler:
+    """Multiply by ``factor`` when the validation ELBO has not improved for ``patience`` epochs."""
+    return ReduceLROnPlateau(optimizer, "min", factor, patience, min_lr=min_learning_rate)
+
+
+def cosine(
+    optimizer: Optimizer, epochs: int, *, min_learning_rate: Annotated[float, Ge(0)] = 0.0
+) -> LRScheduler:
+    """Anneal along half a cosine to ``min_learning_rate`` (Loshchilov & Hutter 2017)."""
+    return CosineAnnealingLR(optimizer, T_max=epochs, eta_min=min_learning_rate)
+
+
+def multistep(
+    optimizer: Optimizer,
+    epochs: int,  # noqa: ARG001
+    *,
+    milestones: tuple[Annotated[int, Gt(0)], ...] = (),
+    gamma: Fraction = 0.1,
+) -> LRScheduler:
+    """Multiply by ``gamma`` after each of the epochs in ``milestones``."""
+    return MultiStepLR(optimizer, list(milestones), gamma)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
+
+SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
+    "constant": constant,
+    "plateau": plateau,
+    "cosine": cosine,
+    "multistep": multistep,
+}

@@ -1,0 +1,60 @@
+"""The variational autoencoder: encoder, decoder and likelihood; the prior is N(0, I)."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vaebench.likelihoods import Likelihood
+from vaebench.models import Encoder, Networks, Shape
+
+
+class VAE(nn.Module):
+    """A latent-variable model of images and its approximate posterior.
+
+    Attributes:
+        encoder: Images (B, C, H, W) to a :class:`~vaebench.distributions.DiagonalGaussian`.
+        decoder: Codes (B, Z) to likelihood parameters (B, C, H, W).
+        likelihood: p(x|z), with ``log_prob(x, params)`` and ``mean(params)``.
+        latent_dim: Z.
+
+    References:
+        Kingma & Welling (2014), https://arxiv.org/abs/1312.6114
+    """
+
+    encoder: Encoder
+
+    def __init__(self, networks: Networks, likelihood: Likelihood, latent_dim: int) -> None:
+        super().__init__()
+        self.encoder = networks.encoder
+        self.decoder = networks.decoder
+        self.likelihood = likelihood
+        self.latent_dim = latent_dim
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Mean images of codes: (..., Z) to (..., C, H, W), in the data's units."""
+        images = self.likelihood.mean(self.decoder(z.flatten(0, -2)))
+        return images.unflatten(0, z.shape[:-1])
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (B, C, H, W) from the posterior mean, clipped to [0, 1]."""
+        return self.decode(self.encoder(x).mean).clamp(0.0, 1.0)
+
+
+def parameter_count(vae: VAE) -> int:
+    """Number of trainable parameters of encoder and decoder."""
+    return sum(p.numel() for p in vae.parameters() if p.requires_grad)
+
+
+def flops_per_image(vae: VAE, shape: Shape) -> int:
+    """Floating-point operations of one forward pass through encoder and decoder.
+
+    Counts matrix products and convolutions, two operations per multiply-add, for one image of
+    ``shape`` (C, H, W). Nothing is computed: ``vae`` may live on the ``meta`` device.
+    """
+    device = next(vae.parameters()).device
+    was_training = vae.training
+    vae.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        vae.decode(vae.encoder(torch.empty(1, *shape, device=device)).mean)
+    vae.train(was_training)
+    return int(counter.get_total_flops())
