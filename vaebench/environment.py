@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vaebench import __version__
 from vaebench.errors import ConfigError
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "mlflow")
@@ -40,7 +41,7 @@ def resolve_device(name: str) -> str:
 def describe(device: str, *, threads: int, jobs: int) -> dict[str, Any]:
     """The ``environment`` of a record: software, machine, device and how many shared it."""
     return {
-        "vaebench": _version("vaebench"),
+        "vaebench": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu(),
