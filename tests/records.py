@@ -70,7 +70,7 @@ def make_results(
         cell = dict(zip(axes, values, strict=True))
         for seed in seeds:
             config = make_config(cell, seed, settings)
-            run_id = hashlib.sha256(repr(config).encode()).hexdigest()[:12]
+            run_id = hashlib.sha256(repr((cell, config)).encode()).hexdigest()[:12]
             planned.append({"run_id": run_id, "cell": cell, "seed": seed})
             write_run(grid / "runs" / run_id, cell, seed, config)
             if pictures:

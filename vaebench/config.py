@@ -132,23 +132,21 @@ def _choice(base: type[_C], registry: Mapping[str, Callable[..., Any]]) -> type[
 class ModelChoice(Choice):
     """The networks. ``latent_dim`` is Z, the number of latent dimensions."""
 
-    latent_dim: int = Field(8, ge=1, le=4096)
+    latent_dim: int = Field(default=8, ge=1, le=4096)
 
 
 class EstimatorChoice(Choice):
     """The estimator of the ELBO that training differentiates. ``samples`` is L."""
 
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
 
 
-if TYPE_CHECKING:  # what follows from the dicts is known when the program runs
-    _Model, _Loss, _Estimator, _Optimizer, _Schedule = (
-        ModelChoice,
-        Choice,
-        EstimatorChoice,
-        Choice,
-        Choice,
-    )
+if TYPE_CHECKING:  # what follows from the dicts is known only when the program runs
+    _Model = ModelChoice
+    _Loss = Choice
+    _Estimator = EstimatorChoice
+    _Optimizer = Choice
+    _Schedule = Choice
 else:
     _Model = _choice(ModelChoice, MODELS)
     _Loss = _choice(Choice, LIKELIHOODS)
@@ -162,7 +160,7 @@ class DatasetChoice(Named):
 
     name: Annotated[str, _one_of(DATASETS)] = "mnist"
     binarize: Literal["none", "static", "dynamic"] = "none"
-    train: int | None = Field(None, ge=1)
+    train: int | None = Field(default=None, ge=1)
     validation: Annotated[int, Field(ge=0)] | Literal["test"] | None = None
 
     @model_validator(mode="before")
@@ -186,14 +184,14 @@ class EarlyStopping(_Section):
 class Training(_Section):
     """How a run is trained; see :class:`vaebench.training.Plan`."""
 
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(256, ge=1)
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=256, ge=1)
     optimizer: _Optimizer = _Optimizer(name="adam")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     schedule: _Schedule = _Schedule(name="constant")
-    gradient_clip: float | None = Field(None, gt=0)
-    beta: float = Field(1.0, ge=0)
-    beta_warmup: int = Field(0, ge=0)
+    gradient_clip: float | None = Field(default=None, gt=0)
+    beta: float = Field(default=1.0, ge=0)
+    beta_warmup: int = Field(default=0, ge=0)
     early_stopping: EarlyStopping | None = None
 
 
@@ -214,7 +212,7 @@ class RunConfig(_Section):
     model: _Model = _Model(name="fnn")
     loss: _Loss = _Loss(name="bce")
     estimator: _Estimator = _Estimator(name="kl")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     training: Training = Training()
     evaluate: Literal["last", "best"] = "last"
     figures: FigureOptions = FigureOptions()
@@ -429,3 +427,26 @@ def make_grid(
         return Grid.model_validate(own | {"settings": settings})
     except ValidationError as error:
         raise ConfigError(f"{source}: {'; '.join(_messages(error))}") from error
+
+
+def make_single(
+    raw: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, source: str = "config"
+) -> Grid:
+    """Build a grid of one cell from the configuration of a run, e.g. a stored ``config.yaml``.
+
+    Its cell is named by model, loss and estimator, and so is the grid, unless it has a name.
+
+    Raises:
+        ConfigError: Something is wrong; everything that is, is named.
+    """
+    defaults = make_run({}).to_dict()
+    given = dict(raw) | dict(overrides or {})
+    names: dict[str, Any] = {}
+    for axis in ("dataset", *AXES):
+        value = given.get(axis, {})
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        default = defaults[axis]["name"]
+        names[axis] = value.get("name", default) if isinstance(value, dict) else value
+    named = {"name": "-".join(str(name) for name in names.values())} | dict(raw)
+    axes = {axis: [names[axis]] for axis in AXES}
+    return make_grid(named, overrides, axes=axes, source=source)

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vaebench import __version__
 from vaebench.errors import ConfigError
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "mlflow")
@@ -28,7 +27,11 @@ def resolve_device(name: str) -> str:
     """
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if name == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if name not in there:
@@ -41,9 +44,9 @@ def resolve_device(name: str) -> str:
 def describe(device: str, *, threads: int, jobs: int) -> dict[str, Any]:
     """The ``environment`` of a record: software, machine, device and how many shared it."""
     return {
-        "vaebench": __version__,
+        "vaebench": _version("vaebench"),
         "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "device": device,

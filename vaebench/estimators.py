@@ -46,7 +46,7 @@ def _draw(vae: VAE, x: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor,
     params = vae.decoder(z.flatten(0, 1))
     repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
     log_prob = vae.likelihood.log_prob(repeated, params)
-    return q, z, -log_prob.unflatten(0, noise.shape[:2]).mean(dim=0)
+    return q, z, -log_prob.reshape(noise.shape[:2]).mean(dim=0)
 
 
 def sgvb(vae: VAE, x: Tensor, noise: Tensor) -> Estimate:

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -37,6 +38,9 @@ class Event(NamedTuple):
     data: dict[str, Any]
 
 
+Hear = Callable[[Event], None]
+
+
 def default_jobs(device: str) -> int:
     """Workers that fill this machine: one for each CPU core that this process may use.
 
@@ -46,41 +50,56 @@ def default_jobs(device: str) -> int:
     return cores or 1 if device == "cpu" else min(4, cores or 1)
 
 
-def execute(tasks: Iterable[Task], jobs: int) -> Iterator[Event]:
+def in_this_process(tasks: Sequence[Task], hear: Hear) -> None:
+    """Do tasks one after the other, here."""
+    for task in tasks:
+        hear(Event("started", task, {}))
+
+        def on_epoch(line: dict[str, Any], task: Task = task) -> None:
+            hear(Event("epoch", task, line))
+
+        hear(Event("done", task, run(task, on_epoch)))
+
+
+def in_workers(tasks: Sequence[Task], hear: Hear, *, jobs: int) -> None:
     """Do tasks in worker processes, in their order, at most ``jobs`` at a time.
 
-    Closing the generator (an interrupt, an early end) kills the workers: what they had finished
-    is on the disk, and the tasks under way can be resumed.
+    Whatever ends this early (an interrupt, an exception of ``hear``) kills the workers: what they
+    had finished is on the disk, and the tasks under way can be resumed.
 
     Arguments:
         tasks: What to do.
+        hear: Is told of every event, in this thread.
         jobs: Number of workers.
     """
     waiting = deque(tasks)
     said: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
     busy: dict[_Worker, Task] = {}
-    idle = [_Worker(said) for _ in range(min(jobs, len(waiting)))]
+    idle: list[_Worker] = []
     try:
+        idle += [_Worker(said) for _ in range(min(jobs, len(waiting)))]
         while waiting or busy:
             while waiting and idle:
                 worker, task = idle.pop(), waiting.popleft()
                 busy[worker] = task
                 worker.give(task)
-                yield Event("started", task, {})
+                hear(Event("started", task, {}))
             worker, message = said.get()
-            if worker not in busy:
-                continue
-            if message is None:
-                task = busy.pop(worker)
-                reason = f"its worker process died ({worker.end()})"
+            if message is None:  # it died
+                how = worker.end()
+                if worker in busy:
+                    task = busy.pop(worker)
+                    record = close(task, "failed", f"its worker process died ({how})")
+                    hear(Event("done", task, record))
+                else:
+                    idle.remove(worker)
                 if waiting:
                     idle.append(_Worker(said))
-                yield Event("done", task, close(task, "failed", reason))
             elif "epoch" in message:
-                yield Event("epoch", busy[worker], message)
+                hear(Event("epoch", busy[worker], message))
             else:
                 idle.append(worker)
-                yield Event("done", busy.pop(worker), message)
+                hear(Event("done", busy.pop(worker), message))
     finally:
         for worker in (*idle, *busy):
             worker.kill()
@@ -93,7 +112,11 @@ class _Worker:
         # -P: a file in the working directory must not stand in for a module
         command = [sys.executable, "-P", "-m", "vaebench.executors"]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+            process_group=0,  # a Ctrl-C in the terminal is for the parent
         )
         self.reader = threading.Thread(target=self._read, args=(said,), daemon=True)
         self.reader.start()
@@ -125,10 +148,8 @@ class _Worker:
         self.reader.join()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                try:
+                with suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
 
 
 def _environment() -> dict[str, str]:

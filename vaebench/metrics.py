@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebench.estimators import closed_form_kl
 from vaebench.vae import VAE
 
 PSNR_CAP = 100.0  # dB; a perfect reconstruction would be infinite
@@ -58,7 +57,9 @@ def evaluate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500) -> Evalu
     vae.eval()
     parts: list[Evaluation] = []
     with torch.no_grad():
-        for images, draws in zip(x.split(batch_size), noise.split(batch_size, dim=1), strict=True):
+        for images, draws in zip(
+            torch.split(x, batch_size), torch.split(noise, batch_size, 1), strict=True
+        ):
             q = vae.encoder(images)
             # one draw at a time: the decoded images of all draws need not fit in memory
             log_probs = [
@@ -137,7 +138,7 @@ def ssim_per_image(x: Tensor, y: Tensor) -> NDArray[np.float64]:
     window = ssim_window(height, width)
     inside = slice(window.radius, -window.radius)
     values: list[NDArray[np.float64]] = []
-    for pair in zip(x.split(_STACK), y.split(_STACK), strict=True):
+    for pair in zip(torch.split(x, _STACK), torch.split(y, _STACK), strict=True):
         tall = [t.permute(0, 2, 3, 1).reshape(-1, width, channels).double().numpy() for t in pair]
         _, full = structural_similarity(
             *tall, data_range=1.0, channel_axis=-1, full=True, **window.options

@@ -1,4 +1,4 @@
-"""The training loop: a generator of epoch statistics that computes and leaves the rest to its caller.
+"""The training loop: a generator of epoch statistics; what to do with them is its caller's.
 
 The data live as one tensor on the device; there is no DataLoader. Whatever an epoch draws (order,
 noise, binarisation) comes from streams named after ``(seed, name, epoch)``, drawn on the CPU a
@@ -174,7 +174,9 @@ def validate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int) -> Means:
     sums = _Sums(x.device)
     vae.eval()
     with torch.no_grad():
-        for images, draws in zip(x.split(batch_size), noise.split(batch_size, dim=1), strict=True):
+        for images, draws in zip(
+            torch.split(x, batch_size), torch.split(noise, batch_size, 1), strict=True
+        ):
             sums.add(closed_form_kl(vae, images, draws))
     return sums.means(len(x))
 
@@ -242,9 +244,8 @@ def train(
         images = binarize(x, stream(seed, "binarize", epoch)) if plan.dynamic else x
         sums = _Sums(device)
         vae.train()
-        batches = zip(
-            order.split(plan.batch_size), noise.split(plan.batch_size, dim=1), strict=True
-        )
+        size = plan.batch_size
+        batches = zip(torch.split(order, size), torch.split(noise, size, 1), strict=True)
         for indices, draws in batches:
             estimate = estimator(vae, images[indices], draws)
             _objective(estimate, beta).backward()  # type: ignore[no-untyped-call]

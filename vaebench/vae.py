@@ -33,7 +33,7 @@ class VAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Mean images of codes: (..., Z) to (..., C, H, W), in the data's units."""
         images = self.likelihood.mean(self.decoder(z.flatten(0, -2)))
-        return images.unflatten(0, z.shape[:-1])
+        return images.reshape(*z.shape[:-1], *images.shape[1:])
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Reconstructions (B, C, H, W) from the posterior mean, clipped to [0, 1]."""

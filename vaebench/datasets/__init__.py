@@ -280,6 +280,8 @@ def fashion_mnist_files() -> RemoteFiles:
 
 DATASETS: dict[str, Dataset] = {
     "mnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=mnist_files),
-    "fashion-mnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files),
+    "fashion-mnist": Dataset(
+        read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
+    ),
     "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297),
 }

@@ -44,7 +44,8 @@ def latent(
     few = len(names) <= len(TEN)
     many = matplotlib.colormaps["viridis"](np.linspace(0, 1, len(names)))
     colours = np.array(TEN) if few else many
-    figure, _ = page((6.0, 5.2), title, f"Posterior means of {len(places):,} test images by class.")
+    explanation = f"Posterior means of {len(places):,} test images; numbers at the class medians."
+    figure, _ = page((6.0, 5.2), title, explanation)
     panel = figure.add_subplot()
     # In the order of the data: drawn class by class, the last class would cover the others.
     panel.scatter(places[:, 0], places[:, 1], c=colours[index], s=6, alpha=0.75, linewidths=0)

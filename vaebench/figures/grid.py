@@ -144,9 +144,6 @@ def draw_grid(
     axes = figure.add_axes((place[0], place[1], place[2], place[3]))
     axes.imshow(
         picture,
-        cmap="gray",
-        vmin=0.0,
-        vmax=1.0,
         interpolation="nearest",
         aspect="auto",
         extent=(0, picture.shape[1], picture.shape[0], 0),
@@ -160,13 +157,16 @@ def draw_grid(
 
 def _mosaic(
     images: NDArray[np.float32], factor: int, tops: NDArray[np.int64], lefts: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """One white picture, (H, W) or (H, W, 3), with every image enlarged at its place."""
-    channels = images.shape[2]
-    large = images.repeat(factor, axis=3).repeat(factor, axis=4).transpose(0, 1, 3, 4, 2)
+) -> NDArray[np.uint8]:
+    """One white picture, (H, W, 3), with every image enlarged at its place.
+
+    Grey levels are made here, by rounding: a colour map would move some of them by two.
+    """
+    levels = np.rint(images * 255).astype(np.uint8)
+    large = levels.repeat(factor, axis=3).repeat(factor, axis=4).transpose(0, 1, 3, 4, 2)
     height, width = large.shape[2:4]
-    picture = np.ones((tops[-1] + height, lefts[-1] + width, channels), np.float32)
+    picture = np.full((tops[-1] + height, lefts[-1] + width, 3), 255, np.uint8)
     for row, top in zip(large, tops, strict=True):
         for image, left in zip(row, lefts, strict=True):
             picture[top : top + height, left : left + width] = image
-    return picture[..., 0] if channels == 1 else picture
+    return picture

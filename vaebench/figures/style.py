@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 DPI = 200
@@ -114,7 +114,7 @@ def checked_images(name: str, images: NDArray[Any], leading: str = "N") -> NDArr
             f"{name} must have shape ({shape}) with C of 1 or 3, none of them 0; got {array.shape}"
         )
     checked_finite(name, array)
-    return np.clip(array, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(array, 0.0, 1.0), dtype=np.float32)
 
 
 def checked_finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -136,10 +136,8 @@ def points(size: float) -> float:
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Width in pixels at `DPI` of one line of text of `size` points."""
-    if not text.strip():
-        return 0.0
-    font = FontProperties(weight="bold" if bold else "normal")
-    return points(float(TextPath((0, 0), text, size=size, prop=font).get_extents().x1))
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    return points(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
 def minus(text: str) -> str:

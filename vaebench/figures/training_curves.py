@@ -41,19 +41,19 @@ def curves(journal: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         title: The cell and the seed.
 
     Raises:
-        ValueError: the journal holds no ``train/elbo``.
+        ValueError: the journal holds no finite ``train/elbo``.
     """
     epochs = np.array([line["epoch"] for line in journal], dtype=np.int64)
     losses = {
         name: {
-            split: _series(journal, f"{split}/{name}")
+            split: series
             for split, *_ in _SPLITS
-            if any(line["metrics"].get(f"{split}/{name}") is not None for line in journal)
+            if np.isfinite(series := _series(journal, f"{split}/{name}")).any()
         }
         for name in _PANELS
     }
     if "train" not in losses["elbo"]:
-        raise ValueError("the journal holds no epoch with a train/elbo")
+        raise ValueError("the journal holds no epoch with a finite train/elbo")
     shown = [name for name in _PANELS if losses[name]]
     schedules = {name: _series(journal, f"train/{name}") for name in _SCHEDULES}
     varying = [name for name, values in schedules.items() if _varies(values)]
@@ -121,8 +121,6 @@ def _loss_panel(
     panel.set_title(title, loc="left")
     values = np.concatenate(list(curves.values()))
     values = values[np.isfinite(values)]
-    if not len(values):
-        return
     ranges = [_usual_range(curve[np.isfinite(curve)]) for curve in curves.values()]
     low = min(low for low, _ in ranges)
     high = max(high for _, high in ranges)
@@ -153,8 +151,6 @@ def _loss_panel(
 
 def _usual_range(values: NDArray[np.float64]) -> tuple[float, float]:
     """Lowest and highest value within three interquartile ranges of the quartiles (Tukey)."""
-    if not len(values):
-        return math.inf, -math.inf
     if len(values) >= 8:
         lower, upper = np.quantile(values, [0.25, 0.75])
         reach = 3 * max(upper - lower, _LEAST_SPAN / 4)

@@ -54,7 +54,7 @@ class Task:
     jobs: int = 1
 
 
-def run(task: Task, on_epoch: OnEpoch = lambda line: None) -> dict[str, Any]:
+def run(task: Task, on_epoch: OnEpoch = lambda _: None) -> dict[str, Any]:
     """Do a run, or finish it from its last checkpoint, and return its record.
 
     A run that fails is a result too: its record has the status ``failed`` and the reason.
@@ -172,9 +172,9 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
     Arguments:
         config: Of the run.
         shape: Of the images, (C, H, W).
-        device: Where the model is to live. On ``meta`` nothing is allocated.
+        device: Where the model is to live.
     """
-    with seeded(config.seed, "init"), torch.device("meta" if device == "meta" else "cpu"):
+    with seeded(config.seed, "init"):
         vae = build_vae(config, shape)
     # channels last: a fifth faster for convolutions, and nothing to fully connected layers
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -194,6 +194,18 @@ def build_vae(config: RunConfig, shape: Shape) -> VAE:
     networks = MODELS[config.model.name](shape, latent_dim, **config.model.options)
     likelihood = LIKELIHOODS[config.loss.name](**config.loss.options)
     return VAE(networks, likelihood, latent_dim)
+
+
+def model_cost(config: RunConfig) -> tuple[int, int]:
+    """Parameters, and FLOPs per image, of a run's model, without data or memory.
+
+    Raises:
+        ValueError: The model cannot be built so.
+    """
+    shape = datasets.DATASETS[config.dataset.name].shape
+    with torch.device("meta"):
+        vae = build_vae(config, shape)
+    return parameter_count(vae), flops_per_image(vae, shape)
 
 
 def plan(config: RunConfig) -> Plan:

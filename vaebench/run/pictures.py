@@ -25,6 +25,8 @@ GRID = 20  # points along a side of the latent manifold
 STEPS = 10  # images along an interpolation
 ROWS = 6  # interpolations
 
+_COMPONENT = "principal component of E[z|x]"
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -89,7 +91,8 @@ def manifold_axis(spacing: str) -> Tensor:
     the inverse normal distribution function (Kingma & Welling 2014, appendix A).
     """
     if spacing == "quantiles":
-        return torch.special.ndtri(torch.linspace(0.025, 0.975, GRID))
+        quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, GRID))
+        return quantiles
     return torch.linspace(-2, 2, GRID)
 
 
@@ -100,7 +103,7 @@ def draw_figures(store: RunStore, label: str) -> None:
         return
     a = arrays
     two = a["latent_mean"].shape[1] == 2
-    axes = ("z1", "z2") if two else ("first principal component", "second principal component")
+    axes = ("z1", "z2") if two else (f"first {_COMPONENT}", f"second {_COMPONENT}")
     drawings: dict[str, Callable[[], Figure]] = {
         "reconstructions": lambda: figures.reconstructions(
             a["originals"], a["reconstructions"], title=f"{label}: reconstructions"
@@ -147,7 +150,8 @@ def _two_dimensions(mean: Tensor) -> Tensor:
     if components.shape[1] < 2:  # Z is 1: nothing to draw on the second axis
         components = torch.nn.functional.pad(components, (0, 1))
     signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()
-    return centred @ (components * signs)
+    projected: Tensor = centred @ (components * signs)
+    return projected
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

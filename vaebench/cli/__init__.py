@@ -1,0 +1,220 @@
+"""The command line: parse, call one function, print. The only place that knows exit codes.
+
+0 done, 1 a run failed, 2 usage or configuration, 3 a regression found by a comparison,
+130 interrupted, 143 terminated. PyTorch and MLflow are imported inside the commands, so that
+``--help`` stays fast. To add a command: a function here, with a docstring that is its help.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from vaebench import __version__
+from vaebench.cli.options import registered, run_options, settings
+from vaebench.errors import ConfigError, VaebenchError
+
+RESULTS = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what an interrupt does, with another exit code."""
+
+
+class _Commands(click.Group):
+    """Turns the exceptions of vaebench, and interrupts, into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return super().invoke(ctx)
+        except Terminated:
+            self._leave("Terminated: what was running resumes with the same command.", 143)
+        except KeyboardInterrupt:
+            self._leave("Interrupted: what was running resumes with the same command.", 130)
+        except ConfigError as error:
+            self._leave(f"Error: {error}", 2)
+        except VaebenchError as error:
+            self._leave(f"Error: {error}", 1)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # click knows what to do when the reader of a pipe is gone
+            where = f"{error.filename}: " if error.filename else ""
+            self._leave(f"Error: {where}{error.strerror or error}", 1)
+
+    @staticmethod
+    def _leave(message: str, code: int) -> None:
+        click.echo(message, err=True)
+        sys.exit(code)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="vaebench %(version)s")
+def main() -> None:
+    """Benchmark variational autoencoders: train a grid, track it, report it.
+
+    Start with `vaebench run-grid --dataset digits`: eight small models, about a minute, no
+    download.
+    """
+    if os.environ.get("DO_NOT_TRACK"):
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@main.command()
+@click.argument("grid", required=False, type=FILE)
+@run_options
+@click.option("--seeds", metavar="N|LIST", help="Number of seeds, or a list such as 0,3,7.")
+@click.option("--jobs", default="auto", show_default=True, help="Runs at a time, or auto.")
+@click.option(
+    "--rerun",
+    type=click.Choice(["missing", "failed", "all"]),
+    help="Do only what is missing, only what has failed, or all again.  [default: missing and "
+    "failed]",
+)
+@click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
+@click.option("--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped.")
+def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> None:
+    """Train and measure every run of GRID that is not finished, and write its report.
+
+    GRID is a YAML file; without it, the eight cells {fnn, cnn} x {bce, mse} x {sgvb, kl} are
+    trained on MNIST. Finished runs are skipped, interrupted ones resume.
+    """
+    from vaebench.cli.progress import Progress, print_plan, print_results
+    from vaebench.config import make_grid, read_yaml
+    from vaebench.grid import Options, plan
+    from vaebench.grid import run_grid as execute
+
+    raw = read_yaml(grid) if grid else {}
+    chosen = make_grid(raw, settings(options), source=str(grid or "run-grid"))
+    if jobs != "auto" and (not jobs.isdecimal() or int(jobs) < 1):
+        raise ConfigError(f"--jobs: {jobs!r} is neither a number of runs from 1 nor auto")
+    where = Options(
+        results=options["results"],
+        device=options["device"],
+        jobs=None if jobs == "auto" else int(jobs),
+        data_dir=options["data_dir"],
+        tracking_uri=options["tracking_uri"],
+        rerun=options["rerun"],
+        fail_fast=options["fail_fast"],
+    )
+    if dry_run:
+        print_plan(plan(chosen, where))
+        return
+    with Progress() as progress:
+        results = execute(chosen, where, progress)
+    print_results(results, where)
+    if results.failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("config", required=False, type=FILE)
+@run_options
+@click.option("--seed", type=click.IntRange(0), help="The run's seed.")
+@click.option("--rerun", is_flag=True, help="Train again what is finished.")
+def train(config: Path | None, rerun: bool, **options: Any) -> None:
+    """Do one run, in this process.
+
+    CONFIG is a YAML file, such as the config.yaml in a run's folder; without it, an fnn with bce
+    and closed-form KL is trained on MNIST.
+    """
+    from vaebench.cli.progress import Progress, print_metrics
+    from vaebench.config import make_single, read_yaml
+    from vaebench.grid import Options
+    from vaebench.grid import train as execute
+
+    raw = read_yaml(config) if config else {}
+    chosen = make_single(raw, settings(options), source=str(config or "train"))
+    where = Options(
+        results=options["results"],
+        device=options["device"],
+        data_dir=options["data_dir"],
+        tracking_uri=options["tracking_uri"],
+        rerun="all" if rerun else None,
+    )
+    with Progress() as progress:
+        run = execute(chosen, where, progress)
+    print_metrics(run.record, where.results / chosen.name)
+
+
+@main.command()
+@click.argument("directory", default="results", metavar="[DIR]", type=RESULTS)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["md", "csv", "json", "latex"]),
+    default="md",
+    show_default=True,
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; pictures are linked relative to it.  [default: the terminal]",
+)
+def report(directory: Path, format_: str, output: Path | None) -> None:
+    """Write the tables of the grid in DIR, a grid's folder or a results folder that holds one."""
+    from vaebench.report import load, render, write
+
+    if output is None:
+        click.echo(render(load(directory), format_), nl=False)
+    else:
+        click.echo(f"wrote {write(directory, format_, output)}")
+
+
+@main.command()
+@click.argument("directory", default="results", metavar="[DIR]", type=RESULTS)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(directory: Path, as_json: bool) -> None:
+    """Show how far the grids in DIR are."""
+    from vaebench.report import status as read
+    from vaebench.report import status_json, status_text
+
+    rows = read(directory)
+    click.echo(status_json(rows) if as_json else status_text(rows), nl=False)
+
+
+@main.command()
+@click.option("--results", default="results", show_default=True, type=RESULTS)
+@click.option("--tracking-uri", help="MLflow's store.  [default: the results folder's own]")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+def ui(results: Path, tracking_uri: str | None, port: int) -> None:
+    """Open MLflow on this machine's results, for this machine only.
+
+    It listens on the loopback address and has no password. To see it from elsewhere, forward the
+    port: ssh -L 5000:localhost:5000 MACHINE.
+    """
+    from vaebench.tracking import ui as serve
+
+    serve(results, tracking_uri, port, click.echo)
+
+
+@main.group()
+def data() -> None:
+    """Data sets."""
+
+
+@data.command()
+@click.argument("name", metavar="NAME")
+@click.option("--mirror", metavar="URL", help="A base URL (file:// too) or a folder to fetch from.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where data sets lie.  [default: $VAEBENCH_DATA, else the user's cache folder]",
+)
+def fetch(name: str, mirror: str | None, data_dir: Path | None) -> None:
+    """Download what is missing of a data set, verify every file, and explain."""
+    from vaebench.datasets import fetch as execute
+
+    execute(name, data_dir=data_dir, mirror=mirror, report=click.echo)
+
+
+fetch.help = f"{fetch.help}\n\nNAME is one of: {', '.join(registered('datasets', 'DATASETS'))}."

@@ -1,0 +1,241 @@
+"""What a person sees of a grid: bars in a terminal, plain lines elsewhere, a summary."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from vaebench.executors import Event
+from vaebench.grid import REPORTS, Listener, Options, Planned, Results
+from vaebench.run import label, model_cost
+
+
+class Progress(Listener):
+    """Shows the whole grid, each run under way, and an estimate of the time left."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.clock = Clock()
+        self.tasks: dict[str, TaskID] = {}
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+
+    def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
+        """Say what will run, and how large the models are."""
+        chosen = [entry for entry in plan if entry.action != "skip"]
+        self.clock.start(chosen, jobs)
+        skipped = len(plan) - len(chosen)
+        self._say(
+            f"{len(chosen)} {'run' if len(chosen) == 1 else 'runs'} to do on {device}, "
+            f"{jobs} at a time" + (f"; {skipped} finished before" if skipped else "")
+        )
+        for line in model_lines(plan):
+            self._say(line)
+        self.total = self.bars.add_task("all runs", total=self.clock.epochs, unit="epochs", note="")
+
+    def event(self, event: Event) -> None:
+        """Move the bars, or print a line."""
+        config, name = event.task.config, label(event.task.cell, event.task.config.seed)
+        run_id = config.run_id
+        if event.kind == "started":
+            self.tasks[run_id] = self.bars.add_task(
+                name, total=config.training.epochs, unit="epochs", note=""
+            )
+        elif event.kind == "epoch":
+            self.clock.epoch(event)
+            note = _elbo(event.data["metrics"])
+            self.bars.update(self.tasks[run_id], completed=event.data["epoch"], note=note)
+            if not self.console.is_terminal and _worth_a_line(
+                event.data["epoch"], config.training.epochs
+            ):
+                epoch = f"epoch {event.data['epoch']}/{config.training.epochs}"
+                self._say(f"{name}: {epoch}, {note}; {self.clock.left()}")
+        else:
+            self.clock.done(event)
+            self.bars.remove_task(self.tasks.pop(run_id))
+            record = event.data
+            if record["status"] == "complete":
+                self._say(f"{name}: complete, {_headline(record)}")
+            else:
+                self._say(f"{name}: {record['status'].upper()}: {record['reason']}")
+        self.bars.update(self.total, completed=self.clock.epochs_done, note=self.clock.left())
+
+    def warning(self, text: str) -> None:
+        """Print a warning above the bars."""
+        self._say(f"Warning: {text}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+
+class Clock:
+    """Estimates the time left from what an epoch of each model has taken so far."""
+
+    def __init__(self) -> None:
+        self.left_of: dict[str, int] = {}
+        self.work_of: dict[str, float] = {}
+        self.epochs = 0
+        self.jobs = 1
+        self.began = time.monotonic()
+        self.last: dict[str, float] = {}
+        self.spent: dict[str, list[float]] = defaultdict(list)
+        self.model_of: dict[str, str] = {}
+
+    def start(self, chosen: Sequence[Planned], jobs: int) -> None:
+        """Take note of the runs to do."""
+        self.jobs = jobs
+        costs: dict[str, float] = {}
+        for entry in chosen:
+            config = entry.run.config
+            model = str(config.model)
+            if model not in costs:
+                costs[model] = float(model_cost(config)[1])
+            self.model_of[config.run_id] = model
+            self.work_of[config.run_id] = costs[model]
+            self.left_of[config.run_id] = config.training.epochs
+            self.epochs += config.training.epochs
+
+    @property
+    def epochs_done(self) -> int:
+        """Of all runs to do, those that they had finished before included."""
+        return self.epochs - sum(self.left_of.values())
+
+    def epoch(self, event: Event) -> None:
+        """A run has finished an epoch."""
+        run_id, now = event.task.config.run_id, time.monotonic()
+        if run_id in self.last:
+            self.spent[self.model_of[run_id]].append(now - self.last[run_id])
+        self.last[run_id] = now
+        self.left_of[run_id] = event.task.config.training.epochs - event.data["epoch"]
+
+    def done(self, event: Event) -> None:
+        """A run is done, with or without all its epochs."""
+        self.left_of[event.task.config.run_id] = 0
+
+    def left(self) -> str:
+        """The time left, in words; a model not yet seen is judged by its FLOPs."""
+        rates = {  # seconds per unit of work, by model
+            model: sum(seconds) / len(seconds) / self._work(model)
+            for model, seconds in self.spent.items()
+        }
+        if not rates:
+            return "time left: not known yet"
+        usual = sum(rates.values()) / len(rates)
+        seconds = sum(
+            left * self.work_of[run_id] * rates.get(self.model_of[run_id], usual)
+            for run_id, left in self.left_of.items()
+        )
+        return f"about {duration(seconds / self.jobs)} left"
+
+    def _work(self, model: str) -> float:
+        return next(self.work_of[r] for r, m in self.model_of.items() if m == model)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def model_lines(plan: Sequence[Planned]) -> list[str]:
+    """Parameters and FLOPs per image of each network in a plan."""
+    lines: dict[str, None] = {}
+    for entry in {str(e.run.config.model): e for e in plan}.values():
+        parameters, flops = model_cost(entry.run.config)
+        name = entry.run.config.model.name
+        lines[f"{name}: {parameters:,} parameters, {flops / 1e6:,.1f} MFLOPs per image"] = None
+    return list(lines)
+
+
+def print_plan(plan: Sequence[Planned]) -> None:
+    """What a call would do, a line per run."""
+    console = Console(highlight=False)
+    table = Table("run", "cell", "seed", "action", "why", box=None, pad_edge=False)
+    for run, action, why in plan:
+        cell = label(run.cell, run.config.seed).rpartition(", seed")[0]
+        table.add_row(run.config.run_id, cell, str(run.config.seed), action, why)
+    console.print(table, markup=False)
+    for line in model_lines(plan):
+        console.print(line)
+    todo = sum(entry.action != "skip" for entry in plan)
+    console.print(f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run).")
+
+
+def print_results(results: Results, options: Options) -> None:
+    """Where to look, and how to go on."""
+    console = Console(highlight=False, soft_wrap=True)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    if results.failed:
+        say(f"{len(results.failed)} of {len(results.done)} runs failed:")
+        for record in results.failed:
+            say(f"  {label(record['cell'], record['seed'])}: {record['reason']}")
+        say("the same command with --rerun failed does just these again")
+    say(f"report:  {results.folder / REPORTS['md']}")
+    tracking = results.tracking
+    if tracking.problem or tracking.unsent:
+        say(
+            f"MLflow:  {tracking.unsent} runs unsent ({tracking.problem}); "
+            f"the same command again sends them"
+        )
+    if tracking.links:
+        where = "" if options.results == Path("results") else f" --results {options.results}"
+        say(f"MLflow:  vaebench ui{where}, then")
+        for link in tracking.links:
+            say(f"  {link.title}: {link.url}")
+
+
+def print_metrics(record: dict[str, Any], folder: Path) -> None:
+    """The final metrics of one run, with their units."""
+    console = Console(highlight=False)
+    table = Table("metric", "value", "unit", box=None, pad_edge=False)
+    for name, value in record["metrics"].items():
+        declared = record["metric_declarations"][name.split("/")[1]]
+        table.add_row(name, "none" if value is None else f"{value:,.6g}", declared["unit"])
+    console.print(table)
+    console.print(f"folder: {folder / 'runs' / record['run_id']}", soft_wrap=True)
+
+
+def _elbo(metrics: dict[str, float]) -> str:
+    split = "val" if "val/elbo" in metrics else "train"
+    return f"{split} ELBO {metrics[f'{split}/elbo']:.2f} nats"
+
+
+def _headline(record: dict[str, Any]) -> str:
+    metrics = record["metrics"]
+    return f"test ELBO {metrics['test/elbo']:.2f} nats, SSIM {metrics['test/ssim']:.3f}"
+
+
+def _worth_a_line(epoch: int, last: int) -> bool:
+    """At most ten lines a run where there are no bars."""
+    return epoch == last or epoch % max(1, last // 10) == 0

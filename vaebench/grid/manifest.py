@@ -1,0 +1,134 @@
+"""``grid.yaml``: the settings that all runs of a grid share, its axes, its runs.
+
+A later call with the same settings adds its runs; one with other settings is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vaebench.config import NUMBERS_VERSION, Grid, Run
+from vaebench.errors import ConfigError
+from vaebench.storage import read_manifest
+
+
+def make_manifest(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
+    """What ``grid.yaml`` says of a grid with these runs."""
+    configs = [run.config.to_dict() for run in runs]
+    return {
+        "name": grid.name,
+        "question": grid.question,
+        "axes": {axis: list(values) for axis, values in grid.axes.items()},
+        "seeds": list(grid.seeds),
+        "numbers_version": NUMBERS_VERSION,
+        "settings": _without(_shared(configs), ["seed", *grid.axes]),
+        "runs": [
+            {"run_id": run.config.run_id, "cell": run.cell, "seed": run.config.seed} for run in runs
+        ],
+    }
+
+
+def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the configurations that have a key agree on, key by key."""
+    found: dict[str, Any] = {}
+    for key in dict.fromkeys(key for config in configs for key in config):
+        values = [config[key] for config in configs if key in config]
+        if all(isinstance(value, dict) for value in values):
+            found[key] = _shared(values)
+        elif all(value == values[0] for value in values):
+            found[key] = values[0]
+    return found
+
+
+def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Settings less some dotted keys; of a choice, less its name."""
+    for key in keys:
+        *path, last = key.split(".")
+        section = settings
+        for part in path:
+            section = section.get(part, {})
+        if isinstance(section.get(last), dict):
+            section[last].pop("name", None)
+        else:
+            section.pop(last, None)
+    return settings
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and their values."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= (
+            _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return found
+
+
+def require_same_settings(folder: Path, new: dict[str, Any]) -> None:
+    """Compare a manifest with that of a grid's folder, where there is one.
+
+    Raises:
+        ConfigError: They differ in more than runs; what differs is named.
+    """
+    if not (folder / "grid.yaml").exists():
+        return
+    old = read_manifest(folder)
+    before, after = _leaves(old.get("settings", {})), _leaves(new["settings"])
+    differing = [
+        f"{key}: {before[key]} there, {after[key]} here"
+        for key in before
+        if key in after and before[key] != after[key]
+    ]
+    if list(old["axes"]) != list(new["axes"]):
+        differing.append(f"axes: {', '.join(old['axes'])} there, {', '.join(new['axes'])} here")
+    if old.get("numbers_version") != new["numbers_version"]:
+        differing.append("it was run by a version of vaebench that gives other numbers")
+    if differing:
+        raise ConfigError(
+            f"{folder} holds a grid of this name with other settings ({'; '.join(differing)}); "
+            f"use --name for a new one, or --rerun all to replace it"
+        )
+
+
+def merged_manifest(
+    folder: Path, grid: Grid, runs: Sequence[Run], *, replace: bool
+) -> dict[str, Any]:
+    """The manifest, with the runs of earlier calls that had the same settings.
+
+    Arguments:
+        folder: Of the grid.
+        grid: What this call asks for.
+        runs: Its runs.
+        replace: Whether a grid with other settings is given up rather than an error.
+    """
+    new = make_manifest(grid, runs)
+    if not (folder / "grid.yaml").exists():
+        return new
+    try:
+        require_same_settings(folder, new)
+    except ConfigError:
+        if not replace:
+            raise
+        return new
+    old = read_manifest(folder)
+    entries = {entry["run_id"]: entry for entry in (*old["runs"], *new["runs"])}.values()
+    axes = {
+        axis: [*old["axes"][axis], *(v for v in values if v not in old["axes"][axis])]
+        for axis, values in new["axes"].items()
+    }
+
+    def position(entry: dict[str, Any]) -> tuple[list[int], int]:
+        return [axes[axis].index(value) for axis, value in entry["cell"].items()], entry["seed"]
+
+    return new | {
+        "axes": axes,
+        "seeds": sorted({entry["seed"] for entry in entries}),
+        "settings": _united(old.get("settings", {}), new["settings"]),
+        "runs": sorted(entries, key=position),
+    }
+
+
+def _united(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Both mappings, section by section."""
+    both = {k: _united(old[k], v) for k, v in new.items() if isinstance(old.get(k), dict)}
+    return old | new | both

@@ -1,0 +1,96 @@
+"""What a call would do: of every run of a grid, whether it is done, resumed, redone or skipped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vaebench.config import Grid, Run
+from vaebench.errors import ConfigError, ResultsError
+from vaebench.grid.manifest import make_manifest, require_same_settings
+from vaebench.run import model_cost
+from vaebench.storage import run_store
+
+Rerun = Literal["missing", "failed", "all"]
+Action = Literal["run", "resume", "rerun", "skip"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a grid runs. None of it changes a number.
+
+    Attributes:
+        results: Folder of all results.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        jobs: Runs at a time; None fills the machine.
+        data_dir: Where data sets lie; None for the default.
+        tracking_uri: Of MLflow; None for the environment's, the grid file's, or the results' own.
+        rerun: Only what is ``missing``, only what has ``failed``, or ``all``; None: missing and
+            failed.
+        fail_fast: Stop at the first run that fails.
+    """
+
+    results: Path = Path("results")
+    device: str = "auto"
+    jobs: int | None = None
+    data_dir: Path | None = None
+    tracking_uri: str | None = None
+    rerun: Rerun | None = None
+    fail_fast: bool = False
+
+
+class Planned(NamedTuple):
+    """A run, what is to be done about it, and why."""
+
+    run: Run
+    action: Action
+    why: str
+
+
+def plan(grid: Grid, options: Options) -> list[Planned]:
+    """Say of every run of a grid what is to be done about it, and why. Writes nothing.
+
+    Raises:
+        ConfigError: The grid is wrong, or its folder belongs to one with other settings.
+    """
+    runs = grid.runs(grid.name)
+    for run in _distinct_models(runs):
+        try:
+            model_cost(run.config)
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"{grid.name}: {run.config.model.name}: {error}") from error
+    folder = options.results / grid.name
+    if options.rerun != "all":
+        require_same_settings(folder, make_manifest(grid, runs))
+    return [Planned(run, *_decide(folder, run, options.rerun)) for run in runs]
+
+
+def _distinct_models(runs: Sequence[Run]) -> list[Run]:
+    """One run for each network that the grid trains."""
+    found = {(str(r.config.model), r.config.dataset.name): r for r in reversed(runs)}
+    return list(reversed(found.values()))
+
+
+def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
+    store = run_store(folder, run.config.run_id)
+    try:
+        record = store.record
+    except ResultsError:
+        return "rerun", "its record is damaged"
+    status = record["status"] if record else None
+    if status is not None and store.config != run.config.to_dict():
+        return "rerun", "its stored configuration is damaged"
+    if rerun == "all":
+        return ("rerun", "--rerun all") if status or store.journal else ("run", "new")
+    if status == "complete":
+        return "skip", "complete"
+    if status == "failed" and record is not None:
+        if rerun == "missing":
+            return "skip", "failed; --rerun missing leaves it"
+        return "rerun", f"failed: {record['reason']}"
+    if rerun == "failed":
+        return "skip", f"{status or 'missing'}; --rerun failed leaves it"
+    epochs = len(store.journal)
+    if epochs:
+        return "resume", f"after epoch {epochs} of {run.config.training.epochs}"
+    return "run", status or "new"

@@ -1,0 +1,105 @@
+"""Runs grouped by cell: what the tables have rows of.
+
+A cell is summarised over its seeds, or not at all: an incomplete row has no mean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vaebench.report.records import Planned, Record, Report, counted, finite, setting
+from vaebench.statistics import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the tables: a cell with its runs and, when all are complete, their summaries.
+
+    Attributes:
+        cell: Axis to value, in the grid's order.
+        seeds: Seeds that the manifest plans.
+        records: Records of the complete runs, in the order of the seeds.
+        others: Records of the runs that failed or were interrupted.
+        summaries: Metric to summary over the seeds; empty when the row is incomplete.
+    """
+
+    cell: dict[str, Any]
+    seeds: tuple[int, ...]
+    records: tuple[Record, ...]
+    others: tuple[Record, ...]
+    summaries: dict[str, Summary]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed has a complete run."""
+        return len(self.records) == len(self.seeds)
+
+    @property
+    def progress(self) -> str:
+        """What an incomplete row shows in place of numbers."""
+        return f"incomplete ({len(self.records)} of {counted(len(self.seeds), 'seed')})"
+
+
+def cells(report: Report) -> tuple[Cell, ...]:
+    """The manifest's cells in its order, each summarised over its seeds."""
+    by_id = {record["run_id"]: record for record in report.records}
+    groups: dict[str, list[Planned]] = {}
+    for run in report.planned:
+        groups.setdefault(repr(run.cell), []).append(run)
+    result = []
+    for runs in groups.values():
+        found = [by_id[run.run_id] for run in runs if run.run_id in by_id]
+        complete = tuple(r for r in found if r["status"] == "complete")
+        summaries: dict[str, Summary] = {}
+        if len(complete) == len(runs):
+            names = dict.fromkeys(name for r in complete for name in r["metrics"])
+            summaries = {n: summarise([r["metrics"].get(n) for r in complete]) for n in names}
+        result.append(
+            Cell(
+                cell=runs[0].cell,
+                seeds=tuple(run.seed for run in runs),
+                records=complete,
+                others=tuple(r for r in found if r["status"] != "complete"),
+                summaries=summaries,
+            )
+        )
+    return tuple(result)
+
+
+def chosen(cell: Cell) -> tuple[Record, str] | None:
+    """The run whose pictures stand for a cell, with the reason; None when none is complete.
+
+    It is the seed with the best validation ELBO. Where there is no validation split, or the test
+    images serve as one, it is the lowest seed: nothing is ever selected on the test split.
+    """
+    if not cell.records:
+        return None
+
+    def validation(record: Record) -> float | None:
+        best = record.get("best")
+        value = best.get("val/elbo") if isinstance(best, dict) else None
+        on_test = setting(record, "dataset", "validation") == "test"
+        return None if on_test else finite(value)
+
+    scores = [validation(record) for record in cell.records]
+    if len(scores) > 1 and all(score is not None for score in scores):
+        best = max(range(len(scores)), key=lambda i: scores[i] or 0.0)
+        return cell.records[best], "the seed with the best validation ELBO"
+    return min(cell.records, key=lambda r: int(r["seed"])), "the lowest seed"
+
+
+def declarations(records: Sequence[Record]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The metric declarations that the records carry, and the names declared in different ways.
+
+    A metric whose declarations differ (another version, say) keeps its title but loses its
+    direction: values of different definitions are not ranked.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    clashes: dict[str, None] = {}
+    for record in records:
+        for name, declared in record.get("metric_declarations", {}).items():
+            if merged.setdefault(name, declared) != declared:
+                clashes[name] = None
+    for name in clashes:
+        merged[name] = {**merged[name], "direction": None}
+    return merged, list(clashes)

@@ -1,0 +1,236 @@
+"""The report as Markdown that code hosts render: tables, pictures, what failed, how it was run.
+
+Sections are functions from the report to lines; :func:`markdown_report` lists them in order. To
+add one, write such a function and put it there.
+"""
+
+import html
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import yaml
+
+from vaebench.report import notes
+from vaebench.report.cells import Cell, cells
+from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
+from vaebench.report.pictures import Pictures, last_tile
+from vaebench.report.records import Planned, Report, label
+from vaebench.report.tables import (
+    Column,
+    Table,
+    cost_table,
+    gap_table,
+    main_table,
+    run_table,
+)
+
+WIDTH = 140  # pixels of a tile
+# Beside the pictures: more columns would push them out of the page of a code host, which is 830
+# to 1,012 pixels wide. What else was measured stands in a table of its own.
+BESIDE_PICTURES = ("test/elbo", "test/ssim", "test/psnr")
+
+
+def markdown_report(report: Report, pictures: Pictures) -> str:
+    """The whole report; ``pictures`` makes the links and remembers which copies they need."""
+    found = cells(report)
+    sections = [
+        _head(report, found),
+        _results(report, found, pictures),
+        _comparison(report, pictures),
+        _costs(found),
+        _gap(found),
+        _runs(found),
+        _unfinished(report),
+        _settings(report),
+        _notes(report),
+        _environment(report),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def _head(report: Report, found: Sequence[Cell]) -> list[str]:
+    lines = [f"# {escape(report.name)}", ""]
+    if report.manifest.get("question"):
+        lines += [f"**Question.** {escape(report.manifest['question'])}", ""]
+    return [*lines, escape(notes.summary(report, found))]
+
+
+def _results(report: Report, found: Sequence[Cell], pictures: Pictures) -> list[str]:
+    table = main_table(found)
+    first = _only(table, lambda column: column.metric in BESIDE_PICTURES)
+    rest = _only(table, lambda column: column.metric not in BESIDE_PICTURES)
+    tiles = [
+        [_tile(report, cell, kind, pictures) for kind in ("reconstruction", "samples")]
+        for cell in found
+    ]
+    said = [*notes.table_notes(table, found)]
+    if any(picture != NOTHING for row in tiles for picture in row):
+        said.append(notes.picture_note(found))
+    return [
+        "## Results on the test images",
+        "",
+        # two lines in a row that is high anyway: the pictures need the width
+        *table_lines(first, ("Reconstruction", "Generation"), tiles, between="<br>"),
+        "",
+        *([*table_lines(rest), ""] if rest.columns else []),
+        *bullets(said),
+    ]
+
+
+def _tile(report: Report, cell: Cell, kind: str, pictures: Pictures) -> str:
+    tile = last_tile(report, cell, kind)
+    if tile is None:
+        return NOTHING
+    path, epoch = tile
+    run_id = path.parent.parent.name
+    seed = next(record["seed"] for record in cell.records if record["run_id"] == run_id)
+    what = {"reconstruction": "test images and reconstructions", "samples": "samples"}[kind]
+    alt = html.escape(" ".join(f"{what} of {label(cell.cell)}, seed {seed}, epoch {epoch}".split()))
+    # as attribute the text meets no Markdown, but the table would still split at a bar
+    alt = alt.replace("|", "&#124;").replace("`", "&#96;").replace("\\", "&#92;")
+    link = pictures.link(path, f"{run_id}-{path.name}")
+    return f'<img src="{link}" width="{WIDTH}" alt="{alt}">'
+
+
+def _comparison(report: Report, pictures: Pictures) -> list[str]:
+    path = report.directory / "comparison.png"
+    if not path.is_file():
+        return []
+    alt = f"All cells of {report.name}: test images, reconstructions and samples"
+    return [f"![{escape(alt)}]({pictures.link(path, path.name)})"]
+
+
+def _costs(found: Sequence[Cell]) -> list[str]:
+    table = cost_table(found)
+    if not table.columns:
+        return []
+    loads = [[escape(text) for text in notes.load_of(cell)] for cell in found]
+    differ = len(notes.machines(found)) > 1
+    further = ("Runs at a time", "Device") if differ else ()
+    return [
+        "## Cost",
+        "",
+        *table_lines(_with_units(table), further, loads if differ else ()),
+        "",
+        *bullets(notes.cost_notes(found)),
+    ]
+
+
+def _gap(found: Sequence[Cell]) -> list[str]:
+    table = gap_table(found)
+    if table is None:
+        return []
+    return [
+        "## Gap between training and test images",
+        "",
+        *table_lines(table),
+        "",
+        *bullets(
+            [
+                "Training images: a fixed part of the training split, in evaluation mode. The gap "
+                "is training minus test, seed by seed, then averaged; a large gap is overfitting."
+            ]
+        ),
+    ]
+
+
+def _runs(found: Sequence[Cell]) -> list[str]:
+    table = run_table(found)
+    if table is None:
+        return []
+    return [
+        "## Seed by seed",
+        "",
+        "<details><summary>every run</summary>",
+        "",
+        *table_lines(table),
+        "",
+        "</details>",
+    ]
+
+
+def _unfinished(report: Report) -> list[str]:
+    rows: list[Row] = []
+    for record in report.records:
+        if record["status"] != "complete":
+            run = Planned(record["run_id"], record["cell"], record["seed"])
+            rows.append(_problem(run, record["status"], record.get("reason") or "no reason given"))
+    rows += [_problem(found.run, "damaged", found.reason) for found in report.damaged]
+    rows += [
+        _problem(run, "missing", "no record: not run, or still running") for run in report.missing
+    ]
+    lines: list[str] = []
+    if rows:
+        lines += ["## Runs that are not complete", ""]
+        lines += grid_lines(["Cell", "Seed", "Status", "Reason", "Run"], rows)
+        lines += [
+            "",
+            "`vaebench run-grid GRID.yaml`, with the file and options of this grid, runs what is "
+            "missing or has failed and takes up what was interrupted; with `--rerun failed` only "
+            "what has failed.",
+        ]
+    if report.foreign:
+        names = ", ".join(escape(name) for name in report.foreign)
+        lines += ["", f"Folders under `runs/` that the grid does not list, not counted: {names}."]
+    return lines if rows or not lines else lines[1:]
+
+
+def _problem(run: Planned, status: str, reason: object) -> Row:
+    texts = (label(run.cell), run.seed, status, reason, run.run_id)
+    return [escape(text) for text in texts]
+
+
+def _settings(report: Report) -> list[str]:
+    settings = report.manifest.get("settings")
+    if not settings:
+        return []
+    shown = {key: report.manifest.get(key) for key in ("axes", "seeds", "numbers_version")}
+    text = yaml.safe_dump({**shown, "settings": settings}, sort_keys=False, allow_unicode=True)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [
+        "## Settings",
+        "",
+        "<details><summary>the grid and the settings that its runs share</summary>",
+        "",
+        f"{fence}yaml",
+        text.rstrip("\n"),
+        fence,
+        "",
+        "</details>",
+    ]
+
+
+def _notes(report: Report) -> list[str]:
+    said = notes.record_notes(report)
+    return ["## Notes of the runs", "", *bullets(said)] if said else []
+
+
+def _environment(report: Report) -> list[str]:
+    rows = notes.environment_rows(report.records)
+    if not rows:
+        return []
+    return [
+        "## Environment",
+        "",
+        "<details><summary>machine, versions, data</summary>",
+        "",
+        *grid_lines(["What", "Value"], [[escape(k), escape(v)] for k, v in rows]),
+        "",
+        "</details>",
+    ]
+
+
+def _only(table: Table, wanted: Callable[[Column], bool]) -> Table:
+    return replace(table, columns=tuple(filter(wanted, table.columns)))
+
+
+def _with_units(table: Table) -> Table:
+    """Units in the headings, unless the title names them."""
+    columns = []
+    for column in table.columns:
+        said = column.unit.partition("/")[0] in column.title.lower()  # "Seconds per epoch" in s
+        title = column.title if said else f"{column.title} ({column.unit})"
+        columns.append(replace(column, title=title))
+    return replace(table, columns=tuple(columns))

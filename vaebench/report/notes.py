@@ -1,0 +1,249 @@
+"""What a report says in words: the summary of what was run, and the notes under its tables.
+
+Plain text, escaped by whoever writes it out. Only what the records show is said; to add a note,
+append it in :func:`table_notes` under the condition that makes it true.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vaebench.report.cells import Cell, chosen, declarations
+from vaebench.report.comparable import likelihood_key, machine_key, relaxed
+from vaebench.report.records import Record, Report, counted, dig, setting
+from vaebench.report.tables import Table
+
+_BINARIZE = {
+    "none": "gray pixels, not binarised",
+    "static": "binarised once",
+    "dynamic": "training images binarised anew each epoch, test images once",
+}
+
+
+def summary(report: Report, cells: Sequence[Cell]) -> str:
+    """One paragraph: data, size of the grid, training, machine."""
+    done = [record for cell in cells for record in cell.records]
+    seeds = list(dict.fromkeys(run.seed for run in report.planned))
+    training = [
+        text
+        for text in (
+            _phrase("{} epochs", _settings(report, "training", "epochs")),
+            _phrase("batch size {}", _settings(report, "training", "batch_size")),
+            _phrase("latent size {}", _settings(report, "model", "latent_dim")),
+        )
+        if text
+    ]
+    text = (
+        f"{counted(len(cells), 'cell')} with {counted(len(seeds), 'seed')} each "
+        f"({_list(seeds)}) on {_dataset(report)}. "
+    )
+    if training:
+        text += f"{', '.join(training)}. "
+    text += f"{len(done):,} of {counted(len(report.planned), 'run')} complete."
+    places = list(dict.fromkeys(machine(record) for record in done))
+    if len(places) == 1:
+        text += f" All ran on {places[0]}."
+    elif places:
+        text += f" They ran on {len(places)} kinds of machine or load: {'; '.join(places)}."
+    return text
+
+
+def machine(record: Record) -> str:
+    """Where a run ran, and how many ran beside it."""
+    environment = record.get("environment", {})
+    device = environment.get("device") or "unknown device"
+    name = environment.get("device_name") or environment.get("cpu")
+    parts = [
+        f"{device} ({name})" if name else str(device),
+        _number(environment.get("cores"), "core"),
+        str(environment.get("platform") or ""),
+        _number(environment.get("threads"), "thread") + " per run",
+        _number(environment.get("jobs"), "run") + " at a time",
+    ]
+    return ", ".join(part for part in parts if part and part[0] != " ")
+
+
+def table_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
+    """What a reader must know to read the main table."""
+    records = [record for cell in cells for record in cell.records]
+    if not records:
+        return ["No run is complete: there is nothing to compare yet."]
+    notes = [_interval(cells)]
+    units: dict[str, list[str]] = {}
+    for column in table.columns:
+        if column.unit:
+            units.setdefault(column.unit, []).append(column.title)
+    if units:
+        named = (
+            f"{_list(titles)} in {'nats per image' if unit == 'nats' else unit}"
+            for unit, titles in units.items()
+        )
+        notes.append(f"{'; '.join(named)}.")
+    if any(entry.best for column in table.columns for entry in column.entries):
+        notes.append(
+            "↑ higher is better, ↓ lower is better. Bold: best mean among the rows that a column "
+            "may compare, ties included. Bold alone does not say that a difference exceeds the "
+            "spread over seeds."
+        )
+    notes += _likelihoods(table, records)
+    _, clashes = declarations(records)
+    if clashes:
+        notes.append(f"Not ranked, since the runs declare them differently: {_list(clashes)}.")
+    incomplete = sum(not cell.complete for cell in cells)
+    if incomplete:
+        notes.append(f"{counted(incomplete, 'row')} incomplete: no mean is shown for such a row.")
+    return notes
+
+
+def picture_note(cells: Sequence[Cell]) -> str:
+    """What the pictures of the main table show, and which runs they come from."""
+    text = (
+        "Pictures, last epoch: reconstruction = rows of test images, each above the decoder's mean "
+        "at their posterior mean; generation = decoder means of draws from the prior."
+    )
+    choices = [chosen(cell) for cell in cells if len(cell.seeds) > 1]
+    reasons = list(dict.fromkeys(choice[1] for choice in choices if choice))
+    return f"{text} Shown: {_list(reasons)} of each cell." if reasons else text
+
+
+def cost_notes(cells: Sequence[Cell]) -> list[str]:
+    """Where the costs were measured, and whether they compare."""
+    records = [record for cell in cells for record in cell.records]
+    if len(machines(cells)) > 1:
+        return [
+            "Machine, device, threads or number of runs at a time differ between runs (see the "
+            "environment): these costs are not comparable, and none is marked as best."
+        ]
+    return [f"Measured on {machine(record)}." for record in records[:1]]
+
+
+def machines(cells: Sequence[Cell]) -> set[str]:
+    """The different machines and loads that the runs met, by key."""
+    return {machine_key(record) for cell in cells for record in cell.records}
+
+
+def load_of(cell: Cell) -> list[str]:
+    """How many of a cell's runs ran at a time, and where; several when they differ."""
+    environments = [record.get("environment", {}) for record in cell.records]
+    return [
+        _list(_distinct(e.get("jobs") for e in environments)) or "—",
+        _list(_distinct(e.get("device_name") or e.get("device") for e in environments)) or "—",
+    ]
+
+
+def record_notes(report: Report) -> list[str]:
+    """The notes that the runs made, each once, with their number where not all made it."""
+    counts: dict[str, int] = {}
+    for record in report.records:
+        notes = record.get("notes")
+        for note in dict.fromkeys(map(str, notes if isinstance(notes, list) else [])):
+            counts[note] = counts.get(note, 0) + 1
+    total = len(report.records)
+    return [
+        note if n == total else f"{note} ({n} of {counted(total, 'run')})"
+        for note, n in counts.items()
+    ]
+
+
+def environment_rows(records: Iterable[Record]) -> list[tuple[str, str]]:
+    """What ran where, flat; values that differ between runs are listed with their numbers."""
+    values: dict[str, dict[str, int]] = {}
+    for record in records:
+        for key, value in _flat(record.get("environment", {})):
+            seen = values.setdefault(key, {})
+            seen[value] = seen.get(value, 0) + 1
+    return [
+        (
+            key,
+            next(iter(seen))
+            if len(seen) == 1
+            else "; ".join(f"{value} ({counted(n, 'run')})" for value, n in seen.items()),
+        )
+        for key, seen in values.items()
+    ]
+
+
+def _interval(cells: Sequence[Cell]) -> str:
+    counts = sorted({len(cell.seeds) for cell in cells if cell.complete})
+    if counts and counts[-1] > 1:
+        ns = _list(counts, last="or")
+        return (
+            f"Numbers are means ± the half width of their 95 % Student-t interval over seeds, "
+            f"n = {ns}; there is no ± where all seeds gave the same."
+            + (" A row of one seed has no interval." if counts[0] == 1 else "")
+        )
+    return "One seed per cell: no interval." if counts else "No row is complete."
+
+
+def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
+    """What the losses are, and that they are not ranked against each other."""
+    notes = []
+    titles = [column.title for column in table.columns if column.comparable == "likelihood"]
+    if titles and len({likelihood_key(record) for record in records}) > 1:
+        notes.append(
+            f"{_list(titles)} are comparable only within one loss (its options, the data set and "
+            "its binarisation included): rows of different losses are not comparable there and "
+            "are never ranked against each other."
+        )
+    if any(relaxed(record) for record in records):
+        notes.append(
+            "bce on gray pixels is the relaxed Bernoulli: not a normalised density, so its ELBO "
+            "bounds no likelihood."
+        )
+    sigmas = _distinct(dig(setting(record, "loss"), "mse", "sigma2") for record in records)
+    if sigmas:
+        notes.append(
+            f"mse is the Gaussian with fixed variance σ² = {_list(sigmas, last='or')}, constant "
+            "included; σ² sets the balance of rate and distortion, and what is said of mse holds "
+            "at that value."
+        )
+    return notes
+
+
+def _dataset(report: Report) -> str:
+    names = _settings(report, "dataset", "name")
+    text = _list(names) if names else "an unknown data set"
+    facts = []
+    for split in ("train", "validation", "test"):
+        sizes = _distinct(dig(r, "environment", "dataset", split) for r in report.records)
+        if len(sizes) == 1 and isinstance(sizes[0], int):
+            facts.append(f"{sizes[0]:,} {split}")
+    details = [f"{_list(facts)} images"] if facts else []
+    if "test" in _settings(report, "dataset", "validation"):
+        details.append("the test images serve as validation split")
+    binarize = _settings(report, "dataset", "binarize")
+    if len(binarize) == 1:
+        details.append(_BINARIZE.get(str(binarize[0]), f"binarised: {binarize[0]}"))
+    return f"{text} ({'; '.join(details)})" if details else text
+
+
+def _settings(report: Report, *path: str) -> list[Any]:
+    """The distinct values of a setting over the runs, or the manifest's when there is no record."""
+    values = _distinct(setting(record, *path) for record in report.records)
+    return values or _distinct([dig(report.manifest.get("settings"), *path)])
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list({repr(value): value for value in values if value is not None}.values())
+
+
+def _number(value: Any, noun: str) -> str:
+    return counted(value, noun) if isinstance(value, int) else ""
+
+
+def _phrase(template: str, values: Sequence[Any]) -> str:
+    return template.format(_list(values, last="or")) if values else ""
+
+
+def _list(values: Iterable[Any], last: str = "and") -> str:
+    """``a, b and c``."""
+    texts = [str(value) for value in values]
+    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if not isinstance(value, dict):
+        return [(prefix, "none" if value is None else str(value))]
+    rows = []
+    for key, item in value.items():
+        rows += _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return rows

@@ -1,0 +1,105 @@
+"""Pictures of a report: which file stands for a cell, how it is linked, what must be copied.
+
+:class:`Pictures` turns paths into links and remembers the copies they need; :func:`write_copies`
+makes them. :func:`comparison_picture` draws all cells on the same images.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench.errors import VaebenchError
+from vaebench.report.cells import Cell, cells, chosen
+from vaebench.report.records import Report, label
+from vaebench.report.tables import main_table
+from vaebench.storage import RunStore, write_atomic
+
+_TILE = re.compile(r"(?P<kind>[a-z]+)-(?P<epoch>\d+)\.png")
+
+
+@dataclass
+class Pictures:
+    """Links to pictures from a document at ``output``, or from the current folder without it.
+
+    A picture beneath the document's folder is linked where it lies. Any other is linked as a copy
+    in ``<name of the document>_files`` beside the document, so that the folder can be moved.
+
+    Attributes:
+        output: The document, or None when it has no file.
+        copies: Source to target of the copies that the links so far need.
+    """
+
+    output: Path | None
+    copies: dict[Path, Path] = field(default_factory=dict)
+
+    def link(self, picture: Path, name: str) -> str:
+        """The relative, quoted address of ``picture``; ``name`` is that of its copy, if any."""
+        picture = picture.resolve()
+        folder = (self.output.parent if self.output else Path()).resolve()
+        if self.output is not None and not picture.is_relative_to(folder):
+            target = folder / f"{self.output.stem}_files" / name
+            self.copies[picture] = target
+            picture = target
+        return quote(Path(os.path.relpath(picture, folder)).as_posix())
+
+
+def write_copies(pictures: Pictures) -> None:
+    """Copy what the links need."""
+    for source, target in pictures.copies.items():
+        write_atomic(target, source.read_bytes())
+
+
+def last_tile(report: Report, cell: Cell, kind: str) -> tuple[Path, int] | None:
+    """The tile ``kind`` (reconstruction, samples) of a cell's chosen run with the highest epoch."""
+    choice = chosen(cell)
+    if choice is None:
+        return None
+    folder = report.run_dir(choice[0]["run_id"]) / "images"
+    if not folder.is_dir():
+        return None
+    found = [(match, path) for path in folder.iterdir() if (match := _TILE.fullmatch(path.name))]
+    tiles = [(int(match["epoch"]), path) for match, path in found if match["kind"] == kind]
+    if not tiles:
+        return None
+    epoch, path = max(tiles)
+    return path, epoch
+
+
+def comparison_picture(report: Report) -> bytes | None:
+    """All cells on the same test images, as PNG; None when no run has its arrays.
+
+    Each cell is shown by the run whose pictures stand for it in the table. Cells of other test
+    images than the first one's (another data set or binarisation) are left out, and so are runs
+    whose arrays cannot be read.
+    """
+    from vaebench import figures  # matplotlib is slow to import, and tables need none of it
+
+    rows: list[figures.CellImages] = []
+    found = cells(report)
+    table = main_table(found)
+    for i, cell in enumerate(found):
+        choice = chosen(cell)
+        arrays = None if choice is None else _arrays(report.run_dir(choice[0]["run_id"]))
+        if arrays is None or (rows and not np.array_equal(arrays[0], rows[0].originals)):
+            continue
+        metrics = ", ".join(
+            f"{column.title} {column.entries[i].mean}"
+            for column in table.columns
+            if column.metric in ("test/ssim", "test/psnr") and column.entries[i].mean
+        )
+        rows.append(figures.CellImages(label(cell.cell), metrics, *arrays))
+    return figures.to_png(figures.comparison(rows, title=report.name)) if rows else None
+
+
+def _arrays(run: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
+    try:
+        arrays = RunStore(run).arrays() or {}
+        return arrays["originals"], arrays["reconstructions"], arrays["samples"]
+    except (VaebenchError, KeyError):
+        return None

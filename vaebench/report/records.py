@@ -1,0 +1,225 @@
+"""Reading a grid's folder: the manifest, the records that belong to it, and what is wrong.
+
+Everything that a report says comes from a :class:`Report`. Records that cannot be read are kept
+apart with the reason and never stop a report. To use another field of a record, check it in
+:func:`_fault` when a wrong type there would break a table.
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaebench.errors import ResultsError, VaebenchError
+from vaebench.storage import RunStore, grid_dirs, read_manifest
+
+Record = dict[str, Any]
+STATUSES = ("complete", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run as the manifest lists it."""
+
+    run_id: str
+    cell: dict[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A run whose record is there but cannot be used, and why."""
+
+    run: Planned
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A grid's folder as it was read.
+
+    Attributes:
+        directory: The folder that holds ``grid.yaml``.
+        manifest: ``grid.yaml``.
+        planned: The manifest's runs, in its order.
+        records: The readable records of the manifest's runs, in its order.
+        missing: Runs of the manifest that have no record: never started, or still running.
+        foreign: Names of folders under ``runs/`` that the manifest does not list.
+        damaged: Runs of the manifest whose record cannot be used.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+    planned: tuple[Planned, ...]
+    records: tuple[Record, ...]
+    missing: tuple[Planned, ...]
+    foreign: tuple[str, ...]
+    damaged: tuple[Damaged, ...]
+
+    @property
+    def name(self) -> str:
+        """The grid's name."""
+        return str(self.manifest.get("name") or self.directory.name)
+
+    def run_dir(self, run_id: str) -> Path:
+        """The folder of one run."""
+        return self.directory / "runs" / run_id
+
+
+def load(directory: Path | str) -> Report:
+    """Read the grid in ``directory``, or the only grid of a results folder.
+
+    Raises:
+        ResultsError: There is no grid, there are several, or the manifest cannot be read.
+    """
+    grid = _grid_of(Path(directory))
+    manifest = read_manifest(grid)
+    runs = planned(grid, manifest)
+    records: list[Record] = []
+    missing: list[Planned] = []
+    damaged: list[Damaged] = []
+    for run in runs:
+        found = read_record(grid, run)
+        if found is None:
+            missing.append(run)
+        elif isinstance(found, Damaged):
+            damaged.append(found)
+        else:
+            records.append(found)
+    known = {run.run_id for run in runs}
+    root = grid / "runs"
+    folders = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    return Report(
+        directory=grid,
+        manifest=manifest,
+        planned=runs,
+        records=tuple(records),
+        missing=tuple(missing),
+        foreign=tuple(name for name in folders if name not in known and name[0] != "."),
+        damaged=tuple(damaged),
+    )
+
+
+def read_record(grid: Path, run: Planned) -> Record | Damaged | None:
+    """The record of one planned run; None when there is none; the reason when it is unusable."""
+    folder = grid / "runs" / run.run_id
+    try:
+        record = RunStore(folder).record
+    except (VaebenchError, OSError, ValueError) as error:
+        # a report is published: where the folder lies on this machine is nobody's business
+        return Damaged(run, str(error).replace(f"{folder}{os.sep}", ""))
+    if record is None:
+        return None
+    fault = _fault(record, run)
+    if fault is not None:
+        return Damaged(run, f"record.json: {fault}")
+    metrics = {str(k): finite(v) for k, v in record["metrics"].items()}
+    return {**record, "metrics": metrics}
+
+
+def label(cell: Mapping[str, Any]) -> str:
+    """A cell in words: ``fnn / bce / sgvb``, further axes as ``latent_dim=8``."""
+    words = {"model", "loss", "estimator"}
+    return " / ".join(
+        str(v) if k in words else f"{k.rpartition('.')[2]}={v}" for k, v in cell.items()
+    )
+
+
+def setting(record: Record, *path: str) -> Any:
+    """A value of the record's config; None where there is none."""
+    return dig(record.get("config"), *path)
+
+
+def dig(value: Any, *path: str) -> Any:
+    """A value deep inside nested dicts; None where there is none."""
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def counted(n: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _grid_of(directory: Path) -> Path:
+    if not directory.is_dir():
+        raise ResultsError(
+            f"{directory}: no such folder; train a grid with `vaebench run-grid`, "
+            "or name the folder it wrote to"
+        )
+    if (directory / "grid.yaml").is_file():
+        return directory
+    grids = grid_dirs(directory)
+    if len(grids) == 1:
+        return grids[0]
+    if not grids:
+        raise ResultsError(
+            f"{directory}: holds no grid (no grid.yaml here or one level below); "
+            "train one with `vaebench run-grid`, or name the folder it wrote to"
+        )
+    names = ", ".join(grid.name for grid in grids)
+    raise ResultsError(
+        f"{directory}: holds several grids ({names}); name one of them, e.g. {grids[0]}"
+    )
+
+
+def planned(grid: Path, manifest: Mapping[str, Any]) -> tuple[Planned, ...]:
+    """The runs that a manifest lists.
+
+    Raises:
+        ResultsError: The list is damaged.
+    """
+    try:
+        runs = tuple(
+            Planned(str(run["run_id"]), dict(run["cell"]), int(run["seed"]))
+            for run in manifest["runs"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{grid / 'grid.yaml'}: not the manifest of a grid ({type(error).__name__}: {error}); "
+            "run the grid again to write it anew"
+        ) from error
+    twice = [run_id for run_id, n in Counter(run.run_id for run in runs).items() if n > 1]
+    if twice:
+        raise ResultsError(
+            f"{grid / 'grid.yaml'}: lists run {twice[0]} more than once; "
+            "run the grid again to write it anew"
+        )
+    return runs
+
+
+def _fault(record: Any, run: Planned) -> str | None:
+    """Why a record cannot be used; None when it can."""
+    if not isinstance(record, dict):
+        return f"holds {type(record).__name__}, not a mapping"
+    if record.get("status") not in STATUSES:
+        return f"status is {record.get('status')!r}, not one of {', '.join(STATUSES)}"
+    if record.get("run_id") != run.run_id:
+        return f"is the record of run {record.get('run_id')!r}"
+    if record.get("cell") != run.cell or record.get("seed") != run.seed:
+        return "its cell or seed is not that of the manifest"
+    for key in ("metrics", "metric_declarations", "environment", "config"):
+        if not isinstance(record.get(key, {}), dict) or (key == "metrics" and key not in record):
+            return f"{key} is not a mapping"
+    for name, value in record["metrics"].items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return f"metric {name} is {value!r}, not a number"
+    declared = record.get("metric_declarations", {}).values()
+    if not all(isinstance(value, dict) for value in declared):
+        return "metric_declarations holds something that is not a mapping"
+    return None
+
+
+def finite(value: Any) -> float | None:
+    """A number as it is; None for what was not measured, is not finite, or fits no float."""
+    try:
+        finite = isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        finite = False
+    return value if finite else None

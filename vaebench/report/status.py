@@ -1,0 +1,212 @@
+"""How far the grids of a results folder are: what ``vaebench status`` prints.
+
+Records are counted; journals are read only for runs that are not complete.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vaebench.errors import ResultsError, VaebenchError
+from vaebench.report.records import (
+    Damaged,
+    Planned,
+    counted,
+    dig,
+    finite,
+    label,
+    planned,
+    read_record,
+)
+from vaebench.storage import RunStore, grid_dirs, read_manifest
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run whose journal is ahead of its record, or has none: it is running, or it was killed.
+
+    Attributes:
+        run: The run.
+        epochs: Epochs in its journal.
+        of: Epochs that its settings ask for; None when they do not say.
+        last: When the last of them ended, unix milliseconds; None before the first.
+    """
+
+    run: Planned
+    epochs: int
+    of: int | None
+    last: int | None
+
+
+@dataclass(frozen=True)
+class GridStatus:
+    """One grid: how many of its planned runs are in which state.
+
+    Attributes:
+        name: The grid's name.
+        directory: Its folder.
+        planned: Runs of the manifest; the counts below add up to it.
+        complete: Runs with a record that says so.
+        failed: Runs with a record that says so.
+        interrupted: Runs with a record that says so.
+        damaged: Runs whose record cannot be used.
+        started: Runs under way, or killed.
+        missing: Runs that have neither record nor journal.
+        last_activity: Latest time that a record or a journal mentions, unix milliseconds.
+        problem: Why the grid cannot be read, instead of the counts.
+    """
+
+    name: str
+    directory: Path
+    planned: int = 0
+    complete: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    damaged: int = 0
+    started: tuple[Started, ...] = ()
+    missing: int = 0
+    last_activity: int | None = None
+    problem: str | None = None
+
+
+def status(results: Path | str) -> list[GridStatus]:
+    """Every grid in a results folder (or the one grid whose folder it is).
+
+    Raises:
+        ResultsError: The folder is not there, or holds no grid.
+    """
+    results = Path(results)
+    if (results / "grid.yaml").is_file():
+        return [_status_of(results)]
+    grids = grid_dirs(results) if results.is_dir() else []
+    if not grids:
+        raise ResultsError(
+            f"{results}: holds no grid; train one with `vaebench run-grid`, "
+            "or name the folder it wrote to"
+        )
+    return [_status_of(grid) for grid in grids]
+
+
+def status_json(rows: Sequence[GridStatus]) -> str:
+    """The rows for programs: a list of mappings, times in unix milliseconds."""
+    return json.dumps([asdict(row) for row in rows], indent=1, default=str) + "\n"
+
+
+def status_text(rows: Sequence[GridStatus], now: float | None = None) -> str:
+    """The rows for people, one line per grid and one per run that has started.
+
+    Arguments:
+        rows: What :func:`status` returned.
+        now: Unix seconds that ages are counted from; the clock when None.
+    """
+    now = time.time() if now is None else now
+    lines = []
+    for row in rows:
+        if row.problem is not None:
+            lines.append(f"{row.name}: cannot be read: {row.problem}")
+            continue
+        counts = {
+            "failed": row.failed,
+            "interrupted": row.interrupted,
+            "damaged": row.damaged,
+            "started": len(row.started),
+            "missing": row.missing,
+        }
+        parts = [f"{row.complete} of {counted(row.planned, 'run')} complete"]
+        parts += [f"{n} {name}" for name, n in counts.items() if n]
+        if row.last_activity is not None:
+            parts.append(f"last activity {_age(row.last_activity, now)}")
+        lines.append(f"{row.name}: {', '.join(parts)}")
+        for started in row.started:
+            of = f" of {started.of}" if started.of is not None else ""
+            when = f", last {_age(started.last, now)}" if started.last is not None else ""
+            where = f"{label(started.run.cell)}, seed {started.run.seed}"
+            lines.append(f"  {where}: {started.epochs}{of} epochs{when}")
+    return "\n".join(lines) + "\n"
+
+
+def _status_of(grid: Path) -> GridStatus:
+    try:
+        manifest = read_manifest(grid)
+        runs = planned(grid, manifest)
+    except VaebenchError as error:
+        return GridStatus(name=grid.name, directory=grid, problem=str(error))
+    counts: Counter[str] = Counter()
+    started: list[Started] = []
+    times: list[int] = []
+    for run in runs:
+        record = read_record(grid, run)
+        if isinstance(record, Damaged):
+            counts["damaged"] += 1
+            continue
+        finished = dig(record, "finished")
+        times += _times(finished)
+        if dig(record, "status") == "complete":
+            counts["complete"] += 1
+            continue
+        begun = _started(grid, run, manifest)
+        # an interrupted run that has been taken up again keeps its old record until it ends
+        if begun is not None and (record is None or _ahead(begun.last, finished)):
+            started.append(begun)
+            times += _times(begun.last)
+        else:
+            counts["missing" if record is None else record["status"]] += 1
+    return GridStatus(
+        name=str(manifest.get("name") or grid.name),
+        directory=grid,
+        planned=len(runs),
+        complete=counts["complete"],
+        failed=counts["failed"],
+        interrupted=counts["interrupted"],
+        damaged=counts["damaged"],
+        started=tuple(started),
+        missing=counts["missing"],
+        last_activity=max(times, default=None),
+    )
+
+
+def _started(grid: Path, run: Planned, manifest: dict[str, Any]) -> Started | None:
+    folder = grid / "runs" / run.run_id
+    if not folder.is_dir():
+        return None
+    store = RunStore(folder)
+    try:
+        journal = store.journal
+    except (VaebenchError, OSError, ValueError):
+        journal = []
+    if not journal:
+        return None
+    try:
+        config: Any = store.config
+    except (VaebenchError, OSError, ValueError):
+        config = None
+    epochs = dig(config, "training", "epochs") or dig(manifest, "settings", "training", "epochs")
+    return Started(
+        run=run,
+        epochs=len(journal),
+        of=epochs if isinstance(epochs, int) else None,
+        last=next(iter(_times(dig(journal[-1], "time"))), None),
+    )
+
+
+def _ahead(journal: object, record: object) -> bool:
+    later, earlier = _times(journal), _times(record)
+    return bool(later and earlier) and later > earlier
+
+
+def _times(value: object) -> list[int]:
+    known = finite(value)
+    return [] if known is None else [int(known)]
+
+
+def _age(then: int, now: float) -> str:
+    """How long ago a time was, in the unit that suits: ``3 min ago``."""
+    seconds = max(now - then / 1000, 0.0)
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,237 @@
+"""The one table model behind every format: which columns, which numbers, which are best.
+
+Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in
+:func:`rounded` and nowhere else. Titles, directions and comparability come from the declarations
+that the records carry, so a new ``test/...`` metric becomes a column by itself. To place it, add
+its name to :data:`ORDER`.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vaebench.report.cells import Cell, declarations
+from vaebench.report.comparable import best_rows, relaxed
+from vaebench.report.records import label, setting
+from vaebench.statistics import Summary, summarise
+
+ORDER = ("elbo", "rate", "distortion", "ssim", "psnr", "mse_px", "mae_px", "active_units")
+COSTS = (
+    "images_per_second",
+    "seconds_per_epoch",
+    "peak_memory_mb",
+    "parameters",
+    "flops_per_image",
+)
+ARROWS = {"higher": "↑", "lower": "↓"}
+AXIS_TITLES = {"model": "Model", "loss": "Loss", "estimator": "Estimator"}
+UNIT_DECIMALS = {"nats": 2, "dB": 2}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a table: rounded mean and half width of its interval, and whether it is best."""
+
+    mean: str | None = None
+    half_width: str | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: one entry per row, and what its declaration says."""
+
+    metric: str
+    title: str
+    unit: str
+    direction: str | None
+    comparable: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def heading(self) -> str:
+        """The title with the arrow of the better direction."""
+        return f"{self.title} {ARROWS.get(self.direction or '', '')}".rstrip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells: the texts of the axes, then columns of numbers."""
+
+    axes: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    columns: tuple[Column, ...]
+    remarks: tuple[str | None, ...]
+
+
+def main_table(cells: Sequence[Cell]) -> Table:
+    """What was measured on the test split, one row per cell."""
+    measured = dict.fromkeys(
+        name.removeprefix("test/")
+        for cell in cells
+        for record in cell.records
+        for name in record["metrics"]
+        if name.startswith("test/")
+    )
+    names = [name for name in ORDER if name in measured]
+    names += [name for name in measured if name not in ORDER]
+    return _table(cells, [f"test/{name}" for name in names])
+
+
+def cost_table(cells: Sequence[Cell]) -> Table:
+    """What the runs cost, one row per cell."""
+    measured = {name for cell in cells for record in cell.records for name in record["metrics"]}
+    return _table(cells, [f"cost/{name}" for name in COSTS if f"cost/{name}" in measured])
+
+
+def gap_table(cells: Sequence[Cell]) -> Table | None:
+    """ELBO on the fixed part of the training split, on test, and their difference seed by seed.
+
+    None when no complete row has both.
+    """
+    gaps = [_gap(cell) for cell in cells]
+    if all(gap is None or gap.mean is None for gap in gaps):
+        return None
+    table = _table(cells, ("train_eval/elbo", "test/elbo"))
+    train, test = (replace(column, entries=_unmarked(column)) for column in table.columns)
+    gap = Column(
+        metric="gap",
+        title="Gap",
+        unit=test.unit,
+        direction=None,
+        comparable=test.comparable,
+        entries=_entries(gaps, test.unit),
+    )
+    title = test.title
+    return replace(
+        table,
+        columns=(
+            replace(train, title=f"{title}, training images"),
+            replace(test, title=f"{title}, test images"),
+            gap,
+        ),
+    )
+
+
+def run_table(cells: Sequence[Cell]) -> Table | None:
+    """The main table's metrics run by run; None when no cell has more than one seed.
+
+    Nothing is marked: a single run is no better than another by luck of its seed.
+    """
+    if all(len(cell.seeds) == 1 for cell in cells):
+        return None
+    runs = [
+        Cell(
+            cell=cell.cell,
+            seeds=(record["seed"],),
+            records=(record,),
+            others=(),
+            summaries={name: summarise([value]) for name, value in record["metrics"].items()},
+        )
+        for cell in cells
+        for record in cell.records
+    ]
+    table = main_table(runs)
+    return replace(
+        table,
+        axes=("Cell", "Seed"),  # the cell in one column leaves room for the numbers
+        labels=tuple((label(run.cell), str(run.seeds[0])) for run in runs),
+        columns=tuple(replace(column, entries=_unmarked(column)) for column in table.columns),
+    )
+
+
+def rounded(value: float, decimals: int) -> str:
+    """A number as every format shows it: fixed decimals, groups of three digits, no minus zero."""
+    text = f"{value:,.{decimals}f}"
+    return text.lstrip("-") if not text.strip("-0.,") else text
+
+
+def decimals_of(values: Iterable[float], unit: str) -> int:
+    """Decimals that suit a whole column: none for counts, else about four significant digits."""
+    known = list(values)
+    if unit in UNIT_DECIMALS:
+        return UNIT_DECIMALS[unit]
+    if all(float(value).is_integer() for value in known):
+        return 0
+    largest = max(map(abs, known))
+    return min(max(3 - math.floor(math.log10(largest)), 0), 9)
+
+
+def axis_title(axis: str) -> str:
+    """``Model`` for ``model``, ``latent_dim`` for ``model.latent_dim``."""
+    return AXIS_TITLES.get(axis, axis.rpartition(".")[2])
+
+
+def axis_text(axis: str, cell: Cell) -> str:
+    """The value of an axis, with what must not be forgotten about a loss beside it."""
+    text = str(cell.cell[axis])
+    if axis != "loss" or not cell.records + cell.others:
+        return text
+    record = (cell.records + cell.others)[0]
+    if relaxed(record):
+        return f"{text} (relaxed)"
+    sigma2 = setting(record, "loss", "mse", "sigma2")
+    if text == "mse" and sigma2 is not None:
+        return f"{text} (σ²={sigma2})"
+    return text
+
+
+def _table(cells: Sequence[Cell], metrics: Iterable[str]) -> Table:
+    declared, _ = declarations([record for cell in cells for record in cell.records])
+    axes = tuple(dict.fromkeys(axis for cell in cells for axis in cell.cell))
+    return Table(
+        axes=tuple(axis_title(axis) for axis in axes),
+        labels=tuple(
+            tuple(axis_text(axis, cell) if axis in cell.cell else "" for axis in axes)
+            for cell in cells
+        ),
+        columns=tuple(_column(cells, metric, declared) for metric in metrics),
+        remarks=tuple(None if cell.complete else cell.progress for cell in cells),
+    )
+
+
+def _column(cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, Any]]) -> Column:
+    name = metric.partition("/")[2]
+    declaration = declared.get(name, {})
+    unit = str(declaration.get("unit") or "")
+    direction = str(declaration.get("direction"))
+    comparable = str(declaration.get("comparable") or "dataset")
+    entries = _entries([cell.summaries.get(metric) for cell in cells], unit)
+    best = best_rows(cells, [entry.mean for entry in entries], metric, direction, comparable)
+    return Column(
+        metric=metric,
+        title=str(declaration.get("title") or name),
+        unit=unit,
+        direction=direction if direction in ARROWS else None,
+        comparable=comparable,
+        entries=tuple(replace(entry, best=i in best) for i, entry in enumerate(entries)),
+    )
+
+
+def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...]:
+    known = [summary for summary in summaries if summary is not None]
+    decimals = decimals_of((s.mean for s in known if s.mean is not None), unit)
+    varies = any(summary.std for summary in known)  # parameters, say, are the same for every seed
+    entries = []
+    for summary in summaries:
+        if summary is None or summary.mean is None:
+            entries.append(Entry())
+            continue
+        width = rounded(summary.ci95, decimals) if varies and summary.ci95 is not None else None
+        entries.append(Entry(mean=rounded(summary.mean, decimals), half_width=width))
+    return tuple(entries)
+
+
+def _gap(cell: Cell) -> Summary | None:
+    if not cell.complete:
+        return None
+    pairs = [
+        (record["metrics"].get("train_eval/elbo"), record["metrics"].get("test/elbo"))
+        for record in cell.records
+    ]
+    return summarise([None if None in pair else pair[0] - pair[1] for pair in pairs])
+
+
+def _unmarked(column: Column) -> tuple[Entry, ...]:
+    return tuple(replace(entry, best=False) for entry in column.entries)

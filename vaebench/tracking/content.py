@@ -1,0 +1,209 @@
+"""What MLflow is told about runs: parameters, tags, names, metrics, descriptions.
+
+Everything here is a plain value made from what lies in the results folder. A further parameter
+or tag is one line in ``params`` or ``run_tags``.
+"""
+
+import getpass
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaebench.storage import RunStore
+
+Cell = Mapping[str, Any]
+Record = Mapping[str, Any]
+
+WORDS = ("model", "loss", "estimator")
+MAX_PARAMS = 9  # more, and their list covers the pictures in the image grid
+MAX_NAME = 20  # longer names are cut by the page
+STATUS = {"complete": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+# "Muted" of Paul Tol, https://personal.sron.nl/~pault/: told apart with colour-blind eyes.
+COLOURS = (
+    *("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933"),
+    "#AA4499",
+)
+
+
+class Point(NamedTuple):
+    """One value of a metric, as MLflow stores it."""
+
+    key: str
+    value: float
+    time: int
+    step: int
+
+
+class Seed(NamedTuple):
+    """One run of a grid: its identity from the manifest, and its folder."""
+
+    run_id: str
+    cell: Cell
+    seed: int
+    store: RunStore
+
+
+def short(axis: str) -> str:
+    """``latent_dim`` for ``model.latent_dim``."""
+    return axis.rpartition(".")[2]
+
+
+def cell_label(cell: Cell) -> str:
+    """``fnn / bce / sgvb``; axes beyond these three with their name: ``latent_dim=8``."""
+    words = [str(v) if k in WORDS else f"{short(k)}={v}" for k, v in cell.items()]
+    return " / ".join(words) or "run"
+
+
+def run_name(cell: Cell, seed: int | None = None) -> str:
+    """``fnn-bce-sgvb-s0``, cut so that the seed stays; without a seed, the cell's name."""
+    tail = "" if seed is None else f"-s{seed}"
+    return ("-".join(str(v) for v in cell.values()) or "run")[: MAX_NAME - len(tail)] + tail
+
+
+def params(cell: Cell, seed: int, config: Mapping[str, Any]) -> dict[str, str]:
+    """At most nine short parameters: the cell's axes and the seed first, then what most ask for."""
+    training = config.get("training", {})
+    named = {word: config[word]["name"] for word in WORDS if word in config}
+    wanted: dict[str, Any] = {
+        **named,
+        **_axes(cell),
+        "seed": seed,
+        "dataset": config.get("dataset", {}).get("name"),
+        "latent_dim": config.get("model", {}).get("latent_dim"),
+        "epochs": training.get("epochs"),
+        "batch_size": training.get("batch_size"),
+        "learning_rate": training.get("learning_rate"),
+    }
+    known = {k: str(v) for k, v in wanted.items() if v is not None}
+    return dict(list(known.items())[:MAX_PARAMS])
+
+
+def cell_params(cell: Cell) -> dict[str, str]:
+    """The cell's axes."""
+    return {k: str(v) for k, v in _axes(cell).items()}
+
+
+def _axes(cell: Cell) -> dict[str, Any]:
+    names = [short(axis) for axis in cell]
+    return {
+        name if names.count(name) == 1 else k: cell[k] for k, name in zip(cell, names, strict=True)
+    }
+
+
+def likelihood(config: Mapping[str, Any]) -> str:
+    """A name for all that must be equal before two ELBOs may be compared (data set apart).
+
+    ``bce``; ``mse sigma2=0.5 output=sigmoid``; ``bce static`` on binarised pixels.
+    """
+    loss = dict(config["loss"])
+    name = str(loss["name"])
+    options = [f"{k}={v}" for k, v in (loss.get(name) or {}).items()]
+    binarize = config.get("dataset", {}).get("binarize") or "none"
+    return " ".join([name, *options, *([] if binarize == "none" else [str(binarize)])])
+
+
+def finished_record(store: RunStore, journal: Sequence[Mapping[str, Any]]) -> Record | None:
+    """The run's record; None while it trains, also when it goes on after an interruption."""
+    record = store.record
+    if record is None:
+        return None
+    went_on = bool(journal) and journal[-1]["time"] > (record.get("finished") or 0)
+    return None if went_on and record["status"] != "complete" else record
+
+
+def start_time(record: Record | None, journal: Sequence[Mapping[str, Any]]) -> int | None:
+    """When the run's first epoch began, in ms since 1970; None if nobody knows."""
+    if journal:
+        first = journal[0]
+        return int(first["time"] - 1000 * (first["metrics"].get("train/seconds") or 0))
+    return int(record["finished"]) if record else None
+
+
+def journal_points(lines: Iterable[Mapping[str, Any]]) -> list[Point]:
+    """Metrics of epochs: the step is the epoch, the time is the journal's."""
+    return [
+        Point(key, float(value), int(line["time"]), int(line["epoch"]))
+        for line in lines
+        for key, value in line["metrics"].items()
+        if value is not None
+    ]
+
+
+def final_points(record: Record) -> list[Point]:
+    """Metrics of the finished run, at step 0: MLflow draws one point there as a bar."""
+    return [
+        Point(key, float(value), int(record["finished"]), 0)
+        for key, value in record["metrics"].items()
+        if value is not None and not key.startswith(("train/", "val/"))
+    ]
+
+
+def mean_points(records: Sequence[Record]) -> list[Point]:
+    """Means over a cell's seeds of the final metrics that every seed has."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        for point in final_points(record):
+            values.setdefault(point.key, []).append(point.value)
+    time = max(int(record["finished"]) for record in records)
+    n = len(records)
+    return [Point(k, sum(v) / n, time, 0) for k, v in values.items() if len(v) == n]
+
+
+def image_files(store: RunStore, times: Mapping[int, int]) -> dict[str, Path]:
+    """Names under which MLflow knows the run's pictures: those that its ``log_image`` would give.
+
+    Arguments:
+        store: The run's folder; pictures are ``images/<key>-<epoch>.png``.
+        times: Epoch to time stamp; a picture whose epoch is not there has to wait.
+
+    Returns:
+        Stem (``reconstruction+step+5+timestamp+1700000000000+<uuid>``) to file.
+    """
+    found = {}
+    for path in sorted(store.images.glob("*-*.png")):
+        key, _, digits = path.stem.rpartition("-")
+        if not digits.isdigit() or int(digits) not in times:
+            continue
+        step = int(digits)
+        same = uuid.uuid5(
+            uuid.NAMESPACE_URL, f"vaebench:{store.run_id}/{store.attempt}/{key}/{step}"
+        )
+        found[f"{key}+step+{step}+timestamp+{times[step]}+{same}"] = path
+    return found
+
+
+def common_tags(grid: str, role: str, parent: str | None) -> dict[str, str]:
+    """Tags that every run of MLflow carries."""
+    tags = {
+        "vaebench.grid": grid,
+        "vaebench.role": role,
+        "mlflow.source.name": "vaebench run-grid",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+    }
+    return {**tags, "mlflow.parentRunId": parent} if parent else tags
+
+
+def run_tags(run: Seed, config: Mapping[str, Any], attempt: int, colour: str) -> dict[str, str]:
+    """Tags by which a seed's run is found, grouped and coloured."""
+    return {
+        "vaebench.run_id": run.run_id,
+        "vaebench.attempt": str(attempt),
+        "vaebench.cell": cell_label(run.cell),
+        "vaebench.likelihood": likelihood(config),
+        "mlflow.runColor": colour,
+    }
+
+
+def commit_tag(record: Record) -> dict[str, str]:
+    """The commit that a finished run was made with, where there is one."""
+    git = record["environment"].get("git")
+    return {"mlflow.source.git.commit": str(git["commit"])} if git else {}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # containers run user ids that have no name
+        return "unknown"

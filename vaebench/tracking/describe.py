@@ -1,0 +1,135 @@
+"""The descriptions that MLflow shows on the pages of an experiment, a grid, a cell and a run.
+
+Markdown in, no HTML. The first line is all that is seen of a folded description: it says what the
+thing is.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vaebench.tracking.content import Point, Record, Seed, cell_label, likelihood
+
+HEADLINE = ("test/ssim", "test/psnr", "test/elbo")
+ARROWS = {"higher": "higher is better", "lower": "lower is better"}
+COMPARABLE = {
+    "likelihood": "within the same loss only",
+    "machine": "on the same machine only",
+    "dataset": "all runs on this data set",
+}
+
+
+def describe_run(run: Seed, config: Mapping[str, Any], record: Record | None) -> str:
+    """What a run is and what came out."""
+    state = "training" if record is None else record["status"]
+    summary = _summary(record) if record else ""
+    lines = [f"### {cell_label(run.cell)}, seed {run.seed}", "", f"**{state}**{summary}", ""]
+    lines += [_setting(config), ""]
+    if record is None:
+        return "\n".join(lines)
+    points = {k: v for k, v in record["metrics"].items() if k.startswith(("test/", "cost/"))}
+    lines += metric_table(points, record.get("metric_declarations", {}))
+    best = record.get("best")
+    if best:
+        lines += [
+            "",
+            f"Best validation ELBO {best['val/elbo']:.2f} nats, in epoch {best['epoch']}.",
+        ]
+    lines += [f"- {note}" for note in record.get("notes", [])]
+    lines += [
+        "",
+        "The weights are in the artifact folder `run`: download it, then "
+        "`vaebench.load_run(folder).model`.",
+    ]
+    return "\n".join(lines)
+
+
+def describe_cell(
+    cell: Mapping[str, Any],
+    seeds: Sequence[int],
+    complete: Sequence[Record],
+    means: Sequence[Point],
+    model: str | None,
+) -> str:
+    """What a cell is, its means over seeds, and which seed became the cell's model."""
+    listed = ", ".join(str(seed) for seed in seeds)
+    lines = [
+        f"### {cell_label(cell)}",
+        "",
+        f"{len(complete)} of {len(seeds)} seeds ({listed}) complete.",
+    ]
+    if means:
+        declared = complete[0].get("metric_declarations", {})
+        shown = {p.key: p.value for p in means if p.key.startswith(("test/", "cost/"))}
+        lines += ["", "Means over seeds:", "", *metric_table(shown, declared)]
+    else:
+        lines += ["", "Means are shown when every seed is complete."]
+    if model:
+        lines += ["", f"MLflow model: {model}."]
+    return "\n".join(lines)
+
+
+def describe_grid(
+    manifest: Mapping[str, Any], counts: Mapping[str, int], links: Sequence[str]
+) -> str:
+    """What a grid asks, what it varies and how far it is; ``links`` are lines of Markdown."""
+    axes = [
+        f"- `{axis}`: {', '.join(str(v) for v in values)}"
+        for axis, values in manifest["axes"].items()
+    ]
+    told = ", ".join(f"{n} {status}" for status, n in counts.items() if n) or "nothing yet"
+    lines = [f"### vaebench grid {manifest['name']}", ""]
+    lines += [str(manifest["question"]), ""] if manifest.get("question") else []
+    lines += [*axes, f"- seeds: {_listed(manifest['seeds'])}", "", f"Runs: {told}.", ""]
+    lines += [*links, ""] if links else []
+    return "\n".join(
+        [
+            *lines,
+            "ELBO, rate and distortion may be compared within one loss only; SSIM, PSNR and active "
+            "units across all cells. One run per cell and seed lies below its cell, cells below "
+            "the grid.",
+        ]
+    )
+
+
+def metric_table(values: Mapping[str, float | None], declared: Mapping[str, Any]) -> list[str]:
+    """A table of metrics with unit, direction and what they may be compared with."""
+    rows = ["| metric | value | unit | | compare |", "|---|---:|---|---|---|"]
+    for key, value in values.items():
+        about = declared.get(key.rpartition("/")[2], {})
+        shown = "not measured" if value is None else _number(value)
+        direction = ARROWS.get(about.get("direction") or "", "")
+        compare = COMPARABLE.get(about.get("comparable") or "", "")
+        rows.append(f"| {key} | {shown} | {about.get('unit') or ''} | {direction} | {compare} |")
+    return rows if len(rows) > 2 else []
+
+
+def _summary(record: Record) -> str:
+    """What a folded description still shows: why a run failed, or its main results."""
+    if record.get("reason"):
+        return f": {record['reason']}"
+    declared = record.get("metric_declarations", {})
+    shown = []
+    for key in HEADLINE:
+        value, about = record["metrics"].get(key), declared.get(key.rpartition("/")[2], {})
+        if value is not None:
+            shown.append(
+                f"{about.get('title', key)} {_number(value)} {about.get('unit', '')}".strip()
+            )
+    return f": test {', '.join(shown)}" if shown else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.4g}" if abs(value) < 10 else f"{value:,.2f}"
+
+
+def _setting(config: Mapping[str, Any]) -> str:
+    training, dataset = config.get("training", {}), config.get("dataset", {})
+    return (
+        f"{dataset.get('name')}, latent size {config.get('model', {}).get('latent_dim')}, "
+        f"likelihood {likelihood(config)}, {training.get('epochs')} epochs, "
+        f"batch {training.get('batch_size')}, learning rate {training.get('learning_rate')}."
+    )
+
+
+def _listed(seeds: Any) -> str:
+    return ", ".join(str(s) for s in seeds) if isinstance(seeds, list) else str(seeds)

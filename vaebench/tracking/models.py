@@ -1,0 +1,134 @@
+"""The best seed of a cell as an MLflow model: images in, posterior-mean reconstructions out.
+
+The format is pt2 (``torch.export``): a traced graph and its weights, no pickle, loaded by
+``mlflow.pytorch.load_model("models:/m-...")`` without vaebench. Only MLflow's client is used, since
+``mlflow.pytorch.log_model`` would need its global state.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaebench.errors import ResultsError
+from vaebench.tracking.content import Record, Seed, cell_label, final_points, run_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from torch import nn
+
+EXAMPLES = 2  # torch.export would freeze a batch size of 1
+FAR_BACK = float("-inf")
+
+
+def best_seed(ended: Sequence[tuple[Seed, Record]]) -> tuple[Seed, str]:
+    """The seed whose measured weights have the best validation ELBO, and why it is that one.
+
+    Nothing is selected on the test split: without a validation split of its own it is the first.
+    """
+    first = ended[0][1]["config"]
+    scores = [_validation(run, record) for run, record in ended]
+    if first["dataset"].get("validation") == "test" or None in scores:
+        return ended[0][0], "the first, as there is no validation split to choose by"
+    best = max(range(len(ended)), key=lambda i: scores[i] or FAR_BACK)
+    return ended[best][0], f"the best of {len(ended)} by validation ELBO"
+
+
+def _validation(run: Seed, record: Record) -> float | None:
+    """Validation ELBO of the weights that were measured, in nats."""
+    best = record.get("best")
+    if record["config"].get("evaluate") == "best" and best:
+        return float(best["val/elbo"])
+    journal = run.store.journal
+    value = journal[-1]["metrics"].get("val/elbo") if journal else None
+    return None if value is None else float(value)
+
+
+def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_id: str) -> str:
+    """Log a finished run's model with its final metrics; takes about a second.
+
+    Arguments:
+        client: Of the store.
+        experiment_id: Where the model is listed.
+        run: The run, complete, with its ``arrays.npz`` and ``weights.pt``.
+        mlflow_run_id: Its run in MLflow, of which the model becomes an output.
+
+    Returns:
+        MLflow's id of the model; ``models:/<id>`` loads it.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    model = client.create_logged_model(
+        experiment_id,
+        name=run_name(run.cell),
+        source_run_id=mlflow_run_id,
+        model_type="vae",
+        tags={"vaebench.run_id": run.run_id, "vaebench.cell": cell_label(run.cell)},
+        params={key: str(value) for key, value in run.cell.items()},
+    )
+    model_id = str(model.model_id)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model")
+            save_model(run, path, model_id=model_id, mlflow_run_id=mlflow_run_id)
+            client.log_model_artifacts(model_id, str(path))
+    except BaseException:
+        client.finalize_logged_model(model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model_id, "READY")
+    client.log_outputs(mlflow_run_id, [LoggedModelOutput(model_id, step=0)])
+    points = final_points(run.store.record or {"metrics": {}})
+    metrics = [Metric(p.key, p.value, p.time, p.step, model_id=model_id) for p in points]
+    client.log_batch(mlflow_run_id, metrics=metrics, synchronous=True)
+    return model_id
+
+
+def save_model(run: Seed, path: Path, *, model_id: str, mlflow_run_id: str) -> None:
+    """Write the run's reconstruction as a folder that MLflow loads.
+
+    Raises:
+        ResultsError: The run's folder lacks its weights or its arrays.
+    """
+    import mlflow
+    import mlflow.pytorch
+    import numpy as np
+    import torch
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    arrays = run.store.arrays()
+    if arrays is None:
+        raise ResultsError(f"{run.store.path}: no arrays.npz; train the run again with --rerun all")
+    example = arrays["originals"][:EXAMPLES].astype(np.float32)
+    images = Schema([TensorSpec(np.dtype(np.float32), (-1, *example.shape[1:]))])
+    torch_version = torch.__version__.partition("+")[0]  # +cu130 is on no package index
+    mlflow.pytorch.save_model(
+        _reconstruction(run.store.path),
+        str(path),
+        mlflow_model=Model(run_id=mlflow_run_id, model_id=model_id),
+        serialization_format="pt2",
+        signature=ModelSignature(inputs=images, outputs=images),
+        input_example=example,
+        # named here: MLflow would load the model in another process to find out, half a minute
+        pip_requirements=[f"mlflow=={mlflow.__version__}", f"torch=={torch_version}"],
+    )
+
+
+def _reconstruction(path: Path) -> "nn.Module":
+    from torch import Tensor, nn
+
+    from vaebench.run import load_run
+
+    class Reconstruction(nn.Module):
+        """Images (B, C, H, W) in [0, 1] to the mean image of their posterior mean."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.vae = load_run(path).model.cpu()
+
+        def forward(self, x: Tensor) -> Tensor:
+            code = self.vae.encoder(x).mean
+            images: Tensor = self.vae.likelihood.mean(self.vae.decoder(code))
+            return images
+
+    return Reconstruction().eval()

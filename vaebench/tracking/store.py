@@ -1,0 +1,258 @@
+"""Where MLflow keeps its things: which URI, which experiment, how to open it, what went wrong.
+
+``connect`` decides without importing mlflow; ``open_store`` does the slow part. A new kind of
+failure that users meet gets its hint in ``explain``.
+"""
+
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from vaebench.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Read by mlflow from the environment only. The user's own values win.
+MLFLOW_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # also what DO_NOT_TRACK=1 asks for; mlflow knows "true"
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default waits 246 s at each call
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+# What these say is either no news or said again by the exception that follows.
+QUIET = {
+    "mlflow": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,
+    "alembic": logging.WARNING,
+    "urllib3.connectionpool": logging.ERROR,
+}
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https")
+SECRETS = re.compile(r"(?<=://)[^/\s'\"]*(?=@)|(?<=password=)[^&\s'\"]+|(?<=token=)[^&\s'\"]+")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a grid is shown. Make it with :func:`connect`.
+
+    Attributes:
+        results: The results folder, absolute.
+        grid: The grid's name, which is also its folder's.
+        uri: MLflow's tracking URI. It may hold a password: show ``address`` instead.
+        experiment: Name of the MLflow experiment.
+        artifacts: Where a new experiment keeps its files, a ``file:`` URI; None: the server knows.
+    """
+
+    results: Path
+    grid: str
+    uri: str
+    experiment: str
+    artifacts: str | None
+
+    @property
+    def folder(self) -> Path:
+        """The grid's folder."""
+        return self.results / self.grid
+
+    @property
+    def address(self) -> str:
+        """The tracking URI without user name and password."""
+        return redact(self.uri)
+
+
+def connect(
+    results_dir: Path,
+    grid_name: str,
+    uri: str | None = None,
+    grid_file_uri: str | None = None,
+) -> Window:
+    """Decide where a grid is shown; neither imports mlflow nor opens anything.
+
+    Arguments:
+        results_dir: The results folder; need not exist yet.
+        grid_name: The grid's name. The experiment is named after it, or after
+            ``MLFLOW_EXPERIMENT_NAME``.
+        uri: What the user asked for on the command line.
+        grid_file_uri: What the grid's file asks for.
+
+    Returns:
+        The first of: ``uri``, ``MLFLOW_TRACKING_URI``, ``grid_file_uri``, ``mlflow.db`` in the
+        results folder.
+
+    Raises:
+        TrackingError: MLflow has no store of that kind.
+    """
+    results = results_dir.resolve()
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or grid_file_uri or default_uri(results)
+    _check(chosen)
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or grid_name
+    database = sqlite_file(chosen)
+    if _scheme(chosen) not in DATABASES:
+        artifacts = None
+    else:
+        # MLflow would take the working directory of whoever happens to create the experiment.
+        parent = database.parent if database else results
+        artifacts = (parent / "artifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri()
+    return Window(results, grid_name, chosen, experiment, artifacts)
+
+
+def default_uri(results: Path) -> str:
+    """The store of a results folder of which nothing else was said."""
+    return f"sqlite:///{results.resolve() / 'mlflow.db'}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind a ``sqlite:`` URI; None for other URIs and for ``:memory:``."""
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    return Path(match[1]).resolve() if match and match[1] != ":memory:" else None
+
+
+def redact(text: str) -> str:
+    """``text`` with the user name and password of every URI in it replaced by ``***``."""
+    return SECRETS.sub("***", text)
+
+
+def _scheme(uri: str) -> str:
+    return uri.partition(":")[0].partition("+")[0].lower() if ":" in uri else uri
+
+
+def _check(uri: str) -> None:
+    """Raise a TrackingError for what no MLflow store answers to."""
+    scheme = _scheme(uri)
+    known = (*DATABASES, *SERVERS, "databricks", "databricks-uc", "uc")
+    if scheme in known or scheme in entry_points(group="mlflow.tracking_store").names:
+        if scheme in SERVERS and not urlsplit(uri).hostname:
+            raise TrackingError(
+                f"tracking URI {redact(uri)!r} names no host; try {scheme}://HOST:PORT"
+            )
+        return
+    if scheme == "file" or "://" not in uri:
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("1", "true"):
+            return
+        raise TrackingError(
+            f"tracking URI {redact(uri)!r} is a plain folder, which MLflow no longer takes;\n"
+            "use sqlite:///PATH/mlflow.db (mlflow migrate-filestore moves old runs there)"
+        )
+    raise TrackingError(
+        f"tracking URI {redact(uri)!r}: MLflow has no store {scheme!r}; "
+        f"choose from {', '.join((*DATABASES, *SERVERS))}"
+    )
+
+
+def prepare_mlflow() -> None:
+    """Import mlflow (seconds), without telemetry, long waits and chatter.
+
+    The environment variables are set only where the user has not: mlflow offers no other way.
+    """
+    for name, value in MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401  (slow)
+
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def open_store(window: Window) -> tuple["MlflowClient", str]:
+    """Open the store, made if it is a new SQLite file, and the experiment, created if need be.
+
+    Returns:
+        The client, and the experiment's id.
+
+    Raises:
+        TrackingError: What is wrong and what to do.
+    """
+    with explained(window):
+        prepare_mlflow()
+        client = open_client(window.uri)
+        return client, _experiment(client, window)
+
+
+def open_client(uri: str) -> "MlflowClient":
+    """A client of ``uri`` alone; a new SQLite file is made by one process while others wait."""
+    from mlflow import MlflowClient
+
+    database = sqlite_file(uri)
+    if database is None:
+        return MlflowClient(tracking_uri=uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
+        new = not database.exists()
+        client = MlflowClient(tracking_uri=uri)
+        if new:
+            connection = sqlite3.connect(database)
+            connection.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait
+            connection.close()
+    return client
+
+
+def _experiment(client: "MlflowClient", window: Window) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(window.experiment)
+    if found is None:
+        try:
+            return str(client.create_experiment(window.experiment, window.artifacts))
+        except MlflowException:
+            found = client.get_experiment_by_name(window.experiment)  # another process was faster
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {window.experiment!r} was deleted in MLflow; bring it back with "
+            f"'mlflow experiments restore -x {found.experiment_id}', or choose another --name"
+        )
+    if _was_moved(found.artifact_location, window):
+        raise TrackingError(
+            f"{window.results} was moved: its mlflow.db points to {found.artifact_location};\n"
+            "delete mlflow.db, and the same command fills a new one from the results"
+        )
+    return str(found.experiment_id)
+
+
+def _was_moved(location: str, window: Window) -> bool:
+    """Whether the experiment keeps its files where the results folder used to be."""
+    if window.artifacts is None or window.uri != default_uri(window.results):
+        return False
+    ours = "/".join(window.artifacts.split("/")[-2:])  # artifacts/<experiment>
+    return location != window.artifacts and location.startswith("file:") and location.endswith(ours)
+
+
+@contextmanager
+def explained(window: Window) -> Iterator[None]:
+    """Turn whatever mlflow raises into a TrackingError that says what to do."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except (
+        Exception
+    ) as exc:  # MlflowException, SQLAlchemy, requests, OSError: MLflow raises them all
+        raise TrackingError(explain(exc, window)) from exc
+
+
+def explain(exc: Exception, window: Window) -> str:
+    """One or two lines for an exception from MLflow: where, what, what to do; no password."""
+    said = redact(str(exc)).strip().replace(window.uri, window.address) or type(exc).__name__
+    where = f"MLflow at {window.address}"
+    if "API request to" in said or ("Connection" in said and _scheme(window.uri) in SERVERS):
+        return f"{where} does not answer; start it, or choose another --tracking-uri"
+    if "database is locked" in said:
+        return f"{where} is locked by another program; close that and run the same command again"
+    if "out-of-date database schema" in said:
+        return f"{where} was made by an older MLflow; back it up, then run: mlflow db upgrade URI"
+    if re.search(r"\b40[13]\b|[Uu]nauthori[sz]ed", said):
+        return f"{where} refuses the credentials; set MLFLOW_TRACKING_USERNAME and _PASSWORD"
+    return f"{where}: {said.splitlines()[0][:300]}"

@@ -1,0 +1,223 @@
+"""Idempotent replay: a grid's folder -> one grid run, a run per cell, a run per cell and seed.
+
+``GridSync`` may be asked to send the same things any number of times, by any number of processes:
+see ``mirror``. The tag ``vaebench.sent`` is written last, so that a finished run is skipped without
+another look.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vaebench.storage import read_manifest, run_store
+from vaebench.tracking import content, views
+from vaebench.tracking.content import Record, Seed
+from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
+from vaebench.tracking.mirror import Mirror, Shown
+from vaebench.tracking.models import best_seed, log_model
+from vaebench.tracking.store import Window, explained
+
+DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
+NOTE = "mlflow.note.content"
+
+
+class GridSync:
+    """The writing end of a window; not thread-safe.
+
+    Arguments:
+        window: Where to show the grid; its folder holds a manifest.
+
+    Raises:
+        TrackingError: MLflow refused or is out of reach; the methods raise it as well.
+        ResultsError: The grid's folder is damaged.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.manifest = read_manifest(window.folder)
+        self.runs: dict[str, Seed] = {}
+        self.cells: dict[str, list[Seed]] = {}
+        for entry in self.manifest["runs"]:
+            store = run_store(window.folder, entry["run_id"])
+            run = Seed(entry["run_id"], entry["cell"], int(entry["seed"]), store)
+            self.runs[run.run_id] = run
+            self.cells.setdefault(content.cell_label(run.cell), []).append(run)
+        with explained(window):
+            self.mirror = Mirror(window)
+        self._views: list[views.View] = []
+
+    def started(self) -> list[str]:
+        """Ids of the runs that have a configuration in their folder."""
+        return [i for i, run in self.runs.items() if (run.store.path / "config.yaml").exists()]
+
+    def unsent(self) -> list[str]:
+        """Ids of the started runs that MLflow does not show as they lie in the folder."""
+        return [run_id for run_id in self.started() if not self.is_sent(run_id)]
+
+    def is_sent(self, run_id: str) -> bool:
+        """Whether MLflow shows all of a run, which has ended."""
+        run = self.runs[run_id]
+        record, shown = _record(run), self._shown(run)
+        return (
+            record is not None
+            and shown is not None
+            and shown.tags.get("vaebench.sent") == _fingerprint(record)
+        )
+
+    def grid(self, *, ended: bool = False) -> None:
+        """Send the grid's own run and the views; ``ended``: nothing trains any more."""
+        with explained(self.window):
+            mirror, experiment = self.mirror, self.mirror.experiment_id
+            shown = self._grid_run()
+            self.send_views()
+            statuses = [r["status"] if r else "to do" for r in map(_record, self.runs.values())]
+            links = [f"- [{link.title}]({link.relative})" for link in self.links()]
+            note = describe_grid(self.manifest, Counter(statuses), links)
+            mirror.tags(shown, {NOTE: note})
+            mirror.client.set_experiment_tag(experiment, NOTE, note)
+            if not ended:
+                mirror.reopen(shown)
+                return
+            folder = self.window.folder
+            mirror.files(shown, "report", [folder / "grid.yaml", *sorted(folder.glob("report.*"))])
+            mirror.files(shown, "plots", [folder / "comparison.png"])
+            whole = "FAILED" if "failed" in statuses else "FINISHED"
+            mirror.end(shown, "KILLED" if {"to do", "interrupted"} & set(statuses) else whole)
+
+    def run(self, run_id: str, *, ended: bool = False) -> None:
+        """Send what is new of a run; ``ended``: if it has no record, nobody trains it any more."""
+        run = self.runs[run_id]
+        config = run.store.config
+        if config is None or self.is_sent(run_id):
+            return
+        with explained(self.window):
+            mirror, journal, record = self.mirror, run.store.journal, _record(run)
+            shown = self._seed_run(run, config, journal)
+            mirror.params(shown, content.params(run.cell, run.seed, config))
+            mirror.metrics(shown, content.journal_points(journal[shown.epochs :]))
+            shown.epochs = len(journal)
+            times = {int(line["epoch"]): int(line["time"]) for line in journal}
+            mirror.images(shown, content.image_files(run.store, times))
+            if record is not None:
+                self._finish(run, shown, config, record)
+            elif ended:
+                mirror.end(shown, "KILLED", journal[-1]["time"] if journal else None)
+            else:
+                mirror.reopen(shown)
+
+    def cell(self, label: str) -> None:
+        """Send a cell's state and, once its seeds are complete, their means and its model."""
+        with explained(self.window):
+            mirror, runs = self.mirror, self.cells[label]
+            shown = self._cell_run(runs[0])
+            ended = [(run, record) for run in runs if (record := _record(run))]
+            complete = [record for _, record in ended if record["status"] == "complete"]
+            all_ended = len(ended) == len(runs)
+            means = content.mean_points(complete) if len(complete) == len(runs) else []
+            mirror.metrics(shown, means)
+            model = self._model(shown, ended) if all_ended and complete else None
+            note = describe_cell(runs[0].cell, [r.seed for r in runs], complete, means, model)
+            mirror.tags(shown, {"vaebench.n": str(len(complete)), NOTE: note})
+            if all_ended:
+                statuses = {record["status"] for _, record in ended}
+                worst = next(s for s in ("failed", "interrupted", "complete") if s in statuses)
+                finished = max(int(record["finished"]) for _, record in ended)
+                mirror.end(shown, content.STATUS[worst], finished)
+            else:
+                mirror.reopen(shown)
+
+    def links(self) -> list[views.Link]:
+        """Links that open the saved views."""
+        return views.links(self.window, self.mirror.experiment_id, self._views)
+
+    def _shown(self, run: Seed) -> Shown | None:
+        return self.mirror.runs.get(("run", run.run_id, str(run.store.attempt)))
+
+    def _grid_run(self) -> Shown:
+        return self.mirror.ensure(("grid",), self.window.grid[: content.MAX_NAME])
+
+    def _cell_run(self, run: Seed) -> Shown:
+        label = content.cell_label(run.cell)
+        shown = self.mirror.ensure(
+            ("cell", label),
+            content.run_name(run.cell),
+            parent=self._grid_run(),
+            tags={"vaebench.cell": label, "mlflow.runColor": self._colour(label)},
+        )
+        self.mirror.params(shown, content.cell_params(run.cell))
+        return shown
+
+    def _seed_run(
+        self, run: Seed, config: Mapping[str, Any], journal: Sequence[Mapping[str, Any]]
+    ) -> Shown:
+        attempt, record = run.store.attempt, run.store.record
+        key = ("run", run.run_id, str(attempt))
+        if key in self.mirror.runs:
+            return self.mirror.runs[key]
+        colour = self._colour(content.cell_label(run.cell))
+        shown = self.mirror.ensure(
+            key,
+            content.run_name(run.cell, run.seed),
+            parent=self._cell_run(run),
+            tags={
+                **content.run_tags(run, config, attempt, colour),
+                NOTE: describe_run(run, config, None),
+            },
+            start=content.start_time(record, journal),
+        )
+        for other, old in self.mirror.runs.items():
+            if other[:2] == key[:2] and int(other[2]) < attempt:
+                # the role takes it out of the views, whose filters ask for one role
+                self.mirror.tags(
+                    old, {"vaebench.superseded": "true", "vaebench.role": "superseded"}
+                )
+        return shown
+
+    def _finish(self, run: Seed, shown: Shown, config: Mapping[str, Any], record: Record) -> None:
+        mirror, path = self.mirror, run.store.path
+        mirror.metrics(shown, content.final_points(record))
+        mirror.files(shown, "plots", sorted(run.store.figures.glob("*.png")))
+        environment = {"environment.json": json.dumps(record["environment"], indent=1)}
+        mirror.files(shown, "run", [path / name for name in DOWNLOAD], environment)
+        mirror.datasets(shown, record["environment"].get("dataset"))
+        note = {NOTE: describe_run(run, config, record)}
+        mirror.tags(shown, {**note, **content.commit_tag(record)})
+        mirror.end(shown, content.STATUS[record["status"]], int(record["finished"]))
+        mirror.tags(shown, {"vaebench.sent": _fingerprint(record)})
+
+    def _model(self, cell: Shown, ended: Sequence[tuple[Seed, Record]]) -> str | None:
+        """Log the model of the cell's best seed unless it is there; says in words which it is."""
+        run, why = best_seed([pair for pair in ended if pair[1]["status"] == "complete"])
+        shown = self._shown(run)
+        needed = [run.store.path / name for name in ("weights.pt", "arrays.npz")]
+        if shown is None or not all(path.exists() for path in needed):
+            return None  # published results come without weights
+        if cell.tags.get("vaebench.model_run") != shown.id:
+            model_id = log_model(self.mirror.client, self.mirror.experiment_id, run, shown.id)
+            self.mirror.tags(cell, {"vaebench.model": model_id, "vaebench.model_run": shown.id})
+        return f"`models:/{cell.tags['vaebench.model']}`, seed {run.seed} ({why})"
+
+    def _colour(self, label: str) -> str:
+        return content.COLOURS[list(self.cells).index(label) % len(content.COLOURS)]
+
+    def send_views(self) -> None:
+        """Write the saved views, where this MLflow knows them."""
+        configs = [config for run in self.runs.values() if (config := run.store.config)]
+        found = views.build(
+            self.window.grid,
+            list(self.manifest["axes"]),
+            list(dict.fromkeys(map(content.likelihood, configs))),
+            last_image=max((int(c["training"]["epochs"]) for c in configs), default=0),
+            seeds=max(map(len, self.cells.values())),
+        )
+        client, experiment = self.mirror.client, self.mirror.experiment_id
+        self._views = found if views.write(client, experiment, self.window.grid, found) else []
+
+
+def _record(run: Seed) -> Record | None:
+    return content.finished_record(run.store, run.store.journal)
+
+
+def _fingerprint(record: Record) -> str:
+    return f"{record['status']} {record['finished']}"
