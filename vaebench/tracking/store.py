@@ -237,9 +237,7 @@ def explained(window: Window) -> Iterator[None]:
         yield
     except TrackingError:
         raise
-    except (
-        Exception
-    ) as exc:  # MlflowException, SQLAlchemy, requests, OSError: MLflow raises them all
+    except Exception as exc:  # of MLflow, SQLAlchemy, requests, the system: all come through
         raise TrackingError(explain(exc, window)) from exc
 
 

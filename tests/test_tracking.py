@@ -1,0 +1,848 @@
+"""What MLflow shows of a results folder, and that showing it can neither fail nor delay a training.
+
+The store is real SQLite: migrated once per session, copied per test.
+"""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import records
+import yaml
+
+from vaebench.errors import TrackingError
+from vaebench.storage import RunStore
+from vaebench.tracking import Window, Writer, connect, content, mirror, sync, views
+from vaebench.tracking.content import Seed
+from vaebench.tracking.mirror import Mirror
+from vaebench.tracking.models import best_seed
+from vaebench.tracking.server import _free_port, serve
+from vaebench.tracking.store import MLFLOW_SETTINGS, open_client, prepare_mlflow, redact
+from vaebench.tracking.sync import GridSync
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+pytestmark = [
+    # MLflow, Alembic and SQLAlchemy leave connections to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
+    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),  # of MLflow's own functions
+]
+
+TWO_CELLS = {"model": ["fnn"], "loss": ["bce", "mse"], "estimator": ["kl"]}
+Results = Callable[..., Window]
+
+
+@pytest.fixture(autouse=True)
+def _no_tracking_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_ALLOW_FILE_STORE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store, made as vaebench makes it."""
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    prepare_mlflow()
+    open_client(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return path
+
+
+@pytest.fixture
+def make(template: Path, tmp_path: Path) -> Results:
+    """Write a synthetic grid beside an empty store."""
+
+    def results(**changed: Any) -> Window:
+        root = tmp_path / "results"
+        records.make_results(
+            root, **{"axes": TWO_CELLS, "seeds": (0,), "pictures": True, **changed}
+        )
+        shutil.copyfile(template, root / "mlflow.db")
+        return connect(root, changed.get("name", "grid"))
+
+    return results
+
+
+def shown(window: Window) -> "tuple[MlflowClient, list[Run]]":
+    """What a user of MLflow's own client finds, oldest first."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=window.uri)
+    experiment = client.get_experiment_by_name(window.experiment)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return client, list(found)
+
+
+def of_role(found: "list[Run]", role: str) -> "list[Run]":
+    return [run for run in found if run.data.tags["vaebench.role"] == role]
+
+
+def rows(window: Window) -> dict[str, int]:
+    """Number of rows of every table of the store."""
+    connection = sqlite3.connect(window.results / "mlflow.db")
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    counted = {
+        t: connection.execute(f"SELECT count(*) FROM [{t}]").fetchone()[0] for (t,) in tables
+    }
+    connection.close()
+    return counted
+
+
+def write_journal(folder: Path, epochs: int, keys: int = 2) -> None:
+    lines = [
+        {
+            "epoch": epoch,
+            "time": records.START + 1000 * epoch,
+            "metrics": {f"train/m{k}": -epoch / (k + 3) for k in range(keys)},
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (folder / "journal.jsonl").write_text(text, encoding="utf-8")
+
+
+# where to
+
+
+def test_first_uri_that_was_said_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert connect(tmp_path, "g").uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert connect(tmp_path, "g", None, "http://file:1").uri == "http://file:1"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment:1")
+    assert connect(tmp_path, "g", None, "http://file:1").uri == "http://environment:1"
+    assert connect(tmp_path, "g", "http://flag:1", "http://file:1").uri == "http://flag:1"
+
+
+def test_experiment_is_named_after_the_grid_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert connect(tmp_path, "g").experiment == "g"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    window = connect(tmp_path, "g")
+    assert (window.experiment, window.grid) == ("mine", "g")
+
+
+def test_files_lie_beside_the_store_unless_a_server_keeps_them(tmp_path: Path) -> None:
+    assert connect(tmp_path, "g").artifacts == (tmp_path / "artifacts" / "g").as_uri()
+    other = tmp_path / "elsewhere"
+    uri = f"sqlite:///{other}/my.db"
+    assert connect(tmp_path, "g", uri).artifacts == (other / "artifacts" / "g").as_uri()
+    assert connect(tmp_path, "g", "http://server:5000").artifacts is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("./mlruns", "sqlite:///"),
+        ("file:///tmp/mlruns", "migrate-filestore"),
+        ("htp://user:secret@host", "no store 'htp'; choose from sqlite"),
+        ("http://", "names no host"),
+    ],
+)
+def test_wrong_uri_is_refused_with_what_to_do(tmp_path: Path, uri: str, said: str) -> None:
+    with pytest.raises(TrackingError, match="tracking URI") as caught:
+        connect(tmp_path, "g", uri)
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert str(caught.value).count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("http://user:secret@host:5000/x", "http://***@host:5000/x"),
+        ("postgresql://u:p@ss@host/db failed", "postgresql://***@host/db failed"),
+        ("mysql://host/db?user=u&password=secret&x=1", "mysql://host/db?user=u&password=***&x=1"),
+        ("http://host/a@b", "http://host/a@b"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, clean: str) -> None:
+    assert redact(text) == clean
+
+
+def test_importing_and_connecting_leave_mlflow_alone(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib, vaebench.tracking as t; t.connect(pathlib.Path(sys.argv[1]), 'g');"
+        "print([m for m in ('mlflow', 'torch', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path: Path) -> None:
+    grid = records.make_results(tmp_path, axes={"model": ["fnn"]}, seeds=(0,))
+    program = (
+        "import sys, pathlib, vaebench.tracking as t;"
+        f"print(t.sync(t.connect(pathlib.Path({str(tmp_path)!r}), {grid.name!r})).unsent)"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in started] == [b"0"] * 2
+    _, found = shown(connect(tmp_path, grid.name))
+    assert Counter(run.data.tags["vaebench.role"] for run in found) == {
+        "grid": 1,
+        "cell": 1,
+        "run": 1,
+    }
+
+
+# what is shown
+
+
+def test_grid_cells_and_seeds_are_three_levels(make: Results) -> None:
+    window = make(seeds=(0, 1))
+    outcome = sync(window)
+    assert (outcome.sent, outcome.unsent, outcome.problem) == (4, 0, None)
+    _, found = shown(window)
+    (grid,) = of_role(found, "grid")
+    cells, seeds = of_role(found, "cell"), of_role(found, "run")
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {grid.info.run_id}
+    parents = Counter(run.data.tags["mlflow.parentRunId"] for run in seeds)
+    assert parents == dict.fromkeys([cell.info.run_id for cell in cells], 2)
+    assert {run.info.run_name for run in seeds} == {
+        f"fnn-{loss}-kl-s{seed}" for loss in ("bce", "mse") for seed in (0, 1)
+    }
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_run_shows_its_record(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[1]
+    record = json.loads((folder / "record.json").read_text())
+    sync(window)
+    client, found = shown(window)
+    (run,) = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+    assert run.data.params == {
+        **{"model": "fnn", "loss": "mse", "estimator": "kl", "seed": "0"},
+        **{"dataset": "digits", "latent_dim": "8", "epochs": "10", "batch_size": "256"},
+    }
+    for key in ("test/elbo", "test/ssim", "cost/parameters", "train_eval/rate"):
+        (point,) = client.get_metric_history(run.info.run_id, key)
+        assert (point.value, point.step) == (record["metrics"][key], 0)
+        assert point.timestamp == record["finished"]
+    curve = client.get_metric_history(run.info.run_id, "train/elbo")
+    lines = RunStore(folder).journal
+    assert [(p.step, p.timestamp, p.value) for p in curve] == [
+        (line["epoch"], line["time"], line["metrics"]["train/elbo"]) for line in lines
+    ]
+    assert run.info.end_time == record["finished"]
+    tags = run.data.tags
+    assert tags["vaebench.cell"] == "fnn / mse / kl"
+    assert tags["vaebench.likelihood"] == "mse sigma2=0.5 output=sigmoid"
+    assert tags["mlflow.source.git.commit"] == "0123abc"
+    assert tags["mlflow.source.name"] == "vaebench run-grid"
+    assert "SSIM 0.85" in tags["mlflow.note.content"]
+    data = {d.dataset.name: (d.dataset.digest, d.tags[0].value) for d in run.inputs.dataset_inputs}
+    assert data == {f"digits-{split}": ("d1", split) for split in ("train", "validation", "test")}
+    files = {f.path for f in client.list_artifacts(run.info.run_id, "run")}
+    names = ("config.yaml", "environment.json", "journal.jsonl", "record.json")
+    assert files == {f"run/{name}" for name in names}
+
+
+def test_cell_shows_means_once_all_its_seeds_are_complete(make: Results) -> None:
+    window = make(seeds=(0, 1, 2), axes={"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]})
+    folders = records.run_dirs(window.folder)
+    values = [RunStore(f).record["metrics"]["test/ssim"] for f in folders]  # type: ignore[index]
+    kept = (folders[2] / "record.json").read_bytes()
+    (folders[2] / "record.json").unlink()
+    sync(window)
+    (cell,) = of_role(shown(window)[1], "cell")
+    assert "test/ssim" not in cell.data.metrics
+    assert (cell.data.tags["vaebench.n"], cell.info.status) == ("2", "RUNNING")
+    (folders[2] / "record.json").write_bytes(kept)
+    sync(window)
+    (cell,) = of_role(shown(window)[1], "cell")
+    assert cell.data.metrics["test/ssim"] == pytest.approx(sum(values) / 3)
+    assert cell.data.params == {"model": "fnn", "loss": "bce", "estimator": "kl"}
+    assert (cell.data.tags["vaebench.n"], cell.info.status) == ("3", "FINISHED")
+
+
+@pytest.mark.parametrize(("status", "there"), [("failed", "FAILED"), ("interrupted", "KILLED")])
+def test_run_that_did_not_complete_says_why(make: Results, status: str, there: str) -> None:
+    window = make()
+    folders = records.run_dirs(window.folder)
+    records.fail(folders[0], "rate stopped being finite in epoch 3", status)
+    sync(window)
+    _, found = shown(window)
+    by_id = {run.data.tags.get("vaebench.run_id"): run for run in found}
+    bad = by_id[folders[0].name]
+    assert bad.info.status == there
+    assert "rate stopped being finite in epoch 3" in bad.data.tags["mlflow.note.content"]
+    assert by_id[folders[1].name].info.status == "FINISHED"
+    (grid,) = of_role(found, "grid")
+    assert grid.info.status == there
+
+
+def test_at_most_nine_params_with_further_axes_before_the_rest() -> None:
+    cell = {
+        "model": "fnn",
+        "loss": "bce",
+        "estimator": "kl",
+        "model.latent_dim": 2,
+        "training.x": 1,
+    }
+    config = {
+        **records.make_config(cell, 3),
+        "training": {"epochs": 5, "batch_size": 2, "learning_rate": 0.1},
+    }
+    params = content.params(cell, 3, config)
+    assert list(params) == [
+        *(
+            "model",
+            "loss",
+            "estimator",
+            "latent_dim",
+            "x",
+            "seed",
+            "dataset",
+            "epochs",
+            "batch_size",
+        )
+    ]
+    assert params["latent_dim"] == "2"
+
+
+def test_axes_of_one_last_name_keep_their_whole_names() -> None:
+    params = content.cell_params({"model.width": 1, "loss.width": 2, "seed.z": 3})
+    assert params == {"model.width": "1", "loss.width": "2", "z": "3"}
+
+
+def test_names_keep_the_seed_and_twenty_characters() -> None:
+    assert (
+        content.run_name({"model": "fnn", "loss": "bce", "estimator": "sgvb"}, 0)
+        == "fnn-bce-sgvb-s0"
+    )
+    name = content.run_name({"model": "transformer", "loss": "gaussian"}, 123)
+    assert (len(name), name[-5:]) == (20, "-s123")
+
+
+# again and again
+
+
+def test_replay_adds_nothing(make: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = make()
+    for folder in records.run_dirs(window.folder):
+        write_journal(folder, epochs=50, keys=12)
+    sync(window)
+    before = rows(window)
+    finals = len(records.make_metrics({}, 0))
+    assert before["metrics"] == 2 * (50 * 12 + finals) + 2 * finals  # two runs, two cells
+    assert before["runs"] == 5
+    files = sorted(p.name for p in window.results.glob("artifacts/**/*.*"))
+    monkeypatch.setattr(GridSync, "is_sent", lambda self, run_id: False)
+    sync(window)
+    assert rows(window) == before
+    assert sorted(p.name for p in window.results.glob("artifacts/**/*.*")) == files
+
+
+def test_finished_run_is_not_sent_again(make: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = make()
+    sync(window)
+    monkeypatch.setattr(Mirror, "files", _fail)
+    monkeypatch.setattr(Mirror, "images", _fail)
+    grid = GridSync(window)
+    assert grid.unsent() == []
+    for run_id in grid.started():
+        grid.run(run_id)
+
+
+def _fail(*_: Any, **__: Any) -> None:
+    raise AssertionError("called")
+
+
+def test_growing_journal_is_sent_line_by_line_and_a_torn_line_waits(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    record = (folder / "record.json").read_bytes()
+    (folder / "record.json").unlink()
+    write_journal(folder, epochs=4)
+    whole = (folder / "journal.jsonl").read_bytes()
+    (folder / "journal.jsonl").write_bytes(whole[:-20])
+
+    grid = GridSync(window)
+    grid.run(folder.name)
+    client, found = shown(window)
+    (run,) = of_role(found, "run")
+    assert run.info.status == "RUNNING"
+    assert [p.step for p in client.get_metric_history(run.info.run_id, "train/m1")] == [1, 2, 3]
+
+    (folder / "journal.jsonl").write_bytes(whole)
+    grid.run(folder.name)
+    assert [p.step for p in client.get_metric_history(run.info.run_id, "train/m1")] == [1, 2, 3, 4]
+
+    (folder / "record.json").write_bytes(record)
+    grid.run(folder.name)
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+    assert grid.is_sent(folder.name)
+
+
+def test_params_are_sent_before_and_apart_from_metrics(
+    make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = make()
+    prepare_mlflow()
+    from mlflow import MlflowClient
+
+    calls: list[tuple[str, list[str]]] = []
+    send = MlflowClient.log_batch
+
+    def spy(self: "MlflowClient", run_id: str, **sent: Any) -> Any:
+        calls.append((run_id, [kind for kind in ("params", "metrics", "tags") if sent.get(kind)]))
+        return send(self, run_id, **sent)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", spy)
+    sync(window)
+    (run, _) = of_role(shown(window)[1], "run")
+    kinds = [kinds for run_id, kinds in calls if run_id == run.info.run_id]
+    assert kinds[:2] == [["params"], ["metrics"]]
+    assert all(len(sent) == 1 for sent in kinds)
+
+
+def test_run_that_goes_on_is_running_again(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    write_journal(folder, epochs=3)
+    records.fail(folder, "interrupted from the keyboard", "interrupted")
+    records.edit_record(folder, lambda r: r.update(finished=records.START + 3500))
+    sync(window)
+    write_journal(folder, epochs=5)  # the interrupted record still lies there
+    grid = GridSync(window)
+    assert folder.name in grid.unsent()
+    grid.run(folder.name)
+    client, found = shown(window)
+    (run,) = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+    assert run.info.status == "RUNNING"
+    assert len(client.get_metric_history(run.info.run_id, "train/m0")) == 5
+
+
+def test_new_attempt_is_a_new_run_and_supersedes_the_old(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    record = RunStore(folder).record
+    assert record is not None
+    sync(window)
+    RunStore(folder).set_aside()
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    write_journal(folder, epochs=2)
+    (folder / "record.json").write_text(json.dumps({**record, "attempt": 2}))
+    sync(window)
+    client, found = shown(window)
+    attempts = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+    tags = {r.data.tags["vaebench.attempt"]: r.data.tags for r in attempts}
+    assert tags["1"]["vaebench.superseded"] == "true"
+    assert "vaebench.superseded" not in tags["2"]
+    view = views.build("grid", [], ["bce"], 10, 1)[0].state["searchFilter"]
+    listed = client.search_runs([found[0].info.experiment_id], view)
+    assert [
+        r.data.tags["vaebench.attempt"]
+        for r in listed
+        if r.data.tags["vaebench.run_id"] == folder.name
+    ] == ["2"]
+
+
+def test_twin_runs_of_a_lost_answer_do_not_multiply(make: Results) -> None:
+    window = make()
+    sync(window)
+    client, found = shown(window)
+    run = of_role(found, "run")[0]
+    tags = {k: v for k, v in run.data.tags.items() if k.startswith("vaebench.")}
+    client.create_run(run.info.experiment_id, start_time=run.info.start_time + 1, tags=tags)
+    before = rows(window)
+    sync(window)
+    assert rows(window)["runs"] == before["runs"]
+    assert rows(window)["metrics"] == before["metrics"]
+
+
+# pictures and files
+
+
+def test_pictures_have_the_names_and_tags_of_log_image(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    sync(window)
+    client, found = shown(window)
+    (ours,) = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+    theirs = client.create_run(ours.info.experiment_id)
+    for line in RunStore(folder).journal:
+        for key in ("reconstruction", "samples"):
+            if (folder / "images" / f"{key}-{line['epoch']:04d}.png").exists():
+                pixels = np.zeros((8, 8), np.uint8)
+                client.log_image(
+                    theirs.info.run_id, pixels, key=key, step=line["epoch"], timestamp=line["time"]
+                )
+
+    def masked(run: "Run") -> list[str]:
+        names = [f.path for f in client.list_artifacts(run.info.run_id, "images")]
+        parts = [name.replace(".", "+").split("+") for name in names]
+        assert all(len(part[5]) == 36 for part in parts)
+        return sorted("+".join([*part[:5], "uuid", *part[6:]]) for part in parts)
+
+    assert len(masked(ours)) == 12
+    assert masked(ours) == masked(theirs)
+    tag = "mlflow.loggedImages"
+    assert ours.data.tags[tag] == client.get_run(theirs.info.run_id).data.tags[tag]
+
+
+@pytest.mark.parametrize(
+    ("side", "full", "preview"), [(82, 492, 246), (242, 484, 242), (600, 512, 256)]
+)
+def test_pictures_are_enlarged_by_whole_factors(side: int, full: int, preview: int) -> None:
+    from PIL import Image
+
+    picture = Image.fromarray(np.arange(side * side, dtype=np.uint8).reshape(side, side))
+    assert mirror._sized(picture, mirror.FULL).size == (full, full)
+    assert mirror._sized(picture, mirror.PREVIEW).size == (preview, preview)
+
+
+# what must not happen
+
+
+def test_no_global_state_of_mlflow_is_touched(
+    make: Results, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    window = make()
+    prepare_mlflow()
+    import mlflow
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    uri, environment = mlflow.get_tracking_uri(), dict(os.environ)
+    sync(window)
+    assert mlflow.get_tracking_uri() == uri
+    assert mlflow.active_run() is None
+    assert dict(os.environ) == environment
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_settings_of_the_user_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    prepare_mlflow()
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+    assert (
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
+        == MLFLOW_SETTINGS["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
+    )
+
+
+def test_moved_results_are_noticed(make: Results, tmp_path: Path) -> None:
+    window = make()
+    sync(window)
+    moved = tmp_path / "moved"
+    window.results.rename(moved)
+    with pytest.raises(TrackingError, match=r"was moved.*\n.*delete mlflow.db"):
+        sync(connect(moved, "grid"))
+
+
+def test_deleted_experiment_is_not_written_to(make: Results) -> None:
+    window = make()
+    sync(window)
+    client, found = shown(window)
+    client.delete_experiment(found[0].info.experiment_id)
+    with pytest.raises(TrackingError, match="was deleted in MLflow; bring it back"):
+        sync(window)
+
+
+@pytest.fixture
+def silent_server() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def test_server_that_is_away_costs_a_warning_and_no_time(make: Results, tmp_path: Path) -> None:
+    results = make().results
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    window = connect(results, "grid", f"http://user:secret@127.0.0.1:{port}")
+    warnings: list[str] = []
+    started = time.monotonic()
+    writer = Writer(window, warnings.append, interval=0.05)
+    writer.start()
+    for folder in records.run_dirs(window.folder):
+        writer.touch(folder.name)
+    outcome = writer.close(timeout=20)
+    assert time.monotonic() - started < 10
+    assert (outcome.sent, outcome.unsent, outcome.links) == (0, 2, [])
+    assert len(warnings) == 1
+    assert outcome.problem == warnings[0]
+    assert f"http://***@127.0.0.1:{port} does not answer" in warnings[0]
+    with pytest.raises(TrackingError, match="does not answer") as caught:
+        sync(window)
+    assert "secret" not in str(caught.value)
+
+
+def test_server_that_hangs_does_not_hold_the_end_up(make: Results, silent_server: int) -> None:
+    prepare_mlflow()
+    window = connect(make().results, "grid", f"http://127.0.0.1:{silent_server}")
+    writer = Writer(window, interval=0.05)
+    writer.start()
+    started = time.monotonic()
+    outcome = writer.close(timeout=0.5)
+    assert time.monotonic() - started < 3
+    assert outcome.unsent == 2
+    assert "takes too long" in str(outcome.problem)
+
+
+def test_writer_follows_a_training(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    record = (folder / "record.json").read_bytes()
+    (folder / "record.json").unlink()
+    write_journal(folder, epochs=1)
+    writer = Writer(window, interval=0.05)
+    writer.start()
+
+    def epochs() -> int:
+        try:
+            client, found = shown(window)
+        except (AssertionError, IndexError):
+            return 0
+        runs = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+        return len(client.get_metric_history(runs[0].info.run_id, "train/m0")) if runs else 0
+
+    def wait_for(wanted: int) -> None:
+        deadline = time.monotonic() + 30
+        while epochs() != wanted and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert epochs() == wanted
+
+    wait_for(1)
+    write_journal(folder, epochs=3)
+    writer.touch(folder.name)
+    wait_for(3)
+    (folder / "record.json").write_bytes(record)
+    outcome = writer.close()
+    assert (outcome.sent, outcome.unsent, outcome.problem) == (2, 0, None)
+    assert [link.title for link in outcome.links][:1] == ["leaderboard"]
+    assert {run.info.status for run in shown(window)[1]} == {"FINISHED"}
+
+
+def test_run_that_nobody_finished_is_closed_as_killed(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    (folder / "record.json").unlink()
+    writer = Writer(window)
+    writer.start()
+    outcome = writer.close()
+    assert (outcome.sent, outcome.unsent) == (1, 1)
+    _, found = shown(window)
+    (run,) = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+    assert run.info.status == "KILLED"
+    assert run.info.end_time == RunStore(folder).journal[-1]["time"]
+
+
+def test_fault_in_one_run_reaches_neither_the_training_nor_the_other_runs(
+    make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = make()
+    bad = records.run_dirs(window.folder)[0].name
+    send = GridSync.run
+
+    def run(self: GridSync, run_id: str, **more: bool) -> None:
+        if run_id == bad:
+            raise RuntimeError("boom")
+        send(self, run_id, **more)
+
+    monkeypatch.setattr(GridSync, "run", run)
+    warnings: list[str] = []
+    writer = Writer(window, warnings.append)
+    writer.start()
+    outcome = writer.close()
+    assert (outcome.sent, outcome.unsent) == (1, 1)
+    assert warnings == ["RuntimeError: boom"]
+
+
+# views
+
+
+def test_views_are_tags_that_hold_their_state_and_links_open_them(make: Results) -> None:
+    window = make(seeds=(0, 1))
+    outcome = sync(window)
+    client, found = shown(window)
+    tags = client.get_experiment(found[0].info.experiment_id).tags
+    titles = [link.title for link in outcome.links]
+    assert titles == ["leaderboard", "means over seeds", "curves, bce", "curves, mse", "every run"]
+    for link in outcome.links:
+        assert link.url == f"http://127.0.0.1:5000/{link.relative}"
+        assert "workflowType=machine_learning" in link.url
+        key = link.url.rpartition("viewStateShareKey=")[2]
+        value = json.loads(tags[f"mlflow.sharedViewState.{key}"])
+        packed = value["state"].removeprefix("deflate;")
+        state = json.loads(zlib.decompress(base64.b64decode(packed)))
+        listed = client.search_runs([found[0].info.experiment_id], state["searchFilter"])
+        wanted = 4 if "curves" not in link.title and "means" not in link.title else 2
+        assert len(listed) == wanted, link.title
+    leaderboard = tags["mlflow.sharedViewState.grid-leaderboard"]
+    assert json.loads(leaderboard)["name"] == "grid: leaderboard"
+    note = tags["mlflow.note.content"]
+    assert f"[leaderboard]({outcome.links[0].relative})" in note
+
+
+def test_elbos_of_two_likelihoods_never_share_a_page_of_curves() -> None:
+    names = ["bce", "mse sigma2=0.5 output=sigmoid", "mse sigma2=0.02 output=sigmoid"]
+    built = {v.title: v.state["searchFilter"] for v in views.build("g", [], names, 1, 1)}
+    pages = {title: state for title, state in built.items() if title.startswith("curves")}
+    assert list(pages) == [
+        *("curves, bce", "curves, mse sigma2=0.5 output=sigmoid"),
+        "curves, mse sigma2=0.02 output=sigmoid",
+    ]
+    for name, state in zip(names, pages.values(), strict=True):
+        assert state.endswith(f"tags.`vaebench.likelihood` = '{name}'")
+
+
+def test_unknown_version_of_mlflow_gets_a_plain_link(
+    make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = make()
+    prepare_mlflow()
+    monkeypatch.setattr("mlflow.__version__", "4.0.0")
+    outcome = sync(window)
+    assert [link.title for link in outcome.links] == ["runs"]
+    assert outcome.links[0].url.endswith("/runs?workflowType=machine_learning")
+
+
+# models
+
+
+def _seed(folder: Path, seed: int, last: float | None, best: float | None, **config: Any) -> Any:
+    folder.mkdir()
+    line = {"epoch": 1, "time": 1, "metrics": {} if last is None else {"val/elbo": last}}
+    (folder / "journal.jsonl").write_text(json.dumps(line) + "\n")
+    found = {"epoch": 1, "val/elbo": best} if best is not None else None
+    whole = {"evaluate": "last", "dataset": {"validation": 10}, **config}
+    return Seed(folder.name, {}, seed, RunStore(folder)), {"config": whole, "best": found}
+
+
+@pytest.mark.parametrize(
+    ("config", "last", "best", "wanted"),
+    [
+        ({}, (-3.0, -1.0, -2.0), (-0.5, -0.9, -0.8), 1),  # weights of the last epoch
+        ({"evaluate": "best"}, (-3.0, -1.0, -2.0), (-0.5, -0.9, -0.8), 0),
+        ({"dataset": {"validation": "test"}}, (-3.0, -1.0, -2.0), (-3.0, -1.0, -2.0), 0),
+        ({}, (None, None, None), (None, None, None), 0),
+    ],
+)
+def test_model_of_a_cell_is_chosen_on_validation_only(
+    tmp_path: Path, config: Any, last: Any, best: Any, wanted: int
+) -> None:
+    ended = [_seed(tmp_path / str(i), i, last[i], best[i], **config) for i in range(3)]
+    assert best_seed(ended)[0].seed == wanted
+
+
+def test_model_and_run_load_again_from_mlflow(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from vaebench.config import make_grid
+    from vaebench.run import Task, load_run, run
+
+    raw = {
+        "name": "tiny",
+        "dataset": {"name": "digits", "train": 64},
+        "axes": {"model": ["cnn"], "loss": ["bce"], "estimator": ["kl"]},
+        "seeds": 2,
+        "training": {"epochs": 1},
+    }
+    (one, other) = make_grid(raw).runs()
+    folder = tmp_path / "tiny"
+    planned = [
+        {"run_id": r.config.run_id, "cell": r.cell, "seed": r.config.seed} for r in (one, other)
+    ]
+    folder.mkdir()
+    manifest = {"name": "tiny", "axes": {"model": ["cnn"]}, "seeds": [0, 1], "runs": planned}
+    (folder / "grid.yaml").write_text(yaml.safe_dump(manifest))
+    for r in (one, other):
+        done = run(Task(r.config, r.cell, folder / "runs" / r.config.run_id, device="cpu"))
+        assert done["status"] == "complete", done["reason"]
+    shutil.copyfile(template, tmp_path / "mlflow.db")
+    window = connect(tmp_path, "tiny")
+    sync(window)
+    before = rows(window)
+    sync(window)
+    assert rows(window) == before
+
+    client, found = shown(window)
+    (cell,) = of_role(found, "cell")
+    model_id = cell.data.tags["vaebench.model"]
+    logged = client.get_logged_model(model_id)
+    assert str(logged.status) == "READY"
+    (source,) = [r for r in found if r.info.run_id == logged.source_run_id]
+    journals = {
+        i: RunStore(folder / "runs" / i).journal for i in (one.config.run_id, other.config.run_id)
+    }
+    best = max(journals, key=lambda i: journals[i][-1]["metrics"]["val/elbo"])
+    assert source.data.tags["vaebench.run_id"] == best
+    assert {m.key: m.value for m in logged.metrics or []}["test/ssim"] == source.data.metrics[
+        "test/ssim"
+    ]
+
+    # as a user would: MLflow's loader without pickle, and any batch size
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", window.uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    import mlflow.pytorch
+
+    model = mlflow.pytorch.load_model(f"models:/{model_id}")
+    reference = load_run(folder / "runs" / best).model
+    x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), reference.decode(reference.encoder(x).mean))
+
+    target = tmp_path / "download"
+    target.mkdir()
+    fetched = load_run(Path(client.download_artifacts(source.info.run_id, "run", str(target))))
+    assert fetched.metrics == load_run(folder / "runs" / best).metrics
+
+
+def test_published_runs_without_weights_get_no_model(make: Results) -> None:
+    window = make(arrays=True)
+    sync(window)
+    (cell, _) = of_role(shown(window)[1], "cell")
+    assert "vaebench.model" not in cell.data.tags
+
+
+# serving
+
+
+def test_taken_port_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert _free_port(port) > port
+        with pytest.raises(TrackingError, match=r"are all taken; choose another --port"):
+            _free_port(65536)
+
+
+def test_nothing_to_serve_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="holds no grid to show"), serve(tmp_path):
+        pass
