@@ -255,6 +255,7 @@ def test_run_shows_its_record(make: Results) -> None:
     assert tags["mlflow.source.git.commit"] == "0123abc"
     assert tags["mlflow.source.name"] == "vaebench run-grid"
     assert "SSIM 0.85" in tags["mlflow.note.content"]
+    assert run.inputs is not None
     data = {d.dataset.name: (d.dataset.digest, d.tags[0].value) for d in run.inputs.dataset_inputs}
     assert data == {f"digits-{split}": ("d1", split) for split in ("train", "validation", "test")}
     files = {f.path for f in client.list_artifacts(run.info.run_id, "run")}

@@ -1,0 +1,44 @@
+# make demo    environment, installation, the demo grid on embedded digits, its report
+# make test    environment, installation, every test, coverage
+# make check   lint, format, types, layers, generated docs
+# make docs    make the generated blocks of the README anew
+# make format  let ruff mend what it can
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+# tests are many small trainings: one thread each, as many processes as cores
+export OMP_NUM_THREADS = 1
+
+.PHONY: demo test check docs format clean
+
+demo: $(STAMP)
+	$(BIN)/vaebench run-grid experiments/demo.yaml
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2 --dist loadfile --cov=vaebench --cov-report=term:skip-covered --cov-fail-under=90
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m vaebench.cli.reference README.md --check
+
+docs: $(STAMP)
+	$(BIN)/python -m vaebench.cli.reference README.md
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "vaebench needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,44 @@
+"""What every test stands on: one thread, deterministic hypothesis, untouched global randomness.
+
+Tests mirror the modules: ``test_<module>.py``. Whatever runs over a registry (``MODELS``,
+``LIKELIHOODS``, ``ESTIMATORS``, ...) also tests the entries that are added later. Tiny models and
+images are in ``tiny.py``, made-up results folders in ``records.py``.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)  # as in a run: thread counts move the last bits
+
+settings.register_profile("vaebench", deadline=None, derandomize=True, max_examples=30)
+settings.load_profile("vaebench")
+
+
+def global_random_states() -> dict[str, Any]:
+    """Return the states of the global random streams, as values that compare with ``==``."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state is what is watched)
+    return {
+        "torch": torch.random.get_rng_state().numpy().tobytes(),
+        "numpy": (kind, np.asarray(keys).tobytes(), *rest),
+        "random": random.getstate(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def untouched_global_randomness() -> Iterator[None]:
+    """Fail a test that moved a global random stream: every draw has a stream with a name."""
+    before = global_random_states()
+    yield
+    after = global_random_states()
+    moved = [name for name in before if before[name] != after[name]]
+    if moved:
+        pytest.fail(
+            f"the test moved the global random state of {', '.join(moved)}; "
+            f"draw from vaebench.seeding.stream(seed, name)"
+        )

@@ -1,0 +1,145 @@
+"""Write the generated blocks of the README: ``python -m vaebench.cli.reference README.md``.
+
+A block stands between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``. With ``--check``
+nothing is written, and the exit code is 1 where a block is not what it should be. To add a block,
+add a function to ``BLOCKS``.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vaebench.cli import main as program
+from vaebench.config import make_grid
+from vaebench.datasets import DATASETS
+from vaebench.estimators import ESTIMATORS
+from vaebench.grid.manifest import make_manifest
+from vaebench.likelihoods import LIKELIHOODS
+from vaebench.metrics import COSTS, METRICS
+from vaebench.models import MODELS
+from vaebench.report import load, render
+from vaebench.storage import dump_yaml
+
+PUBLISHED = "results/mnist"
+
+
+def commands(_readme: Path) -> str:
+    """The help text of every command."""
+    blocks = []
+    with click.Context(program, info_name="vaebench") as root:
+        for path, command in _walk("vaebench", program):
+            context = click.Context(command, parent=root.parent, info_name=path)
+            context.max_content_width = 96
+            blocks.append(f"```text\n$ {path} --help\n{command.get_help(context)}\n```")
+    return "\n\n".join(blocks)
+
+
+def _walk(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
+    found = [(path, command)]
+    for name, child in getattr(command, "commands", {}).items():
+        found += _walk(f"{path} {name}", child)
+    return found
+
+
+def configuration(_readme: Path) -> str:
+    """Every key and its default, for the default grid."""
+    grid = make_grid({})
+    manifest = make_manifest(grid, grid.runs())
+    head = {"name": grid.name, "question": "", "seeds": len(grid.seeds), "axes": manifest["axes"]}
+    settings: dict[str, Any] = manifest["settings"]
+    return f"```yaml\n{dump_yaml(head | {'exclude': []} | settings)}```"
+
+
+def names(_readme: Path) -> str:
+    """What each axis can be."""
+    rows = ["| key | name | what it is |", "| --- | --- | --- |"]
+    dicts: dict[str, Mapping[str, Any]] = {
+        "model": MODELS,
+        "loss": LIKELIHOODS,
+        "estimator": ESTIMATORS,
+    }
+    for key, registry in dicts.items():
+        rows += [f"| `{key}` | `{name}` | {_summary(value)} |" for name, value in registry.items()]
+    rows += [f"| `dataset` | `{name}` | {_images(name)} |" for name in DATASETS]
+    return "\n".join(rows)
+
+
+def _summary(value: object) -> str:
+    """The first sentence of a docstring, its formulas in plain text."""
+    text = (inspect.getdoc(value) or "").partition("\n\n")[0]
+    plain = re.sub(r":math:`([^`]*)`", r"*\1*", " ".join(text.split()))
+    return plain.replace("``", "`").replace("|", "\\|")
+
+
+def _images(name: str) -> str:
+    channels, height, width = DATASETS[name].shape
+    how = "downloaded once, verified" if DATASETS[name].files else "embedded, no download"
+    held_out = DATASETS[name].validation
+    return f"{height}x{width}, channels: {channels}; {held_out:,} validation images; {how}"
+
+
+def metrics(_readme: Path) -> str:
+    """Every metric's declaration."""
+    rows = ["| metric | unit | better | comparable within | what it is |", "| --- " * 5 + "|"]
+    for name, metric in METRICS.items():
+        d = metric.declaration
+        cells = f"{d.unit or '-'} | {d.direction or '-'} | one {d.comparable}"
+        rows.append(f"| `test/{name}` | {cells} | {_summary(metric.function)} |")
+    for name, d in COSTS.items():
+        cells = f"{d.unit or '-'} | {d.direction or '-'} | one {d.comparable}"
+        rows.append(f"| `cost/{name}` | {cells} | {d.title} |")
+    return "\n".join(rows)
+
+
+def results(readme: Path) -> str:
+    """The published table, made from the published records."""
+    text = render(load(readme.parent / PUBLISHED), "md", readme)
+    start = text.index("\n## Results")
+    return text[text.index("\n\n", start) : text.index("\n## Cost")].strip()
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "results": results,
+    "names": names,
+    "metrics": metrics,
+    "configuration": configuration,
+    "commands": commands,
+}
+
+
+def with_blocks(text: str, readme: Path) -> str:
+    """The text of a README with every generated block made anew.
+
+    Raises:
+        LookupError: A block has no place in the text.
+    """
+    for name, make in BLOCKS.items():
+        begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise LookupError(f"{readme} has no block {begin} ... {end}")
+        text = f"{before}{begin}\n{make(readme)}\n{end}{after}"
+    return text
+
+
+@click.command()
+@click.argument("readme", type=click.Path(exists=True, path_type=Path))
+@click.option("--check", is_flag=True, help="Change nothing; fail if something would change.")
+def main(readme: Path, check: bool) -> None:
+    """Make the generated blocks of README anew."""
+    old = readme.read_text(encoding="utf-8")
+    new = with_blocks(old, readme)
+    if new == old:
+        return
+    if check:
+        raise click.ClickException(f"{readme}: generated blocks are out of date; run `make docs`")
+    readme.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
