@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.datasets  # noqa: F401 (its first import draws from `random`; let it be here)
 import torch
 from hypothesis import settings
 

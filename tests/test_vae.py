@@ -1,0 +1,77 @@
+"""The VAE's shapes, its cost, and a floating-point count worked by hand."""
+
+import pytest
+import torch
+from tiny import SHAPE, draws, images, make_vae
+
+from vaebench.likelihoods import LIKELIHOODS
+from vaebench.models import MODELS
+from vaebench.vae import flops_per_image, parameter_count
+
+
+@pytest.mark.parametrize("loss", LIKELIHOODS)
+@pytest.mark.parametrize("model", MODELS)
+def test_decode_keeps_the_leading_dimensions_of_the_codes(model: str, loss: str) -> None:
+    vae = make_vae(model, loss).eval()
+    z = draws(2, 4, 3)
+    decoded = vae.decode(z)
+    assert decoded.shape == (2, 4, *SHAPE)
+    for i in range(2):
+        torch.testing.assert_close(decoded[i], vae.likelihood.mean(vae.decoder(z[i])))
+
+
+@pytest.mark.parametrize("loss", LIKELIHOODS)
+def test_reconstruct_decodes_the_posterior_mean_without_a_draw(loss: str) -> None:
+    vae, x = make_vae(loss=loss), images(4)
+    expected = vae.likelihood.mean(vae.decoder(vae.encoder(x).mean))
+    torch.testing.assert_close(vae.reconstruct(x), expected)
+
+
+def test_reconstruct_clips_what_a_linear_output_oversteps() -> None:
+    vae = make_vae(loss="mse", loss_options={"output": "linear"})
+    x = 100 * images(4)
+    raw = vae.decode(vae.encoder(x).mean)
+    assert raw.min() < 0
+    assert raw.max() > 1
+    assert torch.equal(vae.reconstruct(x), raw.clamp(0, 1))
+
+
+def test_parameters_are_those_of_the_layers_by_hand() -> None:
+    vae = make_vae("fnn", shape=(1, 4, 4), latent_dim=2, options={"hidden": (10,)})
+    assert parameter_count(vae) == (16 * 10 + 10) + (10 * 4 + 4) + (2 * 10 + 10) + (10 * 16 + 16)
+
+
+def test_frozen_parameters_and_running_averages_do_not_count() -> None:
+    vae = make_vae("fnn", shape=(1, 4, 4), latent_dim=2, options={"hidden": (10,)})
+    before = parameter_count(vae)
+    normed = make_vae(
+        "fnn", shape=(1, 4, 4), latent_dim=2, options={"hidden": (10,), "batch_norm": True}
+    )
+    assert parameter_count(normed) == before + 2 * 2 * 10  # scale and shift, twice
+    vae.encoder.head.bias.requires_grad_(False)
+    assert parameter_count(vae) == before - 4
+
+
+def test_fnn_takes_two_operations_per_multiply_add() -> None:
+    vae = make_vae("fnn", shape=(1, 4, 4), latent_dim=2, options={"hidden": (10,)})
+    assert flops_per_image(vae, (1, 4, 4)) == 2 * (16 * 10 + 10 * 4 + 2 * 10 + 10 * 16)
+
+
+def test_cnn_takes_two_operations_per_multiply_add() -> None:
+    options = {"channels": (4,), "strides": (2,), "hidden": ()}
+    vae = make_vae("cnn", shape=(1, 6, 6), latent_dim=2, options=options)
+    convolution = 3 * 3 * (1 * 4 * 3 * 3)  # nine outputs a side by side, each 3x3 over 1 -> 4
+    head, expand = 36 * 4, 2 * 36
+    # a transposed convolution multiplies every input pixel (3x3) with its whole kernel
+    assert flops_per_image(vae, (1, 6, 6)) == 2 * (convolution + head + expand + convolution)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_counting_needs_no_memory_and_leaves_the_mode_alone(model: str) -> None:
+    vae = make_vae(model)
+    counted = flops_per_image(vae, SHAPE)
+    assert counted > 0
+    assert vae.training
+    vae.eval()
+    assert flops_per_image(vae.to("meta"), SHAPE) == counted
+    assert not vae.training

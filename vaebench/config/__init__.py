@@ -1,0 +1,28 @@
+"""The configuration of a grid and of a run: the only place where values are validated.
+
+A *choice* (``model``, ``loss``, ``estimator``, ``training.optimizer``, ``training.schedule``) is a
+name from a dict and the options of that name in a section of their own::
+
+    model: {name: cnn, latent_dim: 8, cnn: {channels: [32, 64], strides: [2, 2]}}
+
+A plain name (``model: cnn``) stands for the choice with its defaults. The sections follow from the
+dicts of the lower modules: an entry there is an entry here. A run keeps only its own section, so
+that a run's identity does not depend on what other runs of the grid choose.
+"""
+
+from vaebench.config.grid import AXES, Grid, Run, make_grid, make_single, read_yaml, with_value
+from vaebench.config.run import NUMBERS_VERSION, FigureOptions, RunConfig, make_run
+
+__all__ = [
+    "AXES",
+    "NUMBERS_VERSION",
+    "FigureOptions",
+    "Grid",
+    "Run",
+    "RunConfig",
+    "make_grid",
+    "make_run",
+    "make_single",
+    "read_yaml",
+    "with_value",
+]

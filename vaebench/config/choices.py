@@ -1,0 +1,99 @@
+"""Choices: a name from a dict, and the options of that name in a section of their own."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The choices, and which of them was perhaps meant."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}choose from {', '.join(known)}"
+
+
+def one_of(registry: Mapping[str, Any]) -> AfterValidator:
+    """Validate that a string is a key of ``registry``."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(f"unknown name {name!r}; {did_you_mean(name, list(registry))}")
+        return name
+
+    return AfterValidator(check)
+
+
+class Section(BaseModel):
+    """A mapping whose keys are known, and which does not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Named(Section):
+    """A section that a plain name stands for."""
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Choice(Named):
+    """A name from a dict, and its options."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword options of the chosen name."""
+        section: Section | None = getattr(self, self.name, None)
+        return section.model_dump() if section else {}
+
+    @model_serializer(mode="wrap")
+    def _own_section_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = self.__class__.model_fields
+        others = {k for k, v in fields.items() if is_section(v.annotation) and k != self.name}
+        return {k: v for k, v in handler(self).items() if k not in others}
+
+
+def is_section(annotation: Any) -> bool:
+    """Whether an annotation is a section."""
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+_C = TypeVar("_C", bound=Choice)
+
+
+def _options(function: Callable[..., Any]) -> type[Section]:
+    """Turn the annotated keyword options of a function (or dataclass) into a section."""
+    fields: dict[str, Any] = {
+        name: (parameter.annotation, parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    return create_model(function.__name__, __base__=Section, **fields)
+
+
+def choice(base: type[_C], registry: Mapping[str, Callable[..., Any]]) -> type[_C]:
+    """Extend a choice by the names of a registry and, where they have options, their sections."""
+    sections: dict[str, Any] = {}
+    for name, function in registry.items():
+        section = _options(function)
+        if section.model_fields:
+            sections[name] = (section, section())
+    kind: type[_C] = create_model(
+        base.__name__, __base__=base, name=(Annotated[str, one_of(registry)], ...), **sections
+    )
+    return kind

@@ -1,0 +1,143 @@
+"""The configuration of one run: every key, its type, its bounds, its default."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from vaebench.config.choices import Choice, Named, Section, choice, one_of
+from vaebench.config.messages import messages
+from vaebench.datasets import DATASETS
+from vaebench.errors import ConfigError
+from vaebench.estimators import ESTIMATORS
+from vaebench.likelihoods import LIKELIHOODS
+from vaebench.models import MODELS
+from vaebench.training import OPTIMIZERS, SCHEDULES
+
+NUMBERS_VERSION = 1
+"""Raised whenever the code moves a number: runs of another version are other runs."""
+
+
+class ModelChoice(Choice):
+    """The networks. ``latent_dim`` is Z, the number of latent dimensions."""
+
+    latent_dim: int = Field(default=8, ge=1, le=4096)
+
+
+class EstimatorChoice(Choice):
+    """The estimator of the ELBO that training differentiates. ``samples`` is L."""
+
+    samples: int = Field(default=1, ge=1)
+
+
+if TYPE_CHECKING:  # what follows from the dicts is known only when the program runs
+    _Model = ModelChoice
+    _Loss = Choice
+    _Estimator = EstimatorChoice
+    _Optimizer = Choice
+    _Schedule = Choice
+else:
+    _Model = choice(ModelChoice, MODELS)
+    _Loss = choice(Choice, LIKELIHOODS)
+    _Estimator = choice(EstimatorChoice, ESTIMATORS)
+    _Optimizer = choice(Choice, OPTIMIZERS)
+    _Schedule = choice(Choice, SCHEDULES)
+
+
+class DatasetChoice(Named):
+    """The images and their splits; see :func:`vaebench.datasets.load`."""
+
+    name: Annotated[str, one_of(DATASETS)] = "mnist"
+    binarize: Literal["none", "static", "dynamic"] = "none"
+    train: int | None = Field(default=None, ge=1)
+    validation: Annotated[int, Field(ge=0)] | Literal["test"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        """Resolve what the data set decides, so that a stored configuration says it."""
+        if isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, dict) and value.get("validation") is None:
+            dataset = DATASETS.get(str(value.get("name", "mnist")))
+            return value | {"validation": dataset.validation if dataset else None}
+        return value
+
+
+class EarlyStopping(Section):
+    """Stop after ``patience`` epochs without a better validation ELBO (at beta 1)."""
+
+    patience: int = Field(ge=1)
+
+
+class Training(Section):
+    """How a run is trained; see :class:`vaebench.training.Plan`."""
+
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    optimizer: _Optimizer = _Optimizer(name="adam")
+    learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: _Schedule = _Schedule(name="constant")
+    gradient_clip: float | None = Field(default=None, gt=0)
+    beta: float = Field(default=1.0, ge=0)
+    beta_warmup: int = Field(default=0, ge=0)
+    early_stopping: EarlyStopping | None = None
+
+
+class FigureOptions(Section):
+    """How figures are drawn: the latent grid ``linear`` in z, or at the prior's ``quantiles``."""
+
+    manifold: Literal["linear", "quantiles"] = "linear"
+
+
+class RunConfig(Section):
+    """One cell of the grid for one seed, every value resolved.
+
+    ``evaluate`` chooses the weights that are measured: those of the ``last`` epoch, or of the
+    ``best`` one by validation ELBO at beta 1.
+    """
+
+    dataset: DatasetChoice = DatasetChoice(name="mnist")
+    model: _Model = _Model(name="fnn")
+    loss: _Loss = _Loss(name="bce")
+    estimator: _Estimator = _Estimator(name="kl")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    training: Training = Training()
+    evaluate: Literal["last", "best"] = "last"
+    figures: FigureOptions = FigureOptions()
+
+    @model_validator(mode="after")
+    def _validation_is_there(self) -> Self:
+        if self.dataset.validation == 0:
+            wanting = {
+                "training.schedule: plateau": self.training.schedule.name == "plateau",
+                "training.early_stopping": self.training.early_stopping is not None,
+                "evaluate: best": self.evaluate == "best",
+            }
+            for key in (key for key, wants in wanting.items() if wants):
+                raise ValueError(f"{key} needs a validation split, but dataset.validation is 0")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to ``config.yaml``; reading them gives an equal config."""
+        return self.model_dump(mode="json")
+
+    @property
+    def run_id(self) -> str:
+        """Fingerprint of every value here and of :data:`NUMBERS_VERSION`: 12 hex digits."""
+        text = json.dumps([NUMBERS_VERSION, self.to_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def make_run(raw: Mapping[str, Any], source: str = "config") -> RunConfig:
+    """Validate the configuration of one run.
+
+    Raises:
+        ConfigError: Naming ``source``, and everything that is wrong.
+    """
+    try:
+        return RunConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {'; '.join(messages(error, RunConfig))}") from error

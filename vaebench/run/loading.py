@@ -1,0 +1,50 @@
+"""Reading a finished run."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vaebench.config import RunConfig, make_run
+from vaebench.errors import ResultsError
+from vaebench.run.building import build_vae
+from vaebench.seeding import seeded
+from vaebench.storage import RunStore
+from vaebench.vae import VAE
+
+
+class LoadedRun(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        model: The measured weights, on the CPU, in evaluation mode.
+        config: The resolved configuration.
+        metrics: Final metrics by name.
+        record: Everything else.
+    """
+
+    model: VAE
+    config: RunConfig
+    metrics: dict[str, float | None]
+    record: dict[str, Any]
+
+
+def load_run(path: Path | str) -> LoadedRun:
+    """Load a finished run from its folder, or from the artifact ``run`` that MLflow keeps of it.
+
+    Raises:
+        ResultsError: The folder holds no finished run, or its weights are gone or damaged.
+    """
+    store = RunStore(Path(path))
+    record, raw = store.record, store.config
+    if record is None or raw is None:
+        raise ResultsError(f"{path}: not the folder of a finished run (config.yaml, record.json)")
+    if record["status"] != "complete":
+        raise ResultsError(f"{path}: the run is {record['status']}: {record['reason']}")
+    weights = store.load_tensors("weights.pt")
+    if weights is None:
+        raise ResultsError(f"{path}: weights.pt is not there; train the run again to have it")
+    config = make_run(raw, source=f"{path}/config.yaml")
+    channels, height, width = record["environment"]["dataset"]["shape"]
+    with seeded(0, "load"):
+        vae = build_vae(config, (channels, height, width))
+    vae.load_state_dict(weights)
+    return LoadedRun(vae.eval(), config, record["metrics"], record)

@@ -1,0 +1,129 @@
+"""What a run says of itself: the journal's line of an epoch, and the record at its end."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaebench.config import NUMBERS_VERSION, RunConfig
+from vaebench.datasets import Splits
+from vaebench.environment import describe, resolve_device
+from vaebench.likelihoods import LIKELIHOODS
+from vaebench.metrics import COSTS, METRICS, ssim_window
+from vaebench.storage import RunStore, dump_json, write_atomic
+from vaebench.training import EpochStatistics
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to do, and where. What is not in ``config`` does not change its numbers.
+
+    Attributes:
+        config: The resolved configuration.
+        cell: The values of the grid's axes.
+        folder: Of the run, see :mod:`vaebench.storage`.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        data_dir: Where data sets lie; None for the default.
+        jobs: Runs that share the machine, for the record.
+    """
+
+    config: RunConfig
+    cell: dict[str, Any]
+    folder: Path
+    device: str = "auto"
+    data_dir: Path | None = None
+    jobs: int = 1
+
+
+def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
+    """An epoch as the journal keeps it, stamped now (Unix time in milliseconds)."""
+    metrics: dict[str, float] = {}
+    for split, means in (("train", statistics.train), ("val", statistics.validation)):
+        if means is not None:
+            values = means._asdict().items()
+            metrics |= {f"{split}/{name}": value for name, value in values if value is not None}
+    metrics["train/beta"] = statistics.beta
+    metrics["train/learning_rate"] = statistics.learning_rate
+    metrics["train/seconds"] = statistics.seconds
+    return {"epoch": statistics.epoch, "time": _now(), "metrics": metrics}
+
+
+def close(task: Task, status: str, reason: str) -> dict[str, Any]:
+    """Write and return the record of a run that did not complete."""
+    record = make_record(task, status, reason)
+    write_atomic(task.folder / "record.json", dump_json(record))
+    return record
+
+
+def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
+    """What is known of a run whatever became of it; a completed one adds its measurements."""
+    store = RunStore(task.folder)
+    journal = store.journal
+    try:
+        device = resolve_device(task.device)
+        environment = describe(device, threads=1, jobs=task.jobs)
+    except Exception:  # a record must be possible when the device is what failed
+        environment = {"device": task.device, "jobs": task.jobs}
+    return {
+        "run_id": task.config.run_id,
+        "status": status,
+        "cell": task.cell,
+        "seed": task.config.seed,
+        "attempt": store.attempt,
+        "numbers_version": NUMBERS_VERSION,
+        "config": task.config.to_dict(),
+        "metrics": {},
+        "metric_declarations": {},
+        "rate_per_dimension": [],
+        "best": None,
+        "epochs": journal[-1]["epoch"] if journal else 0,
+        "started": _started(journal),
+        "finished": _now(),
+        "environment": environment,
+        "notes": [],
+        "reason": reason,
+    }
+
+
+def declarations() -> dict[str, dict[str, Any]]:
+    """What every number of a record declares, by the name behind the slash."""
+    declared = {name: metric.declaration for name, metric in METRICS.items()} | COSTS
+    return {name: dict(vars(declaration)) for name, declaration in declared.items()}
+
+
+def notes(config: RunConfig, splits: Splits) -> list[str]:
+    """What a reader of the numbers must know."""
+    window = ssim_window(*splits.shape[1:])
+    found = [f"SSIM window: {window.description}; data range 1."]
+    likelihood = LIKELIHOODS[config.loss.name]
+    if likelihood.support == "binary" and config.dataset.binarize == "none":
+        found.append(
+            f"{config.loss.name} on gray pixels is the relaxed Bernoulli: not a normalised density."
+        )
+    if config.dataset.validation == "test":
+        found.append(
+            "The test split served as validation split: whatever was selected on it (schedule, "
+            "early stopping, best epoch) has seen the test images."
+        )
+    return found
+
+
+def label(cell: dict[str, Any], seed: int) -> str:
+    """A run's name for titles: ``cnn / mse / kl, seed 0``."""
+    values = [
+        str(value) if key in ("model", "loss", "estimator") else f"{key.split('.')[-1]}={value}"
+        for key, value in cell.items()
+    ]
+    return f"{' / '.join(values)}, seed {seed}"
+
+
+def _started(journal: list[dict[str, Any]]) -> int:
+    """When the first epoch began, Unix time in milliseconds."""
+    if not journal:
+        return _now()
+    first = journal[0]
+    return int(first["time"] - 1000 * first["metrics"]["train/seconds"])
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
