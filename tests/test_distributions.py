@@ -22,7 +22,9 @@ MEANS = st.floats(-20, 20)
 LOG_VARS = st.floats(-15, 15)
 
 
-def gaussian(mean: float, log_var: float, *, dtype: torch.dtype = torch.float64) -> DiagonalGaussian:
+def gaussian(
+    mean: float, log_var: float, *, dtype: torch.dtype = torch.float64
+) -> DiagonalGaussian:
     one = torch.ones(1, 1, dtype=dtype)
     return DiagonalGaussian.bounded(mean * one, log_var * one)
 
@@ -52,7 +54,9 @@ def test_kl_matches_torch_distributions(values: list[tuple[float, float]]) -> No
     mean, log_var = torch.tensor(values, dtype=torch.float64).T.unsqueeze(1)
     q = DiagonalGaussian(mean, log_var)
     prior = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
-    torch.testing.assert_close(q.kl_to_standard_normal(), kl_divergence(reference(q), prior), **EXACT)
+    torch.testing.assert_close(
+        q.kl_to_standard_normal(), kl_divergence(reference(q), prior), **EXACT
+    )
 
 
 @given(MEANS, LOG_VARS)

@@ -59,6 +59,7 @@ def _no_tracking_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store, made as vaebench makes it."""
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    (path.parent / ".mlflow.db.new").write_bytes(b"half made by a process that was killed")
     prepare_mlflow()
     open_client(f"sqlite:///{path}")
     with sqlite3.connect(path) as connection:
@@ -207,6 +208,23 @@ def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path: Path) -> 
         "cell": 1,
         "run": 1,
     }
+
+
+def test_store_is_made_whole_or_not_at_all(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlflow.MlflowClient.__init__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        open_client(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not (tmp_path / "mlflow.db").exists()
+    # what a killed process had left beside the template was no hindrance
+    with sqlite3.connect(template) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    connection.close()
 
 
 # what is shown
@@ -471,7 +489,9 @@ def test_twin_runs_of_a_lost_answer_do_not_multiply(make: Results) -> None:
     client, found = shown(window)
     run = of_role(found, "run")[0]
     tags = {k: v for k, v in run.data.tags.items() if k.startswith("vaebench.")}
-    client.create_run(run.info.experiment_id, start_time=run.info.start_time + 1, tags=tags)
+    client.create_run(
+        run.info.experiment_id, start_time=run.info.start_time + 1, tags=tags, run_name="t"
+    )
     before = rows(window)
     sync(window)
     assert rows(window)["runs"] == before["runs"]
@@ -487,7 +507,7 @@ def test_pictures_have_the_names_and_tags_of_log_image(make: Results) -> None:
     sync(window)
     client, found = shown(window)
     (ours,) = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
-    theirs = client.create_run(ours.info.experiment_id)
+    theirs = client.create_run(ours.info.experiment_id, run_name="theirs")
     for line in RunStore(folder).journal:
         for key in ("reconstruction", "samples"):
             if (folder / "images" / f"{key}-{line['epoch']:04d}.png").exists():
@@ -794,7 +814,7 @@ def test_model_and_run_load_again_from_mlflow(
 
     client, found = shown(window)
     (cell,) = of_role(found, "cell")
-    model_id = cell.data.tags["vaebench.model"]
+    model_id = cell.data.tags["vaebench.model_id"]
     logged = client.get_logged_model(model_id)
     assert str(logged.status) == "READY"
     (source,) = [r for r in found if r.info.run_id == logged.source_run_id]
@@ -828,7 +848,7 @@ def test_published_runs_without_weights_get_no_model(make: Results) -> None:
     window = make(arrays=True)
     sync(window)
     (cell, _) = of_role(shown(window)[1], "cell")
-    assert "vaebench.model" not in cell.data.tags
+    assert "vaebench.model_id" not in cell.data.tags
 
 
 # serving

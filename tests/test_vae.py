@@ -53,14 +53,15 @@ def test_frozen_parameters_and_running_averages_do_not_count() -> None:
 
 
 def test_fnn_takes_two_operations_per_multiply_add() -> None:
-    vae = make_vae("fnn", shape=(1, 4, 4), latent_dim=2, options={"hidden": (10,)})
+    options = {"hidden": (10,)}
+    vae = make_vae("fnn", shape=(1, 4, 4), latent_dim=2, options=options, dtype=torch.float32)
     assert flops_per_image(vae, (1, 4, 4)) == 2 * (16 * 10 + 10 * 4 + 2 * 10 + 10 * 16)
 
 
 def test_cnn_takes_two_operations_per_multiply_add() -> None:
     options = {"channels": (4,), "strides": (2,), "hidden": ()}
-    vae = make_vae("cnn", shape=(1, 6, 6), latent_dim=2, options=options)
-    convolution = 3 * 3 * (1 * 4 * 3 * 3)  # nine outputs a side by side, each 3x3 over 1 -> 4
+    vae = make_vae("cnn", shape=(1, 6, 6), latent_dim=2, options=options, dtype=torch.float32)
+    convolution = 3 * 3 * (1 * 4 * 3 * 3)  # 3x3 outputs of 4 channels, each over 3x3x1 inputs
     head, expand = 36 * 4, 2 * 36
     # a transposed convolution multiplies every input pixel (3x3) with its whole kernel
     assert flops_per_image(vae, (1, 6, 6)) == 2 * (convolution + head + expand + convolution)
@@ -68,7 +69,7 @@ def test_cnn_takes_two_operations_per_multiply_add() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_counting_needs_no_memory_and_leaves_the_mode_alone(model: str) -> None:
-    vae = make_vae(model)
+    vae = make_vae(model, dtype=torch.float32)
     counted = flops_per_image(vae, SHAPE)
     assert counted > 0
     assert vae.training

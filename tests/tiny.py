@@ -61,12 +61,14 @@ POSTERIOR_MEAN = W * X / (W**2 + SIGMA2)
 
 def linear_gaussian(mean: float, log_var: float) -> tuple[VAE, Tensor]:
     """Build that model with q(z|x) = N(mean, exp(log_var)) for every x, and its image of ``X``."""
-    encoder = Encoder(nn.Sequential(nn.Flatten()), features=1, latent_dim=1)
-    decoder = nn.Sequential(nn.Linear(1, 1), nn.Unflatten(-1, (1, 1, 1)))
+    with seeded(0, "init"):
+        encoder = Encoder(nn.Sequential(nn.Flatten()), features=1, latent_dim=1)
+        decoder = nn.Sequential(nn.Linear(1, 1), nn.Unflatten(-1, (1, 1, 1)))
     vae = VAE(Networks(encoder, decoder), Gaussian(sigma2=SIGMA2, output="linear"), 1).double()
     with torch.no_grad():
         for parameter in vae.parameters():
             parameter.zero_()
-        vae.get_parameter("encoder.head.bias").copy_(torch.tensor([mean, log_var]))
+        bias = torch.tensor([mean, log_var], dtype=torch.float64)
+        vae.get_parameter("encoder.head.bias").copy_(bias)
         vae.get_parameter("decoder.0.weight").fill_(W)
     return vae, torch.full((1, 1, 1, 1), X, dtype=torch.float64)

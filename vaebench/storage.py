@@ -221,6 +221,18 @@ class RunStore:
             entry.replace(old / entry.name)
 
 
+def cell_label(cell: Mapping[str, Any]) -> str:
+    """A cell in words: ``fnn / bce / sgvb``; axes beyond these three as ``latent_dim=8``."""
+    plain = {"model", "loss", "estimator"}
+    words = [str(v) if k in plain else f"{k.rpartition('.')[2]}={v}" for k, v in cell.items()]
+    return " / ".join(words) or "run"
+
+
+def run_label(cell: Mapping[str, Any], seed: int) -> str:
+    """A run in words: ``fnn / bce / sgvb, seed 0``."""
+    return f"{cell_label(cell)}, seed {seed}"
+
+
 def run_store(grid_dir: Path, run_id: str) -> RunStore:
     """The folder of a run of a grid."""
     return RunStore(grid_dir / "runs" / run_id)

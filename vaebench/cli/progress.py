@@ -14,7 +14,8 @@ from rich.table import Table
 
 from vaebench.executors import Event
 from vaebench.grid import REPORTS, Listener, Options, Planned, Results
-from vaebench.run import label, model_cost
+from vaebench.run import model_cost
+from vaebench.storage import cell_label, run_label
 
 
 class Progress(Listener):
@@ -61,7 +62,7 @@ class Progress(Listener):
 
     def event(self, event: Event) -> None:
         """Move the bars, or print a line."""
-        config, name = event.task.config, label(event.task.cell, event.task.config.seed)
+        config, name = event.task.config, run_label(event.task.cell, event.task.config.seed)
         run_id = config.run_id
         if event.kind == "started":
             self.tasks[run_id] = self.bars.add_task(
@@ -180,7 +181,7 @@ def print_plan(plan: Sequence[Planned]) -> None:
     console = Console(highlight=False)
     table = Table("run", "cell", "seed", "action", "why", box=None, pad_edge=False)
     for run, action, why in plan:
-        cell = label(run.cell, run.config.seed).rpartition(", seed")[0]
+        cell = cell_label(run.cell)
         table.add_row(run.config.run_id, cell, str(run.config.seed), action, why)
     console.print(table, markup=False)
     for line in model_lines(plan):
@@ -199,7 +200,7 @@ def print_results(results: Results, options: Options) -> None:
     if results.failed:
         say(f"{len(results.failed)} of {len(results.done)} runs failed:")
         for record in results.failed:
-            say(f"  {label(record['cell'], record['seed'])}: {record['reason']}")
+            say(f"  {run_label(record['cell'], record['seed'])}: {record['reason']}")
         say("the same command with --rerun failed does just these again")
     say(f"report:  {results.folder / REPORTS['md']}")
     tracking = results.tracking

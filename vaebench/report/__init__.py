@@ -19,7 +19,7 @@ from vaebench.report.latex import latex_report
 from vaebench.report.markdown import markdown_report
 from vaebench.report.pictures import Pictures, comparison_picture, write_copies
 from vaebench.report.plain import csv_report, json_report, to_frame
-from vaebench.report.records import Report, label, load
+from vaebench.report.records import Report, load
 from vaebench.report.status import GridStatus, status, status_json, status_text
 from vaebench.storage import write_atomic
 
@@ -30,7 +30,6 @@ __all__ = [
     "Report",
     "cells",
     "comparison_picture",
-    "label",
     "load",
     "render",
     "status",

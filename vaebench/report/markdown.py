@@ -15,7 +15,7 @@ from vaebench.report import notes
 from vaebench.report.cells import Cell, cells
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
 from vaebench.report.pictures import Pictures, last_tile
-from vaebench.report.records import Planned, Report, label
+from vaebench.report.records import Planned, Report
 from vaebench.report.tables import (
     Column,
     Table,
@@ -24,6 +24,7 @@ from vaebench.report.tables import (
     main_table,
     run_table,
 )
+from vaebench.storage import cell_label, run_label
 
 WIDTH = 140  # pixels of a tile
 # Beside the pictures: more columns would push them out of the page of a code host, which is 830
@@ -86,7 +87,9 @@ def _tile(report: Report, cell: Cell, kind: str, pictures: Pictures) -> str:
     run_id = path.parent.parent.name
     seed = next(record["seed"] for record in cell.records if record["run_id"] == run_id)
     what = {"reconstruction": "test images and reconstructions", "samples": "samples"}[kind]
-    alt = html.escape(" ".join(f"{what} of {label(cell.cell)}, seed {seed}, epoch {epoch}".split()))
+    alt = html.escape(
+        " ".join(f"{what} of {run_label(cell.cell, seed)}, epoch {epoch}".split())
+    )
     # as attribute the text meets no Markdown, but the table would still split at a bar
     alt = alt.replace("|", "&#124;").replace("`", "&#96;").replace("\\", "&#92;")
     link = pictures.link(path, f"{run_id}-{path.name}")
@@ -177,7 +180,7 @@ def _unfinished(report: Report) -> list[str]:
 
 
 def _problem(run: Planned, status: str, reason: object) -> Row:
-    texts = (label(run.cell), run.seed, status, reason, run.run_id)
+    texts = (cell_label(run.cell), run.seed, status, reason, run.run_id)
     return [escape(text) for text in texts]
 
 

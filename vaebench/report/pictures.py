@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from vaebench.errors import VaebenchError
 from vaebench.report.cells import Cell, cells, chosen
-from vaebench.report.records import Report, label
+from vaebench.report.records import Report
 from vaebench.report.tables import main_table
-from vaebench.storage import RunStore, write_atomic
+from vaebench.storage import RunStore, cell_label, write_atomic
 
 _TILE = re.compile(r"(?P<kind>[a-z]+)-(?P<epoch>\d+)\.png")
 
@@ -93,7 +93,7 @@ def comparison_picture(report: Report) -> bytes | None:
             for column in table.columns
             if column.metric in ("test/ssim", "test/psnr") and column.entries[i].mean
         )
-        rows.append(figures.CellImages(label(cell.cell), metrics, *arrays))
+        rows.append(figures.CellImages(cell_label(cell.cell), metrics, *arrays))
     return figures.to_png(figures.comparison(rows, title=report.name)) if rows else None
 
 

@@ -56,7 +56,8 @@ def csv_report(report: Report) -> str:
     metrics = dict.fromkeys(name for cell in found for name in cell.summaries)
     fields = ("mean", "std", "ci95", "n")
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # every text quoted: the minimum leaves a carriage return bare, which ends a row for readers
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(
         [*axes, "n", "seeds", *(f"{name}_{part}" for name in metrics for part in fields)]
     )

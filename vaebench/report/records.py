@@ -120,14 +120,6 @@ def read_record(grid: Path, run: Planned) -> Record | Damaged | None:
     return {**record, "metrics": metrics}
 
 
-def label(cell: Mapping[str, Any]) -> str:
-    """A cell in words: ``fnn / bce / sgvb``, further axes as ``latent_dim=8``."""
-    words = {"model", "loss", "estimator"}
-    return " / ".join(
-        str(v) if k in words else f"{k.rpartition('.')[2]}={v}" for k, v in cell.items()
-    )
-
-
 def setting(record: Record, *path: str) -> Any:
     """A value of the record's config; None where there is none."""
     return dig(record.get("config"), *path)

@@ -18,11 +18,10 @@ from vaebench.report.records import (
     counted,
     dig,
     finite,
-    label,
     planned,
     read_record,
 )
-from vaebench.storage import RunStore, grid_dirs, read_manifest
+from vaebench.storage import RunStore, grid_dirs, read_manifest, run_label
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def status_text(rows: Sequence[GridStatus], now: float | None = None) -> str:
         for started in row.started:
             of = f" of {started.of}" if started.of is not None else ""
             when = f", last {_age(started.last, now)}" if started.last is not None else ""
-            where = f"{label(started.run.cell)}, seed {started.run.seed}"
+            where = run_label(started.run.cell, started.run.seed)
             lines.append(f"  {where}: {started.epochs}{of} epochs{when}")
     return "\n".join(lines) + "\n"
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from vaebench.report.cells import Cell, declarations
 from vaebench.report.comparable import best_rows, relaxed
-from vaebench.report.records import label, setting
+from vaebench.report.records import setting
 from vaebench.statistics import Summary, summarise
+from vaebench.storage import cell_label
 
 ORDER = ("elbo", "rate", "distortion", "ssim", "psnr", "mse_px", "mae_px", "active_units")
 COSTS = (
@@ -136,7 +137,7 @@ def run_table(cells: Sequence[Cell]) -> Table | None:
     return replace(
         table,
         axes=("Cell", "Seed"),  # the cell in one column leaves room for the numbers
-        labels=tuple((label(run.cell), str(run.seeds[0])) for run in runs),
+        labels=tuple((cell_label(run.cell), str(run.seeds[0])) for run in runs),
         columns=tuple(replace(column, entries=_unmarked(column)) for column in table.columns),
     )
 

@@ -25,12 +25,11 @@ from vaebench.run.record import (
     close,
     declarations,
     journal_line,
-    label,
     make_record,
     notes,
 )
 from vaebench.seeding import stream
-from vaebench.storage import RunStore, dump_json, dump_yaml, write_atomic
+from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
 from vaebench.training import State, train
 from vaebench.vae import flops_per_image, parameter_count
 
@@ -40,7 +39,6 @@ __all__ = [
     "build",
     "build_vae",
     "close",
-    "label",
     "load_run",
     "model_cost",
     "run",
@@ -144,7 +142,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
 
     # The pictures, made from arrays that stay beside them.
     store.save_arrays(figure_arrays(state.vae, splits, on_test, seed=seed, options=config.figures))
-    draw_figures(store, label(task.cell, seed))
+    draw_figures(store, run_label(task.cell, seed))
 
     record = make_record(task, "complete", None)
     record["metrics"] = metrics

@@ -108,15 +108,6 @@ def notes(config: RunConfig, splits: Splits) -> list[str]:
     return found
 
 
-def label(cell: dict[str, Any], seed: int) -> str:
-    """A run's name for titles: ``cnn / mse / kl, seed 0``."""
-    values = [
-        str(value) if key in ("model", "loss", "estimator") else f"{key.split('.')[-1]}={value}"
-        for key, value in cell.items()
-    ]
-    return f"{' / '.join(values)}, seed {seed}"
-
-
 def _started(journal: list[dict[str, Any]]) -> int:
     """When the first epoch began, Unix time in milliseconds."""
     if not journal:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaebench.storage import RunStore
+from vaebench.storage import RunStore, cell_label
 
 Cell = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -47,12 +47,6 @@ class Seed(NamedTuple):
 def short(axis: str) -> str:
     """``latent_dim`` for ``model.latent_dim``."""
     return axis.rpartition(".")[2]
-
-
-def cell_label(cell: Cell) -> str:
-    """``fnn / bce / sgvb``; axes beyond these three with their name: ``latent_dim=8``."""
-    words = [str(v) if k in WORDS else f"{short(k)}={v}" for k, v in cell.items()]
-    return " / ".join(words) or "run"
 
 
 def run_name(cell: Cell, seed: int | None = None) -> str:

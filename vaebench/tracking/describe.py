@@ -7,10 +7,10 @@ thing is.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebench.tracking.content import Point, Record, Seed, cell_label, likelihood
+from vaebench.storage import cell_label, run_label
+from vaebench.tracking.content import Point, Record, Seed, likelihood
 
 HEADLINE = ("test/ssim", "test/psnr", "test/elbo")
-ARROWS = {"higher": "higher is better", "lower": "lower is better"}
 COMPARABLE = {
     "likelihood": "within the same loss only",
     "machine": "on the same machine only",
@@ -22,7 +22,7 @@ def describe_run(run: Seed, config: Mapping[str, Any], record: Record | None) ->
     """What a run is and what came out."""
     state = "training" if record is None else record["status"]
     summary = _summary(record) if record else ""
-    lines = [f"### {cell_label(run.cell)}, seed {run.seed}", "", f"**{state}**{summary}", ""]
+    lines = [f"### {run_label(run.cell, run.seed)}", "", f"**{state}**{summary}", ""]
     lines += [_setting(config), ""]
     if record is None:
         return "\n".join(lines)
@@ -35,11 +35,8 @@ def describe_run(run: Seed, config: Mapping[str, Any], record: Record | None) ->
             f"Best validation ELBO {best['val/elbo']:.2f} nats, in epoch {best['epoch']}.",
         ]
     lines += [f"- {note}" for note in record.get("notes", [])]
-    lines += [
-        "",
-        "The weights are in the artifact folder `run`: download it, then "
-        "`vaebench.load_run(folder).model`.",
-    ]
+    if (run.store.path / "weights.pt").exists():
+        lines += ["", "`vaebench.load_run(...)` reads the artifact folder `run`, weights included."]
     return "\n".join(lines)
 
 
@@ -93,11 +90,11 @@ def describe_grid(
 
 def metric_table(values: Mapping[str, float | None], declared: Mapping[str, Any]) -> list[str]:
     """A table of metrics with unit, direction and what they may be compared with."""
-    rows = ["| metric | value | unit | | compare |", "|---|---:|---|---|---|"]
+    rows = ["| metric | value | unit | better | comparable |", "|---|---:|---|---|---|"]
     for key, value in values.items():
         about = declared.get(key.rpartition("/")[2], {})
         shown = "not measured" if value is None else _number(value)
-        direction = ARROWS.get(about.get("direction") or "", "")
+        direction = about.get("direction") or ""
         compare = COMPARABLE.get(about.get("comparable") or "", "")
         rows.append(f"| {key} | {shown} | {about.get('unit') or ''} | {direction} | {compare} |")
     return rows if len(rows) > 2 else []
@@ -119,16 +116,22 @@ def _summary(record: Record) -> str:
 
 
 def _number(value: float) -> str:
+    if float(value).is_integer():
+        return f"{value:,.0f}"
     return f"{value:,.4g}" if abs(value) < 10 else f"{value:,.2f}"
 
 
 def _setting(config: Mapping[str, Any]) -> str:
     training, dataset = config.get("training", {}), config.get("dataset", {})
-    return (
-        f"{dataset.get('name')}, latent size {config.get('model', {}).get('latent_dim')}, "
-        f"likelihood {likelihood(config)}, {training.get('epochs')} epochs, "
-        f"batch {training.get('batch_size')}, learning rate {training.get('learning_rate')}."
-    )
+    told = {
+        "": dataset.get("name"),
+        "likelihood ": likelihood(config),
+        "latent size ": config.get("model", {}).get("latent_dim"),
+        "epochs ": training.get("epochs"),
+        "batch size ": training.get("batch_size"),
+        "learning rate ": training.get("learning_rate"),
+    }
+    return ", ".join(f"{what}{value}" for what, value in told.items() if value is not None)
 
 
 def _listed(seeds: Any) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaebench.errors import ResultsError
-from vaebench.tracking.content import Record, Seed, cell_label, final_points, run_name
+from vaebench.storage import cell_label
+from vaebench.tracking.content import Record, Seed, final_points, run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,6 +43,11 @@ def _validation(run: Seed, record: Record) -> float | None:
     journal = run.store.journal
     value = journal[-1]["metrics"].get("val/elbo") if journal else None
     return None if value is None else float(value)
+
+
+def has_model(run: Seed) -> bool:
+    """Whether a run's folder still holds what a model is made of: published ones do not."""
+    return all((run.store.path / name).exists() for name in ("weights.pt", "arrays.npz"))
 
 
 def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_id: str) -> str:

@@ -108,6 +108,8 @@ def _fill(window: Window) -> list[Link]:
         grid.run(run_id)
     for label in grid.cells if missing else ():
         grid.cell(label)
+        if grid.finished():
+            grid.model(label)
     grid.send_views()
     return grid.links()
 

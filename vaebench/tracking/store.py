@@ -185,17 +185,25 @@ def open_client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     database = sqlite_file(uri)
-    if database is None:
-        return MlflowClient(tracking_uri=uri)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock"):
-        new = not database.exists()
-        client = MlflowClient(tracking_uri=uri)
-        if new:
-            connection = sqlite3.connect(database)
-            connection.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait
-            connection.close()
-    return client
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock"):
+            if not database.exists():
+                _make(database)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _make(database: Path) -> None:
+    """Make a SQLite store whole or not at all: MLflow cannot mend one that was left half made."""
+    from mlflow import MlflowClient
+
+    half_made = database.with_name(f".{database.name}.new")
+    half_made.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{half_made}")
+    connection = sqlite3.connect(half_made)
+    connection.execute("PRAGMA journal_mode=WAL")  # kept by the file: readers need not wait
+    connection.close()
+    half_made.replace(database)
 
 
 def _experiment(client: "MlflowClient", window: Window) -> str:

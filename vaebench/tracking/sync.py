@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebench.storage import read_manifest, run_store
+from vaebench.storage import cell_label, read_manifest, run_store
 from vaebench.tracking import content, views
 from vaebench.tracking.content import Record, Seed
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
 from vaebench.tracking.mirror import Mirror, Shown
-from vaebench.tracking.models import best_seed, log_model
+from vaebench.tracking.models import best_seed, has_model, log_model
 from vaebench.tracking.store import Window, explained
 
 DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
 NOTE = "mlflow.note.content"
+MODEL = "vaebench.model"  # in words
 
 
 class GridSync:
@@ -42,7 +43,7 @@ class GridSync:
             store = run_store(window.folder, entry["run_id"])
             run = Seed(entry["run_id"], entry["cell"], int(entry["seed"]), store)
             self.runs[run.run_id] = run
-            self.cells.setdefault(content.cell_label(run.cell), []).append(run)
+            self.cells.setdefault(cell_label(run.cell), []).append(run)
         with explained(window):
             self.mirror = Mirror(window)
         self._views: list[views.View] = []
@@ -107,25 +108,51 @@ class GridSync:
                 mirror.reopen(shown)
 
     def cell(self, label: str) -> None:
-        """Send a cell's state and, once its seeds are complete, their means and its model."""
+        """Send a cell's state and, once its seeds are complete, their means."""
         with explained(self.window):
             mirror, runs = self.mirror, self.cells[label]
             shown = self._cell_run(runs[0])
             ended = [(run, record) for run in runs if (record := _record(run))]
             complete = [record for _, record in ended if record["status"] == "complete"]
-            all_ended = len(ended) == len(runs)
             means = content.mean_points(complete) if len(complete) == len(runs) else []
             mirror.metrics(shown, means)
-            model = self._model(shown, ended) if all_ended and complete else None
-            note = describe_cell(runs[0].cell, [r.seed for r in runs], complete, means, model)
+            note = describe_cell(
+                runs[0].cell, [r.seed for r in runs], complete, means, shown.tags.get(MODEL)
+            )
             mirror.tags(shown, {"vaebench.n": str(len(complete)), NOTE: note})
-            if all_ended:
+            if len(ended) == len(runs):
                 statuses = {record["status"] for _, record in ended}
                 worst = next(s for s in ("failed", "interrupted", "complete") if s in statuses)
                 finished = max(int(record["finished"]) for _, record in ended)
                 mirror.end(shown, content.STATUS[worst], finished)
             else:
                 mirror.reopen(shown)
+
+    def finished(self) -> bool:
+        """Whether every run of the grid is complete or has failed."""
+        return all(r and r["status"] != "interrupted" for r in map(_record, self.runs.values()))
+
+    def model(self, label: str) -> None:
+        """Log the model of a cell's best seed, unless it is there. Imports torch; seconds.
+
+        Not while something trains: it would share its processor and, in one process, its random
+        state.
+        """
+        ended = [(run, record) for run in self.cells[label] if (record := _record(run))]
+        complete = [pair for pair in ended if pair[1]["status"] == "complete"]
+        run, why = best_seed(complete) if complete else (None, "")
+        shown = self._shown(run) if run else None
+        if run is None or shown is None or not has_model(run):
+            return
+        with explained(self.window):
+            cell = self._cell_run(run)
+            if cell.tags.get("vaebench.model_run") == shown.id:
+                return
+            model_id = log_model(self.mirror.client, self.mirror.experiment_id, run, shown.id)
+            described = f"`models:/{model_id}`, seed {run.seed} ({why})"
+            tags = {"vaebench.model_id": model_id, "vaebench.model_run": shown.id, MODEL: described}
+            self.mirror.tags(cell, tags)
+        self.cell(label)
 
     def links(self) -> list[views.Link]:
         """Links that open the saved views."""
@@ -138,7 +165,7 @@ class GridSync:
         return self.mirror.ensure(("grid",), self.window.grid[: content.MAX_NAME])
 
     def _cell_run(self, run: Seed) -> Shown:
-        label = content.cell_label(run.cell)
+        label = cell_label(run.cell)
         shown = self.mirror.ensure(
             ("cell", label),
             content.run_name(run.cell),
@@ -155,7 +182,7 @@ class GridSync:
         key = ("run", run.run_id, str(attempt))
         if key in self.mirror.runs:
             return self.mirror.runs[key]
-        colour = self._colour(content.cell_label(run.cell))
+        colour = self._colour(cell_label(run.cell))
         shown = self.mirror.ensure(
             key,
             content.run_name(run.cell, run.seed),
@@ -185,18 +212,6 @@ class GridSync:
         mirror.tags(shown, {**note, **content.commit_tag(record)})
         mirror.end(shown, content.STATUS[record["status"]], int(record["finished"]))
         mirror.tags(shown, {"vaebench.sent": _fingerprint(record)})
-
-    def _model(self, cell: Shown, ended: Sequence[tuple[Seed, Record]]) -> str | None:
-        """Log the model of the cell's best seed unless it is there; says in words which it is."""
-        run, why = best_seed([pair for pair in ended if pair[1]["status"] == "complete"])
-        shown = self._shown(run)
-        needed = [run.store.path / name for name in ("weights.pt", "arrays.npz")]
-        if shown is None or not all(path.exists() for path in needed):
-            return None  # published results come without weights
-        if cell.tags.get("vaebench.model_run") != shown.id:
-            model_id = log_model(self.mirror.client, self.mirror.experiment_id, run, shown.id)
-            self.mirror.tags(cell, {"vaebench.model": model_id, "vaebench.model_run": shown.id})
-        return f"`models:/{cell.tags['vaebench.model']}`, seed {run.seed} ({why})"
 
     def _colour(self, label: str) -> str:
         return content.COLOURS[list(self.cells).index(label) % len(content.COLOURS)]

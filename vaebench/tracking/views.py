@@ -195,7 +195,7 @@ def _every_run(runs: str, params: Sequence[str], last_image: int) -> State:
                 "columns": 1,
                 "cardHeight": PICTURES,
             },
-            _section("quality", "Test, comparable across all cells (higher is better)"),
+            _section("quality", "Test, all cells (SSIM, PSNR: higher is better)"),
             _section("cost", "Cost, comparable on one machine"),
         ],
     )

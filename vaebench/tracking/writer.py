@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from vaebench.errors import VaebenchError
-from vaebench.storage import read_manifest, run_store
-from vaebench.tracking.content import cell_label
+from vaebench.storage import cell_label, read_manifest, run_store
 from vaebench.tracking.store import Window
 from vaebench.tracking.sync import GridSync
 from vaebench.tracking.views import Link
@@ -52,6 +51,8 @@ def sync(window: Window) -> Outcome:
     for label in grid.cells:
         grid.cell(label)
     grid.grid(ended=True)
+    for label in grid.cells if grid.finished() else ():
+        grid.model(label)
     unsent = len(grid.unsent())
     return Outcome(len(grid.started()) - unsent, unsent, grid.links(), None)
 
@@ -164,6 +165,9 @@ class Writer:
                 grid.cell(label)
                 self._progress += 1
             grid.grid(ended=True)
+            for label in grid.cells if grid.finished() else ():
+                grid.model(label)
+                self._progress += 1
         if failed:
             raise failed
 

@@ -1,0 +1,62 @@
+"""Runs that take a fraction of a second: 64 of the embedded digits, narrow networks.
+
+``settings`` is what every small run shares; ``task`` a run of it in a folder; ``without_figures``
+leaves out what has tests of its own and takes most of a small run's time.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaebench.config import make_run, with_value
+from vaebench.run import Task
+
+MODEL = {
+    "latent_dim": 2,
+    "fnn": {"hidden": [8]},
+    "cnn": {"channels": [4], "strides": [2], "hidden": []},
+}
+
+
+def settings(**overrides: Any) -> dict[str, Any]:
+    """The keys of a configuration file; ``training__epochs=3`` sets ``training.epochs``."""
+    raw: dict[str, Any] = {
+        "dataset": {"name": "digits", "train": 64, "validation": 32},
+        "model": MODEL,
+        "training": {"epochs": 2, "batch_size": 24},
+    }
+    for key, value in overrides.items():
+        raw = with_value(raw, key.replace("__", "."), value)
+    return raw
+
+
+def task(folder: Path, **overrides: Any) -> Task:
+    """A small run of an fnn (unless ``model`` says otherwise) on the CPU."""
+    config = make_run(settings(**({"model": "fnn"} | overrides)))
+    cell = {
+        "model": config.model.name,
+        "loss": config.loss.name,
+        "estimator": config.estimator.name,
+    }
+    return Task(config=config, cell=cell, folder=folder, device="cpu")
+
+
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw neither figures nor tiles."""
+    monkeypatch.setattr("vaebench.run.draw_figures", lambda *_, **__: None)
+    monkeypatch.setattr("vaebench.run.save_snapshot", lambda *_, **__: None)
+
+
+def numbers(journal: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """A journal's metrics without those that no two runs share: times."""
+    return [
+        {name: value for name, value in line["metrics"].items() if name != "train/seconds"}
+        for line in journal
+    ]
+
+
+def results(record: dict[str, Any]) -> dict[str, float]:
+    """A record's final metrics without those that no two runs share: costs."""
+    timed = {"cost/seconds_per_epoch", "cost/images_per_second", "cost/peak_memory_mb"}
+    return {name: value for name, value in record["metrics"].items() if name not in timed}

@@ -1,0 +1,288 @@
+"""Workers: they die, print, and lose their parent, and the runs go on or end as they should."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import numbers, results, settings, task, without_figures
+
+from vaebench import executors
+from vaebench.config import make_run
+from vaebench.executors import (
+    Event,
+    default_jobs,
+    from_message,
+    in_this_process,
+    in_workers,
+    to_message,
+)
+from vaebench.run import Task
+from vaebench.storage import RunStore
+
+LONG = 100_000  # epochs that nobody waits for
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that has ended and was not waited for does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children() -> set[int]:
+    """Worker processes of this process."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+    ).stdout
+    return {int(line.split()[0]) for line in found.splitlines() if "vaebench.executors" in line}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> list[Task]:
+    """Tasks of which the first never ends."""
+    return [
+        task(tmp_path / "long", training__epochs=LONG),
+        task(tmp_path / "a", training__epochs=1),
+        task(tmp_path / "b", training__epochs=1, seed=1),
+    ]
+
+
+def test_a_task_survives_the_way_to_a_worker_and_back(tmp_path: Path) -> None:
+    small = replace(task(tmp_path / "run", loss="mse"), data_dir=tmp_path, jobs=3)
+    sent = json.loads(json.dumps(to_message(small)))
+    received = from_message(sent)
+    assert received.config.run_id == small.config.run_id
+    assert replace(received, config=small.config) == small
+    assert from_message(to_message(task(tmp_path))).data_dir is None
+
+
+def test_tasks_in_this_process_are_done_in_order_and_every_event_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_figures(monkeypatch)
+    tasks = [task(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    events: list[Event] = []
+    in_this_process(tasks, events.append)
+    assert [(event.task.config.seed, event.kind) for event in events] == [
+        (seed, kind) for seed in (0, 1) for kind in ("started", "epoch", "epoch", "done")
+    ]
+    assert [e.data["epoch"] for e in events if e.kind == "epoch"] == [1, 2, 1, 2]
+    assert [e.data["status"] for e in events if e.kind == "done"] == ["complete", "complete"]
+
+
+def test_a_worker_that_is_killed_fails_its_run_and_is_replaced(mixed: list[Task]) -> None:
+    """One worker for three tasks: the two others can only be done by its successor."""
+    events: list[Event] = []
+    pids: list[set[int]] = []
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        if event.kind == "epoch":
+            pids.append(children())
+        if event.kind == "epoch" and event.data["epoch"] == 2:
+            (pid,) = children()
+            os.kill(pid, signal.SIGKILL)
+
+    in_workers(mixed, hear, jobs=1)
+    done = {event.task.folder.name: event.data for event in events if event.kind == "done"}
+    assert done["long"]["status"] == "failed"
+    assert done["long"]["reason"] == "its worker process died (signal SIGKILL)"
+    assert done["long"]["epochs"] >= 2
+    assert RunStore(mixed[0].folder).record == done["long"]
+    assert [done[name]["status"] for name in "ab"] == ["complete", "complete"]
+    assert pids[0] != pids[-1], "another process"
+    assert children() == set(), "none is left"
+
+
+def test_a_worker_that_dies_leaves_the_other_worker_alone(mixed: list[Task]) -> None:
+    second = replace(mixed[0], config=mixed[0].config.model_copy(update={"seed": 9}))
+    second = replace(second, folder=mixed[0].folder.with_name("other"))
+    seen: dict[str, int] = {}
+    done: dict[str, dict[str, Any]] = {}
+
+    class Enough(Exception):
+        pass
+
+    def hear(event: Event) -> None:
+        name = event.task.folder.name
+        if event.kind == "epoch":
+            seen[name] = event.data["epoch"]
+        if event.kind == "done":
+            done[name] = event.data
+            seen["at the end of the first"] = seen["other"]
+        if not done and len(seen) == 2:
+            # the worker whose run is the task "long": its journal is open in no other process
+            for pid in children():
+                os.kill(pid, signal.SIGTERM) if pid == min(children()) else None
+        if done and seen.get("other", 0) > seen.get("at the end of the first", 0):
+            raise Enough
+
+    with pytest.raises(Enough):
+        in_workers([mixed[0], second], hear, jobs=2)
+    ((_, record),) = done.items()
+    assert record["status"] == "failed"
+    assert record["reason"] == "its worker process died (signal SIGTERM)"
+    assert children() == set()
+
+
+def test_what_ends_the_listening_ends_the_workers(mixed: list[Task]) -> None:
+    def hear(event: Event) -> None:
+        if event.kind == "epoch":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_workers(mixed, hear, jobs=2)
+    assert children() == set()
+    assert len(RunStore(mixed[0].folder).journal) >= 0
+
+
+CHATTY = """
+import os, sys
+print("a library prints this when it is imported")
+import vaebench.run
+real = vaebench.run.evaluate
+def evaluate(*args, **kwargs):
+    print('{"epoch": 99}')
+    sys.stdout.flush()
+    os.system('echo "and a child process this"')
+    return real(*args, **kwargs)
+vaebench.run.evaluate = evaluate
+"""
+
+
+def test_what_libraries_print_is_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A sitecustomize makes the worker print while it measures; its output goes to stderr."""
+    site = tmp_path / "site"
+    site.mkdir()
+    hook = CHATTY.replace('print("a library prints this when it is imported")\n', "")
+    (site / "chatty.py").write_text(hook)
+    real = executors._Worker.__init__
+    run_it = "import chatty, vaebench.executors as e; e.work()"
+
+    class Chatty(executors._Worker):
+        def __init__(self, said: "queue.SimpleQueue[Any]") -> None:
+            popen = subprocess.Popen
+
+            def start(command: list[str], **options: Any) -> Any:
+                options["env"] = options["env"] | {"PYTHONPATH": str(site)}
+                return popen([command[0], "-c", run_it], **options)
+
+            monkeypatch.setattr(subprocess, "Popen", start)
+            real(self, said)
+            monkeypatch.setattr(subprocess, "Popen", popen)
+
+    monkeypatch.setattr(executors, "_Worker", Chatty)
+    events: list[Event] = []
+    in_workers([task(tmp_path / "run")], events.append, jobs=1)
+    assert [event.kind for event in events] == ["started", "epoch", "epoch", "done"]
+    assert [e.data["epoch"] for e in events if e.kind == "epoch"] == [1, 2]
+    assert events[-1].data["status"] == "complete"
+    shown = capfd.readouterr()
+    assert '{"epoch": 99}' in shown.err
+    assert "and a child process this" in shown.err
+    assert shown.out == ""
+
+
+PARENT = """
+import json, sys
+from pathlib import Path
+from vaebench.executors import from_message, in_workers
+tasks = [from_message(message) for message in json.load(open(sys.argv[1]))]
+in_workers(tasks, lambda event: print(event.kind, flush=True), jobs=2)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    tasks = [task(tmp_path / str(s), training__epochs=LONG, seed=s) for s in (0, 1)]
+    (tmp_path / "tasks.json").write_text(json.dumps([to_message(small) for small in tasks]))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "tasks.json")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    workers: set[int] = set()
+    try:
+        assert parent.stdout is not None
+        while len(workers) < 2 or "epoch" not in parent.stdout.readline():
+            listed = subprocess.run(
+                ["ps", "-o", "pid=,args=", "--ppid", str(parent.pid)],
+                capture_output=True,
+                text=True,
+            ).stdout
+            workers = {
+                int(line.split()[0]) for line in listed.splitlines() if "executors" in line
+            }
+        assert all(alive(pid) for pid in workers)
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 20
+        while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not [pid for pid in workers if alive(pid)]
+    finally:
+        parent.kill()
+        parent.communicate()
+        for pid in workers:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_worker_that_cannot_start_fails_the_runs_and_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    events: list[Event] = []
+    in_workers([task(tmp_path / "a"), task(tmp_path / "b", seed=1)], events.append, jobs=2)
+    done = [event.data for event in events if event.kind == "done"]
+    assert [record["status"] for record in done] == ["failed", "failed"]
+    assert {record["reason"] for record in done} == {"its worker process died (exit code 1)"}
+
+
+def test_no_tasks_are_done_at_once(tmp_path: Path) -> None:
+    events: list[Event] = []
+    in_workers([], events.append, jobs=2)
+    in_this_process([], events.append)
+    assert events == []
+
+
+def test_a_worker_gives_the_numbers_of_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 11, for a cnn with batch normalisation and a static binarisation."""
+    without_figures(monkeypatch)
+    overrides = {"model": "cnn", "model__cnn__batch_norm": True, "dataset__binarize": "static"}
+    here, there = (task(tmp_path / name, **overrides) for name in ("here", "there"))
+    events: list[Event] = []
+    in_this_process([here], events.append)
+    in_workers([there], events.append, jobs=1)
+    first, second = (event.data for event in events if event.kind == "done")
+    assert first["status"] == second["status"] == "complete"
+    assert results(first) == results(second)
+    assert numbers(RunStore(here.folder).journal) == numbers(RunStore(there.folder).journal)
+
+
+def test_workers_fill_the_cores_of_a_cpu_and_at_most_four_share_a_gpu() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert default_jobs("cpu") == cores
+    assert default_jobs("cuda") == min(4, cores)
+
+
+def test_a_worker_has_one_thread_per_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    environment = executors._environment()
+    assert {environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"1"}
+
+
+def test_a_small_task_is_a_valid_configuration() -> None:
+    assert make_run(settings(model="fnn")).run_id
