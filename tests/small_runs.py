@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from vaebench.config import make_run, with_value
+from vaebench.executors import in_this_process
 from vaebench.run import Task
+from vaebench.tracking import Outcome
 
 MODEL = {
     "latent_dim": 2,
@@ -60,3 +62,29 @@ def results(record: dict[str, Any]) -> dict[str, float]:
     """A record's final metrics without those that no two runs share: costs."""
     timed = {"cost/seconds_per_epoch", "cost/images_per_second", "cost/peak_memory_mb"}
     return {name: value for name, value in record["metrics"].items() if name not in timed}
+
+
+class NoWriter:
+    """Stands in for MLflow where a test is about something else: opening a store takes seconds."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def start(self) -> None:
+        """Begin nothing."""
+
+    def touch(self, run_id: str) -> None:
+        """Note nothing."""
+
+    def close(self, _timeout: float) -> Outcome:
+        """Say that nothing was to be sent."""
+        return Outcome(0, 0, [], None)
+
+
+def in_this_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grids run here, without workers, figures or MLflow."""
+    without_figures(monkeypatch)
+    monkeypatch.setattr("vaebench.grid.Writer", NoWriter)
+    monkeypatch.setattr(
+        "vaebench.grid.in_workers", lambda tasks, hear, jobs: in_this_process(tasks, hear)
+    )

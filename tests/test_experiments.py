@@ -1,8 +1,8 @@
 """The grids in ``experiments/`` say what they claim; the notebook runs on what a grid leaves."""
 
 import base64
+import copy
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -45,7 +45,7 @@ def on_meta(config: RunConfig) -> VAE:
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_grid_is_valid_has_a_question_and_is_explained(path):
+def test_grid_is_valid_has_a_question_and_is_explained(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     grid = read(path.name)
     assert grid.name == path.stem
@@ -60,13 +60,13 @@ def test_grid_is_valid_has_a_question_and_is_explained(path):
     assert f"`vaebench run-grid experiments/{path.name}`" in readme
 
 
-def test_readme_names_no_file_that_is_not_there():
+def test_readme_names_no_file_that_is_not_there() -> None:
     linked = re.findall(r"\]\(([^)]+)\)", (FOLDER / "README.md").read_text(encoding="utf-8"))
     assert linked
     assert [name for name in linked if not (FOLDER / name).exists()] == []
 
 
-def test_demo_is_the_eight_cells_on_the_embedded_digits_with_models_of_one_size():
+def test_demo_is_the_eight_cells_on_the_embedded_digits_with_models_of_one_size() -> None:
     grid = read("demo.yaml")
     assert {axis: list(values) for axis, values in grid.axes.items()} == AXES
     runs = grid.runs("demo.yaml")
@@ -76,7 +76,7 @@ def test_demo_is_the_eight_cells_on_the_embedded_digits_with_models_of_one_size(
     assert sizes["fnn"] == pytest.approx(sizes["cnn"], rel=0.05)
 
 
-def test_reference_setting_of_the_published_curves():
+def test_reference_setting_of_the_published_curves() -> None:
     found = configs("vae-mnist.yaml")
     assert [(c.model.name, c.loss.name, c.estimator.name) for c in found] == [
         ("fnn", "bce", "kl"),
@@ -133,7 +133,7 @@ def layers(module: nn.Module) -> list[str]:
     return [words(m) for m in module.modules() if not list(m.children())]
 
 
-def test_reference_cnn_layer_by_layer():
+def test_reference_cnn_layer_by_layer() -> None:
     vae = on_meta(configs("vae-mnist.yaml")[2])
     assert layers(vae.encoder) == [
         *("Conv2d 1-32 k3 s1 p1", "BatchNorm2d 32", "ReLU"),
@@ -155,7 +155,7 @@ def test_reference_cnn_layer_by_layer():
     assert parameter_count(vae) == convolutions + normalisations + dense == 190_097
 
 
-def test_reference_fnn_layer_by_layer():
+def test_reference_fnn_layer_by_layer() -> None:
     vae = on_meta(configs("vae-mnist.yaml")[0])
     assert layers(vae.encoder) == [
         *("Flatten", "Linear 784-512", "ReLU", "Linear 512-256", "ReLU", "Linear 256-16"),
@@ -165,7 +165,7 @@ def test_reference_fnn_layer_by_layer():
     ]
 
 
-def test_estimators_are_compared_with_the_other_ancestors_network():
+def test_estimators_are_compared_with_the_other_ancestors_network() -> None:
     grid = read("sgvb-vs-kl.yaml")
     assert grid.axes == {"loss": ("bce", "mse"), "estimator": ("sgvb", "kl")}
     for config in configs("sgvb-vs-kl.yaml"):
@@ -185,18 +185,19 @@ def test_estimators_are_compared_with_the_other_ancestors_network():
 
 @pytest.fixture(scope="module")
 def notebook() -> nbformat.NotebookNode:
-    found = nbformat.read(NOTEBOOK, as_version=4)
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    found: nbformat.NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(found)
     return found
 
 
-def test_notebook_is_committed_without_outputs(notebook):
+def test_notebook_is_committed_without_outputs(notebook: nbformat.NotebookNode) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert [cell.id for cell in code if cell.outputs or cell.execution_count] == []
 
 
-def test_notebook_passes_the_linter():
+def test_notebook_passes_the_linter() -> None:
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     if ruff is None:
         pytest.skip("ruff is not installed")
@@ -234,13 +235,15 @@ def pictures(cell: nbformat.NotebookNode) -> list[Image.Image]:
     ]
 
 
-def test_notebook_runs_on_a_tiny_grid_and_shows_its_pictures(notebook, tmp_path, monkeypatch):
+def test_notebook_runs_on_a_tiny_grid_and_shows_its_pictures(
+    notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "tiny"
     tiny_grid(folder)
     monkeypatch.setenv("VAEBENCH_RESULTS", str(folder))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     done = NotebookClient(
-        nbformat.from_dict(json.loads(json.dumps(notebook))),
+        copy.deepcopy(notebook),
         timeout=120,
         kernel_name="python3",
         resources={"metadata": {"path": str(FOLDER)}},

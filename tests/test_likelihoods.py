@@ -1,4 +1,4 @@
-"""Every likelihood is a density, with its constant, over its support; and stable at the extremes."""
+"""Every likelihood is a density over its support, constant included, and stable at extremes."""
 
 import itertools
 import math
@@ -8,15 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import draws, images
+from tiny import assert_exact, draws, images, torch_log_prob
 from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal
-from torch.distributions.constraints import unit_interval
 
 from vaebench.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood
 
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
 EACH = pytest.mark.parametrize("name", LIKELIHOODS)
 SHAPE = (1, 3, 2)
 
@@ -63,9 +61,9 @@ def test_log_prob_sums_over_pixels_with_one_value_an_image(name: str) -> None:  
     log_prob = likelihood.log_prob(x, params)
     assert log_prob.shape == (4,)
     twice = likelihood.log_prob(torch.cat([x, x], dim=2), torch.cat([params, params], dim=2))
-    torch.testing.assert_close(twice, 2 * log_prob, **EXACT)
+    assert_exact(twice, 2 * log_prob)
     tiled = likelihood.log_prob(x.repeat(3, 1, 1, 1), params.repeat(3, 1, 1, 1))
-    torch.testing.assert_close(tiled, log_prob.repeat(3), **EXACT)
+    assert_exact(tiled, log_prob.repeat(3))
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.booleans())
@@ -75,8 +73,10 @@ def test_bernoulli_matches_torch_distributions(  # trap 3
     shape = (channels, height, width)
     x, logits = images(2, shape), 5 * draws(2, *shape)
     x = x.round() if binary else x
-    reference = TorchBernoulli(logits=logits, validate_args=False).log_prob(x).sum(dim=(1, 2, 3))
-    torch.testing.assert_close(Bernoulli().log_prob(x, logits), reference, **EXACT)
+    reference = torch_log_prob(TorchBernoulli(logits=logits, validate_args=False), x).sum(
+        dim=(1, 2, 3)
+    )
+    assert_exact(Bernoulli().log_prob(x, logits), reference)
 
 
 @given(st.floats(1e-3, 10), st.sampled_from(["sigmoid", "linear"]), st.integers(1, 3))
@@ -86,9 +86,9 @@ def test_gaussian_matches_torch_distributions(  # trap 3
     shape = (channels, 3, 2)
     x, params = images(2, shape), 3 * draws(2, *shape)
     mean = params.sigmoid() if output == "sigmoid" else params
-    reference = Normal(mean, math.sqrt(sigma2)).log_prob(x).sum(dim=(1, 2, 3))
+    reference = torch_log_prob(Normal(mean, math.sqrt(sigma2)), x).sum(dim=(1, 2, 3))
     likelihood = Gaussian(sigma2=sigma2, output=output)
-    torch.testing.assert_close(likelihood.log_prob(x, params), reference, **EXACT)
+    assert_exact(likelihood.log_prob(x, params), reference)
 
 
 def test_default_gaussian_is_the_squared_error_plus_its_constant() -> None:  # trap 3
@@ -97,13 +97,13 @@ def test_default_gaussian_is_the_squared_error_plus_its_constant() -> None:  # t
     expected = torch.full((3,), -448.73, dtype=torch.float64)
     torch.testing.assert_close(perfect, expected, rtol=0, atol=5e-3)
     off = Gaussian(output="linear").log_prob(x, x + 0.1)
-    torch.testing.assert_close(perfect - off, torch.full_like(off, 7.84), **EXACT)
+    assert_exact(perfect - off, torch.full_like(off, 7.84))
 
 
 def test_relaxed_bernoulli_cannot_fall_below_the_entropy_of_its_pixels() -> None:
     x = images(5, SHAPE).clamp(0.01, 0.99)
     entropy = -(x * x.log() + (1 - x) * (1 - x).log()).sum(dim=(1, 2, 3))
-    torch.testing.assert_close(-Bernoulli().log_prob(x, x.logit()), entropy, **EXACT)
+    assert_exact(-Bernoulli().log_prob(x, x.logit()), entropy)
     assert (-Bernoulli().log_prob(x, x.logit() + 0.5) > entropy).all()
 
 
@@ -134,7 +134,7 @@ def test_default_mean_is_an_image_in_the_unit_interval(name: str) -> None:
     params = 4 * draws(2, *SHAPE)
     mean = make(name).mean(params)
     assert mean.shape == params.shape
-    assert unit_interval.check(mean).all()
+    assert ((mean >= 0) & (mean <= 1)).all()
 
 
 @EACH

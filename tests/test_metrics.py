@@ -1,4 +1,4 @@
-"""What is measured on a split: by image, in evaluation mode, with a sampled code, at any batch size."""
+"""What is measured on a split: by image, in evaluation mode, from sampled codes."""
 
 import math
 from typing import Any, get_args
@@ -9,7 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
-from tiny import POSTERIOR_MEAN, SIGMA2, W, X, draws, images, linear_gaussian, make_vae
+from tiny import (
+    POSTERIOR_MEAN,
+    SIGMA2,
+    W,
+    X,
+    assert_exact,
+    draws,
+    images,
+    linear_gaussian,
+    make_vae,
+)
 from torch import Tensor, nn
 
 import vaebench.metrics
@@ -37,7 +47,6 @@ from vaebench.metrics import (
 )
 from vaebench.models import MODELS
 
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SHAPE = (1, 8, 7)
 DECLARATIONS = {name: metric.declaration for name, metric in METRICS.items()} | COSTS
 
@@ -87,7 +96,7 @@ def test_every_image_counts_once_in_its_place(count: int, size: int) -> None:  #
     assert torch.equal(parts.x, x)
     for one, other in zip(whole, parts, strict=True):
         assert len(other) == count
-        torch.testing.assert_close(one, other, **EXACT)
+        assert_exact(one, other)
     assert elbo(parts) == pytest.approx(-(parts.rate + parts.distortion).mean().item(), rel=1e-12)
 
 
@@ -102,10 +111,10 @@ def test_distortion_averages_the_likelihoods_of_sampled_codes(loss: str) -> None
         each = -torch.stack([vae.likelihood.log_prob(x, p) for p in params]).mean(dim=0)
         of_mean = -vae.likelihood.log_prob(x, vae.decoder(q.mean))
         averaged = -vae.likelihood.log_prob(x, torch.stack(params).mean(dim=0))
-    torch.testing.assert_close(found.distortion, each, **EXACT)
+    assert_exact(found.distortion, each)
     assert not torch.allclose(found.distortion, of_mean, rtol=1e-6)
     assert not torch.allclose(found.distortion, averaged, rtol=1e-6)
-    torch.testing.assert_close(found.rate, q.kl_to_standard_normal(), **EXACT)
+    assert_exact(found.rate, q.kl_to_standard_normal())
 
 
 def test_distortion_counts_the_variance_of_the_posterior() -> None:
@@ -130,7 +139,7 @@ def test_an_image_does_not_see_its_neighbours(model: str) -> None:  # trap 13
     vae.train()
     together = evaluate(vae, torch.cat([x[:1], 1 - x[1:]]), noise)
     for one, other in zip(alone, together, strict=True):
-        torch.testing.assert_close(one[0], other[0], **EXACT)
+        assert_exact(one[0], other[0])
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -151,7 +160,7 @@ def test_reconstruction_is_of_the_posterior_mean_and_clipped() -> None:
     found = evaluate(vae, x, draws(2, 4, 3)).reconstruction
     assert raw.min() < 0
     assert raw.max() > 1
-    torch.testing.assert_close(found, raw.clamp(0, 1), **EXACT)
+    assert_exact(found, raw.clamp(0, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (1, 11, 13), (3, 12, 11), (2, 9, 7)])
@@ -237,7 +246,7 @@ def test_a_collapsed_dimension_is_visible() -> None:  # trap 14
     assert by_dimension[1] == 0
     assert (by_dimension[[0, 2]] > 0.01).all()
     assert active_units(e) == 2.0
-    torch.testing.assert_close(e.rate, e.rate_per_dimension.sum(dim=1), **EXACT)
+    assert_exact(e.rate, e.rate_per_dimension.sum(dim=1))
 
 
 def test_measure_names_its_values_after_the_split() -> None:

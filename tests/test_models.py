@@ -1,6 +1,7 @@
 """Every model fits any image; the reference architectures and the defaults' sizes."""
 
 import math
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
@@ -11,7 +12,7 @@ from tiny import draws, images, make_vae
 from torch import nn
 
 from vaebench.distributions import LOG_VAR_MAX, LOG_VAR_MIN
-from vaebench.models import MODELS, Activation, cnn, fnn
+from vaebench.models import MODELS, Activation, cnn, fnn, odd
 from vaebench.seeding import seeded
 
 SIDE = st.integers(1, 30)
@@ -106,7 +107,7 @@ def test_log_variances_of_100_stay_finite_with_their_gradient(  # trap 6
         vae.encoder.head.bias[vae.latent_dim :] = size
     q = vae.encoder(images(2))
     assert ((q.log_var >= LOG_VAR_MIN) & (q.log_var <= LOG_VAR_MAX)).all()
-    q.kl_to_standard_normal().sum().backward()  # type: ignore[no-untyped-call]
+    q.kl_to_standard_normal().sum().backward()
     for parameter in vae.encoder.parameters():
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
@@ -160,7 +161,7 @@ def test_reference_fnn_has_its_parameters_and_mirrors_them() -> None:
     encoder, decoder = _built("fnn", 8, REFERENCE_FNN)
 
     def dense(*widths: int) -> int:
-        return sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+        return sum(a * b + b for a, b in pairwise(widths))
 
     assert parameters(encoder) == dense(784, 512, 256) + dense(256, 16)
     assert parameters(decoder) == dense(8, 256, 512, 784)
@@ -193,6 +194,11 @@ def test_default_cnn_is_strided_from_its_first_layer() -> None:
 def test_cnn_without_a_stride_for_each_layer_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 strides for 1 channels"):
         cnn(MNIST, 2, channels=(4,), strides=(2, 2))
+
+
+@given(st.integers(1, 50))
+def test_kernels_are_odd_so_that_half_of_one_pads_evenly(size: int) -> None:
+    assert odd(size) == (size in range(1, 51, 2))
 
 
 def test_fnn_without_hidden_layers_is_linear() -> None:

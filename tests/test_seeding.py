@@ -61,9 +61,14 @@ def test_a_seeded_block_draws_the_same_layers_and_leaves_the_global_stream_alone
 
 def test_a_seeded_block_leaves_the_global_stream_alone_when_it_fails() -> None:
     before = global_random_states()
-    with pytest.raises(ZeroDivisionError), seeded(0, "init"):
-        torch.rand(5)
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with seeded(0, "init"):
+            torch.rand(5)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert global_random_states() == before
 
 

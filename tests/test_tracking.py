@@ -29,8 +29,8 @@ from vaebench.tracking import Window, Writer, connect, content, mirror, sync, vi
 from vaebench.tracking.content import Seed
 from vaebench.tracking.mirror import Mirror
 from vaebench.tracking.models import best_seed
-from vaebench.tracking.server import _free_port, serve
-from vaebench.tracking.store import MLFLOW_SETTINGS, open_client, prepare_mlflow, redact
+from vaebench.tracking.server import _fill, _free_port, serve
+from vaebench.tracking.store import MLFLOW_SETTINGS, explain, open_client, prepare_mlflow, redact
 from vaebench.tracking.sync import GridSync
 
 if TYPE_CHECKING:
@@ -179,6 +179,24 @@ def test_wrong_uri_is_refused_with_what_to_do(tmp_path: Path, uri: str, said: st
 )
 def test_passwords_are_not_shown(text: str, clean: str) -> None:
     assert redact(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("(sqlite3.OperationalError) database is locked", "is locked by another program"),
+        ("Detected out-of-date database schema (found version x)", "mlflow db upgrade"),
+        ("endpoint failed with error code 401", "refuses the credentials"),
+        ("RESOURCE_LIMIT: too much\nof everything", "RESOURCE_LIMIT: too much"),
+    ],
+)
+def test_refusals_of_mlflow_say_what_to_do(tmp_path: Path, error: str, said: str) -> None:
+    uri = "postgresql://user:secret@host/db"
+    message = explain(RuntimeError(f"{error} {uri}"), connect(tmp_path, "g", uri))
+    assert message.startswith("MLflow at postgresql://***@host/db")
+    assert said in message
+    assert "secret" not in message
+    assert "\n" not in message
 
 
 def test_importing_and_connecting_leave_mlflow_alone(tmp_path: Path) -> None:
@@ -862,6 +880,19 @@ def test_taken_port_is_passed_over() -> None:
         assert _free_port(port) > port
         with pytest.raises(TrackingError, match=r"are all taken; choose another --port"):
             _free_port(65536)
+
+
+def test_what_serving_finds_unsent_is_sent_first(make: Results) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    (folder / "record.json").unlink()  # still training, for all that the page knows
+    assert next(link.title for link in _fill(window)) == "leaderboard"
+    runs = of_role(shown(window)[1], "run")
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert runs[0].data.tags["vaebench.run_id"] != folder.name
+    before = rows(window)
+    _fill(window)
+    assert rows(window) == before
 
 
 def test_nothing_to_serve_is_said(tmp_path: Path) -> None:

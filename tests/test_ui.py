@@ -189,6 +189,29 @@ def test_run_page_tells_what_the_run_was(page: Any, served: Served, keep: Any) -
     keep("artifacts")
 
 
+def test_grid_is_shown_by_a_server_as_by_a_file(served: Served, tmp_path: Path) -> None:
+    grid = records.make_results(
+        tmp_path, name="remote", axes={"model": ["fnn"]}, seeds=(0,), pictures=True
+    )
+    window = connect(tmp_path, grid.name, served.address)
+    outcome = sync(window)
+    assert (outcome.sent, outcome.unsent) == (1, 0)
+    assert outcome.links[0].url.startswith(f"{served.address}/#/experiments/")
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=served.address)
+    experiment = client.get_experiment_by_name("remote")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.`vaebench.role` = 'run'")
+    assert [run.info.status for run in found] == ["FINISHED"]
+    assert len(client.list_artifacts(found[0].info.run_id, "images")) == 12
+    assert not (tmp_path / "mlflow.db").exists()
+    with serve(tmp_path, served.address) as page:
+        assert (page.ours, page.address) == (False, served.address)
+        assert [link.url for link in page.links["remote"]] == [link.url for link in outcome.links]
+
+
 def test_server_ends_with_the_process_that_started_it(results: Path) -> None:
     program = (
         "import sys, functools, pathlib; from vaebench.tracking import ui;"

@@ -52,6 +52,17 @@ def draws(*shape: int, name: str = "noise", dtype: torch.dtype = torch.float64) 
     return torch.randn(shape, generator=stream(0, f"test/{name}"), dtype=dtype)
 
 
+def torch_log_prob(distribution: Any, x: Tensor) -> Tensor:
+    """Return what torch.distributions says, typed."""
+    found: Tensor = distribution.log_prob(x)
+    return found
+
+
+def assert_exact(found: Tensor, expected: Tensor, what: str | None = None) -> None:
+    """Assert equality to 1e-9, absolute and relative: what float64 leaves of a formula."""
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, msg=what)
+
+
 # The linear-Gaussian model: z ~ N(0, 1), x = w z + noise of variance sigma2, of one pixel.
 W, SIGMA2, X = 2.0, 0.25, 1.3
 LOG_PX = -0.5 * (math.log(2 * math.pi * (W**2 + SIGMA2)) + X**2 / (W**2 + SIGMA2))  # -1.8412

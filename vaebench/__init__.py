@@ -16,14 +16,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaebench.grid import Results, run_grid, train
+    from vaebench.grid import Options, Results, run_grid, train
     from vaebench.run import LoadedRun, load_run
 
-__all__ = ["LoadedRun", "Results", "load_run", "run_grid", "train"]
+__all__ = ["LoadedRun", "Options", "Results", "load_run", "run_grid", "train"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "LoadedRun": "vaebench.run",
+    "Options": "vaebench.grid",
     "Results": "vaebench.grid",
     "load_run": "vaebench.run",
     "run_grid": "vaebench.grid",

@@ -86,14 +86,15 @@ def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> Non
     """Train and measure every run of GRID that is not finished, and write its report.
 
     GRID is a YAML file; without it, the eight cells {fnn, cnn} x {bce, mse} x {sgvb, kl} are
-    trained on MNIST. Finished runs are skipped, interrupted ones resume.
+    trained on MNIST; with `--dataset digits` alone, the demo, which needs no download. Finished
+    runs are skipped, interrupted ones resume.
     """
     from vaebench.cli.progress import Progress, print_plan, print_results
-    from vaebench.config import make_grid, read_yaml
+    from vaebench.config import make_grid, read_yaml, without_file
     from vaebench.grid import Options, plan
     from vaebench.grid import run_grid as execute
 
-    raw = read_yaml(grid) if grid else {}
+    raw = read_yaml(grid) if grid else without_file(options["dataset"])
     chosen = make_grid(raw, settings(options), source=str(grid or "run-grid"))
     if jobs != "auto" and (not jobs.isdecimal() or int(jobs) < 1):
         raise ConfigError(f"--jobs: {jobs!r} is neither a number of runs from 1 nor auto")

@@ -10,7 +10,16 @@ dicts of the lower modules: an entry there is an entry here. A run keeps only it
 that a run's identity does not depend on what other runs of the grid choose.
 """
 
-from vaebench.config.grid import AXES, Grid, Run, make_grid, make_single, read_yaml, with_value
+from vaebench.config.grid import (
+    AXES,
+    Grid,
+    Run,
+    make_grid,
+    make_single,
+    read_yaml,
+    with_value,
+    without_file,
+)
 from vaebench.config.run import NUMBERS_VERSION, FigureOptions, RunConfig, make_run
 
 __all__ = [
@@ -25,4 +34,5 @@ __all__ = [
     "make_single",
     "read_yaml",
     "with_value",
+    "without_file",
 ]

@@ -14,6 +14,8 @@ from vaebench.config.messages import messages
 from vaebench.config.run import RunConfig, make_run
 from vaebench.errors import ConfigError
 
+DEMO = Path(__file__).parents[1] / "demo.yaml"
+
 AXES: dict[str, list[Any]] = {
     "model": ["fnn", "cnn"],
     "loss": ["bce", "mse"],
@@ -104,6 +106,14 @@ def with_value(settings: dict[str, Any], key: str, value: Any) -> dict[str, Any]
     if isinstance(old, dict) and isinstance(value, str):
         return settings | {head: old | {"name": value}}
     return settings | {head: value}
+
+
+def without_file(dataset: str | None) -> dict[str, Any]:
+    """What a grid without a file is: the defaults, and for ``digits`` the demo's settings.
+
+    The defaults are sized for MNIST; 1,200 images of 8x8 pixels want others.
+    """
+    return read_yaml(DEMO) if dataset == "digits" else {}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

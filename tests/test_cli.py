@@ -1,0 +1,524 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from records import fail as fail_record
+from records import make_results, run_dirs
+from small_runs import in_this_process_only, numbers, results, settings
+
+from vaebench import __version__
+from vaebench.cli import main
+from vaebench.storage import RunStore
+
+Run = Callable[..., Result]
+HEAVY = ("torch", "mlflow", "matplotlib", "pandas", "sklearn", "scipy")
+VAEBENCH = [sys.executable, "-m", "vaebench"]
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line takes over SIGTERM: give it back. No environment of the user counts."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "VAEBENCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Calls the command line in an empty folder."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+    def call(*arguments: Any) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return call
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A grid file of two small cells."""
+    path = tmp_path / "small.yaml"
+    axes = {"model": ["fnn"], "loss": ["bce", "mse"]}
+    path.write_text(yaml.safe_dump(settings(name="small", axes=axes)))
+    return path
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process_only(monkeypatch)
+
+
+def commands(group: click.Group = main, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+        yield f"{path}{name}", command
+
+
+# ---------------------------------------------------------------- help
+
+
+def test_the_commands_have_the_names_that_scripts_rely_on() -> None:
+    names = {name for name, _ in commands()}
+    assert {"run-grid", "train", "status", "report", "ui", "data", "data fetch"} <= names
+    options = {o for p in main.commands["run-grid"].params for o in p.opts}
+    assert options >= {
+        *("--model", "--loss", "--estimator", "--seeds", "--epochs", "--dataset", "--name"),
+        *("--device", "--jobs", "--set", "--results", "--tracking-uri", "--dry-run"),
+        *("--fail-fast", "--rerun"),
+    }
+
+
+@pytest.mark.parametrize("name", [name for name, _ in commands()])
+def test_every_command_has_help_and_says_what_each_option_is_for(name: str, cli: Run) -> None:
+    command = dict(commands())[name]
+    assert command.help
+    assert len(command.help) > 5
+    undocumented = [
+        p.name
+        for p in command.params
+        if isinstance(p, click.Option)
+        and not p.help
+        and p.name not in ("results", "format_")  # their metavar and default say it
+    ]
+    assert undocumented == []
+    shown = cli(*name.split(), "--help")
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("Usage: ")
+    assert cli(*name.split(), "-h").stdout == shown.stdout
+
+
+def test_help_names_what_can_be_chosen(cli: Run) -> None:
+    text = " ".join(cli("run-grid", "--help").stdout.split())
+    for names in ("fnn, cnn", "bce, mse", "sgvb, kl", "mnist, fashion-mnist, digits"):
+        assert names in text
+    assert "NAME is one of: mnist, fashion-mnist, digits." in cli("data", "fetch", "-h").stdout
+
+
+def test_the_version_is_told(cli: Run) -> None:
+    assert cli("--version").stdout == f"vaebench {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import vaebench",
+        "from vaebench.cli import main; main(['--help'], standalone_mode=False)",
+        "from vaebench.cli import main; main(['run-grid', '--help'], standalone_mode=False)",
+        "from vaebench.cli import main; main(['data', 'fetch', '-h'], standalone_mode=False)",
+    ],
+)
+def test_help_and_the_import_of_the_package_load_nothing_heavy(code: str) -> None:
+    script = f"import sys\n{code}\nprint('loaded:', [m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.parametrize("command", [["status"], ["report", "--format", "json"]])
+def test_reading_records_loads_neither_torch_nor_mlflow(command: list[str], tmp_path: Path) -> None:
+    make_results(tmp_path)
+    script = (
+        f"import sys\nfrom vaebench.cli import main\n"
+        f"main({[*command, str(tmp_path)]!r}, standalone_mode=False)\n"
+        f"print('loaded:', [m for m in ('torch', 'mlflow') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_the_package_has_what_it_promises_and_nothing_else() -> None:
+    import vaebench
+
+    for name in vaebench.__all__:
+        assert callable(getattr(vaebench, name))
+    with pytest.raises(AttributeError, match="no attribute 'run_gird'"):
+        _ = vaebench.run_gird
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["run-gird"], 2, "No such command 'run-gird'"),
+        (["run-grid", "--modle", "fnn"], 2, "No such option"),
+        (["run-grid", "nothing.yaml"], 2, "'nothing.yaml' does not exist"),
+        (["run-grid", "--model", "fnm"], 2, "unknown name 'fnm'; did you mean 'fnn'?"),
+        (["run-grid", "--loss", "msee"], 2, "unknown name 'msee'; did you mean 'mse'?"),
+        (["run-grid", "--estimator", "sgbv"], 2, "did you mean 'sgvb'?"),
+        (["run-grid", "--dataset", "mnits"], 2, "did you mean 'mnist'?"),
+        (["run-grid", "--epochs", "0"], 2, "training.epochs: Input should be greater than"),
+        (["run-grid", "--epochs", "many"], 2, "'many' is not a valid integer"),
+        (["run-grid", "--seeds", "0"], 2, "seeds: "),
+        (["run-grid", "--seeds", "1,1"], 2, "a seed is named twice"),
+        (["run-grid", "--seeds", "some"], 2, "neither a number nor a list such as 0,3,7"),
+        (["run-grid", "--seeds", "1,"], 2, "neither a number nor a list such as 0,3,7"),
+        (["run-grid", "--set", "training.epochs"], 2, "not KEY=VALUE"),
+        (["run-grid", "--set", "=3"], 2, "not KEY=VALUE"),
+        (["run-grid", "--set", "training.epochs=["], 2, "the value is not YAML"),
+        (["run-grid", "--set", "training.epoch=3"], 2, "did you mean 'epochs'?"),
+        (["run-grid", "--set", "a b=3"], 2, "unknown key"),
+        (["run-grid", "--set", "axes=fnn"], 2, "axes"),
+        (["run-grid", "--set", "model.fnn=3"], 2, "model.fnn: "),
+        (["run-grid", "--jobs", "0"], 2, "--jobs: '0' is neither a number of runs from 1"),
+        (["run-grid", "--jobs", "two"], 2, "--jobs: 'two' is neither"),
+        (["run-grid", "--jobs", "-1"], 2, "--jobs: '-1' is neither"),
+        (["run-grid", "--device", "gpu"], 2, "device: unknown name 'gpu'; choose from auto, cpu"),
+        (["run-grid", "--name", "a b"], 2, "name: "),
+        (["run-grid", "--rerun", "some"], 2, "'some' is not one of"),
+        (["train", "--seed", "-1"], 2, "--seed"),
+        (["train", "--seed", str(2**64)], 2, "seed"),
+        (["train", "--model", "fnn", "--model", "cnn"], 2, "describes 2 runs"),
+        (["train", "--dataset", "mnits"], 2, "did you mean 'mnist'?"),
+        (["report", "nowhere"], 1, "nowhere: no such folder; train a grid with"),
+        (["report", "."], 1, ".: holds no grid"),
+        (["report", "--format", "pdf"], 2, "'pdf' is not one of"),
+        (["status", "."], 1, ".: holds no grid"),
+        (["status"], 1, "results: holds no grid"),
+        (["data", "fetch", "mnits"], 1, "unknown data set 'mnits'; choose from digits"),
+        (["data", "fetch"], 2, "Missing argument 'NAME'"),
+        (
+            ["run-grid", "--dataset", "digits", "--results", "/proc/nowhere", "--epochs", "1"],
+            1,
+            "/proc/nowhere",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_a_line_or_two_on_stderr_with_its_exit_code(
+    cli: Run, arguments: list[str], code: int, told: str
+) -> None:
+    done = cli(*arguments)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == code
+    assert told in done.stderr
+    assert "Traceback" not in done.output
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len([line for line in lines if not line.startswith(("Usage:", "Try '"))]) <= 2
+    assert os.listdir() == [], "nothing is written"
+
+
+@pytest.mark.parametrize("command", ["run-grid", "train"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("a: [1", "bad.yaml: not YAML"),
+        ("- 1", "bad.yaml: not a mapping"),
+        ("modle: fnn", "bad.yaml: modle: unknown key; did you mean 'model'?"),
+        ("axes: fnn", "bad.yaml: "),
+        ("training: {epochs: 0, lr: 3}", "bad.yaml: training.epochs: "),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(
+    cli: Run, tmp_path: Path, command: str, content: str, told: str
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    done = cli(command, path)
+    assert done.exit_code == 2, done.output
+    assert told in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir() == []
+
+
+def test_without_a_network_the_error_says_what_to_do(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("VAEBENCH_MNIST_MIRROR", str(tmp_path / "empty"))
+    monkeypatch.setenv("VAEBENCH_DATA", str(tmp_path / "data"))
+    for arguments in (["run-grid"], ["train"], ["data", "fetch", "mnist"]):
+        done = cli(*arguments)
+        assert done.exit_code == 1
+        assert "mnist: cannot download train-images-idx3-ubyte.gz" in done.stderr
+        assert "vaebench data fetch mnist" in done.stderr
+        assert "--dataset digits" in done.stderr
+        assert 1 <= done.stderr.count("\n") <= 3
+        assert not isinstance(done.exception, Exception)
+    assert os.listdir() == []
+
+
+def test_an_error_in_a_real_process_is_no_traceback_either(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*VAEBENCH, "status", str(tmp_path / "nowhere")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+
+
+# ---------------------------------------------------------------- running
+
+
+@pytest.mark.usefixtures("light")
+def test_a_grid_is_run_told_in_plain_lines_and_skipped_the_second_time(
+    cli: Run, small: Path
+) -> None:
+    first = cli("run-grid", small, "--device", "cpu")
+    assert first.exit_code == 0, first.output
+    assert "\x1b" not in first.output, "no colours or bars where there is no terminal"
+    lines = first.stdout.splitlines()
+    assert lines[0].startswith("2 runs to do on cpu, ")
+    assert any(line.startswith("fnn: ") and "MFLOPs per image" in line for line in lines)
+    for loss in ("bce", "mse"):
+        told = [line for line in lines if line.startswith(f"fnn / {loss}, seed 0: ")]
+        assert [line.partition(": ")[2].split(",")[0] for line in told] == [
+            "epoch 1/2",
+            "epoch 2/2",
+            "complete",
+        ]
+        assert "val ELBO -" in told[0]
+        assert "left" in told[0]
+        assert "test ELBO -" in told[2]
+        assert "SSIM " in told[2]
+    assert "report:  results/small/report.md" in lines
+    assert Path("results/small/report.md").exists()
+    second = cli("run-grid", small, "--device", "cpu")
+    assert second.exit_code == 0
+    assert second.stdout.startswith("0 runs to do on cpu, 1 at a time; 2 finished before")
+    assert "epoch" not in second.stdout
+
+
+@pytest.mark.usefixtures("light")
+def test_a_dry_run_shows_what_would_run_and_why_the_rest_is_skipped(cli: Run, small: Path) -> None:
+    fresh = cli("run-grid", small, "--dry-run")
+    assert fresh.exit_code == 0
+    assert os.listdir() == []
+    assert "2 of 2 runs to do; nothing has been run (--dry-run)." in fresh.stdout
+    assert cli("run-grid", small).exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    again = cli("run-grid", small, "--dry-run", "--seeds", "2")
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+    rows = [line.split() for line in again.stdout.splitlines() if line.count(" fnn / ")]
+    assert sorted((row[4], row[5]) for row in rows) == [
+        ("0", "skip"),
+        ("0", "skip"),
+        ("1", "run"),
+        ("1", "run"),
+    ]
+    assert "2 of 4 runs to do" in again.stdout
+
+
+@pytest.mark.usefixtures("light")
+def test_options_beat_the_file(cli: Run, small: Path) -> None:
+    done = cli(
+        *("run-grid", small, "--loss", "mse", "--epochs", "3", "--seeds", "4,2"),
+        *("--set", "model.latent_dim=3", "--set", "training.batch_size=32", "--name", "other"),
+        *("--results", "out", "--dry-run"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "2 of 2 runs to do" in done.stdout
+    done = cli(
+        *("run-grid", small, "--loss", "mse", "--epochs", "3", "--seeds", "4,2"),
+        *("--set", "model.latent_dim=3", "--set", "training.batch_size=32", "--name", "other"),
+        *("--results", "out", "--device", "cpu"),
+    )
+    assert done.exit_code == 0, done.output
+    records = [RunStore(path).record for path in sorted(Path("out/other/runs").iterdir())]
+    assert len(records) == 2
+    for record in records:
+        assert record is not None
+        config = record["config"]
+        assert config["loss"]["name"] == "mse"
+        assert config["training"]["epochs"] == 3
+        assert config["training"]["batch_size"] == 32
+        assert config["model"]["latent_dim"] == 3
+    assert sorted(record["seed"] for record in records if record) == [2, 4]
+
+
+@pytest.mark.usefixtures("light")
+def test_other_settings_under_the_same_name_exit_with_2_and_say_what_differs(
+    cli: Run, small: Path
+) -> None:
+    assert cli("run-grid", small).exit_code == 0
+    done = cli("run-grid", small, "--epochs", "3")
+    assert done.exit_code == 2
+    assert "training.epochs: 2 there, 3 here" in done.stderr
+    assert "--name" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("light")
+def test_a_failed_run_exits_with_1_and_says_which_why_and_how_to_go_on(
+    cli: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "diverges.yaml"
+    raw = settings(
+        name="diverges",
+        axes={"training.learning_rate": [1e10, 1e-3]},
+        model="fnn",
+        loss={"name": "mse", "mse": {"output": "linear", "sigma2": 0.01}},
+        training__optimizer="sgd",
+        training__schedule="constant",
+        training__gradient_clip=None,
+    )
+    path.write_text(yaml.safe_dump(raw))
+    done = cli("run-grid", path, "--device", "cpu", "--fail-fast")
+    assert done.exit_code == 1
+    assert "runs failed:" in done.stdout
+    assert "stopped being finite in epoch 1" in done.stdout
+    assert "--rerun failed" in done.stdout
+    assert not isinstance(done.exception, Exception)
+
+
+@pytest.mark.usefixtures("light")
+def test_train_with_a_stored_configuration_gives_the_same_numbers(
+    cli: Run, tmp_path: Path, small: Path
+) -> None:
+    """Trap 15: rerunning a stored config gives the same first-step loss, and the same all."""
+    assert cli("run-grid", small, "--device", "cpu").exit_code == 0
+    stores = [RunStore(path) for path in Path("results/small/runs").iterdir()]
+    old = stores[0]
+    done = cli("train", old.path / "config.yaml", "--results", "again", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    (folder,) = Path("again").glob("*/runs/*")
+    new = RunStore(folder)
+    assert new.run_id == old.run_id
+    assert numbers(new.journal) == numbers(old.journal)
+    assert new.record is not None
+    assert old.record is not None
+    assert results(new.record) == results(old.record)
+    assert f"folder: {folder}" in done.stdout
+    shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if "/" in line}
+    assert float(shown["test/elbo"]) == pytest.approx(old.record["metrics"]["test/elbo"], rel=1e-5)
+    assert cli("train", old.path / "config.yaml", "--results", "again").exit_code == 0
+    assert new.record["attempt"] == 1, "it was there"
+    rerun = cli("train", old.path / "config.yaml", "--results", "again", "--rerun")
+    assert rerun.exit_code == 0, rerun.output
+    assert RunStore(folder).attempt == 2
+
+
+@pytest.mark.usefixtures("light")
+def test_train_that_fails_exits_with_1_and_its_reason(cli: Run) -> None:
+    done = cli(
+        *("train", "--dataset", "digits", "--epochs", "1", "--loss", "mse"),
+        *("--set", "loss.mse.output=linear", "--set", "training.learning_rate=1e12"),
+        *("--set", "dataset.train=64", "--set", "training.optimizer=sgd", "--device", "cpu"),
+    )
+    assert done.exit_code == 1
+    assert "stopped being finite in epoch 1" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_the_embedded_data_set_needs_no_download(cli: Run) -> None:
+    done = cli("data", "fetch", "digits")
+    assert (done.exit_code, done.stdout) == (0, "digits: embedded, nothing to download\n")
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_a_report_goes_to_the_terminal_or_to_a_file(cli: Run, tmp_path: Path) -> None:
+    grid = make_results(tmp_path / "results", seeds=(0,))
+    shown = cli("report", grid)
+    assert shown.exit_code == 0
+    assert "| Model | Loss | Estimator |" in shown.stdout.replace("  ", " ")
+    told = json.loads(cli("report", tmp_path / "results", "--format", "json").stdout)
+    assert len(told["runs"]) == 8
+    for format_ in ("md", "csv", "json", "latex"):
+        output = Path(f"out/report.{format_}")
+        done = cli("report", grid, "--format", format_, "--output", output)
+        assert done.stdout == f"wrote {output}\n"
+        assert output.stat().st_size > 0
+
+
+def test_status_counts_the_runs_for_people_and_for_programs(cli: Run, tmp_path: Path) -> None:
+    grid = make_results(tmp_path / "results", seeds=(0,))
+    first, second, third, *_ = run_dirs(grid)
+    fail_record(first, "too hot")
+    fail_record(second, "Ctrl-C", status="interrupted")
+    for path in third.iterdir():
+        path.unlink()
+    done = cli("status", tmp_path / "results")
+    assert done.exit_code == 0
+    assert "5 of 8" in done.stdout
+    assert "1 failed" in done.stdout
+    (row,) = json.loads(cli("status", tmp_path / "results", "--json").stdout)
+    counts = {name: row[name] for name in ("planned", "complete", "failed", "interrupted")}
+    assert counts == {"planned": 8, "complete": 5, "failed": 1, "interrupted": 1}
+
+
+# ---------------------------------------------------------------- stopping
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "word"),
+    [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
+)
+def test_a_signal_leaves_everything_consistent_and_the_same_command_goes_on(
+    tmp_path: Path, small: Path, sent: signal.Signals, code: int, word: str
+) -> None:
+    """A grid in two workers for the one, a run in this process for the other."""
+    grid = sent == signal.SIGINT
+    folder = tmp_path / "results" / "small"
+    arguments = ["run-grid", str(small), "--jobs", "2"] if grid else ["train", "--loss", "mse"]
+    if not grid:
+        arguments += ["--name", "small", "--dataset", "digits", "--set", "dataset.train=64"]
+    arguments += ["--results", str(tmp_path / "results"), "--device", "cpu"]
+    environment = os.environ | {"DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+    environment |= {"GIT_PYTHON_REFRESH": "quiet"}
+    with subprocess.Popen(
+        [*VAEBENCH, *arguments, "--epochs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+
+            def under_way() -> bool:
+                journals = list(folder.glob("runs/*/journal.jsonl"))
+                return len(journals) == (2 if grid else 1) and all(
+                    len(RunStore(path.parent).journal) > 2 for path in journals
+                )
+
+            wait_for(under_way, process)
+            process.send_signal(sent)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code, stderr
+    last = stderr.strip().splitlines()[-1]
+    assert last == f"{word}: what was running resumes with the same command."
+    assert "Traceback" not in stdout + stderr
+    stores = [RunStore(path) for path in (folder / "runs").iterdir()]
+    for store in stores:
+        record = store.record
+        assert record is not None
+        assert record["status"] == "interrupted"
+        assert record["reason"]
+        assert record["epochs"] == store.journal[-1]["epoch"] > 2
+        checkpoint = store.load_tensors("checkpoint.pt")
+        assert checkpoint is not None
+        assert checkpoint["epoch"] - store.journal[-1]["epoch"] in (0, 1)
+    assert (folder / "report.md").exists()
+    plan = CliRunner().invoke(main, [*arguments, "--epochs", "100000", "--dry-run"])
+    if grid:
+        assert plan.stdout.count(" resume ") == 2
+        assert "of 100000" in plan.stdout

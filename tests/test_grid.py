@@ -1,0 +1,526 @@
+"""A grid: what runs, what is skipped, what is refused, what is left when it fails or is stopped.
+
+One grid of eight cells is run once in two workers for this module; the tests read it, or work on
+copies of its folder.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+from small_runs import in_this_process_only, numbers, results, settings
+
+import vaebench
+from vaebench import datasets, report
+from vaebench.config import make_grid, make_run
+from vaebench.errors import ConfigError, DataError, ResultsError
+from vaebench.executors import Event
+from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
+from vaebench.storage import RunStore, read_manifest, run_store
+
+pytestmark = [  # MLflow's own, where the module's grid is tracked
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
+    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),
+]
+
+
+def raw(**overrides: Any) -> dict[str, Any]:
+    """A grid file of eight small cells."""
+    return settings(**({"name": "small", "question": "Which is best?"} | overrides))
+
+
+class Heard(Listener):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.plans: list[Sequence[Planned]] = []
+        self.jobs = 0
+        self.events: list[Event] = []
+        self.warnings: list[str] = []
+
+    def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
+        self.plans.append(plan)
+        self.jobs = jobs
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything in a folder, with the time that it was written."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def actions(grid: dict[str, Any], options: Options) -> list[str]:
+    return [entry.action for entry in plan(make_grid(grid), options)]
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Heard]:
+    """The results folder, the results and what was heard of the eight cells in two workers."""
+    root = tmp_path_factory.mktemp("grid") / "results"
+    heard = Heard()
+    done = run_grid(raw(), Options(results=root, device="cpu", jobs=2), heard)
+    return root, done, heard
+
+
+@pytest.fixture
+def copy(eight: tuple[Path, Any, Heard], tmp_path: Path) -> Path:
+    """A copy of the results folder to do things to (without the pictures and MLflow's store)."""
+    leave = shutil.ignore_patterns("*.png", "mlflow*", "artifacts", "mlartifacts", "*.npz")
+    return Path(shutil.copytree(eight[0], tmp_path / "results", ignore=leave))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process, without figures and without MLflow."""
+    in_this_process_only(monkeypatch)
+
+
+# ---------------------------------------------------------------- a grid that has run
+
+
+def test_every_cell_is_run_once_and_heard_of(eight: tuple[Path, Any, Heard]) -> None:
+    root, done, heard = eight
+    runs = make_grid(raw()).runs()
+    assert len(runs) == 8
+    assert [record["status"] for record in done.records] == ["complete"] * 8
+    assert [record["cell"] for record in done.records] == [run.cell for run in runs]
+    assert {record["run_id"] for record in done.done} == {run.config.run_id for run in runs}
+    assert done.failed == []
+    assert done.folder == root / "small"
+    assert heard.jobs == 2
+    assert [entry.action for entry in heard.plans[0]] == ["run"] * 8
+    for run in runs:
+        mine = [e for e in heard.events if e.task.config.run_id == run.config.run_id]
+        assert [event.kind for event in mine] == ["started", "epoch", "epoch", "done"]
+    for record in done.records:
+        assert record["environment"]["jobs"] == 2
+        assert record["environment"]["threads"] == 1
+
+
+def test_the_records_on_disk_are_those_that_were_returned(
+    eight: tuple[Path, Any, Heard],
+) -> None:
+    root, done, _ = eight
+    for record in done.records:
+        store = run_store(root / "small", record["run_id"])
+        assert store.record == record
+        assert store.config == record["config"]
+        assert make_run(record["config"]).run_id == record["run_id"]
+
+
+def test_the_manifest_says_what_the_grid_is(eight: tuple[Path, Any, Heard]) -> None:
+    manifest = read_manifest(eight[0] / "small")
+    assert manifest["name"] == "small"
+    assert manifest["question"] == "Which is best?"
+    assert manifest["seeds"] == [0]
+    assert manifest["axes"] == {
+        "model": ["fnn", "cnn"],
+        "loss": ["bce", "mse"],
+        "estimator": ["sgvb", "kl"],
+    }
+    runs = make_grid(raw()).runs()
+    assert manifest["runs"] == [
+        {"run_id": run.config.run_id, "cell": run.cell, "seed": 0} for run in runs
+    ]
+    shared = manifest["settings"]
+    assert shared["training"]["epochs"] == 2
+    assert shared["dataset"] == {
+        "name": "digits",
+        "binarize": "none",
+        "train": 64,
+        "validation": 32,
+    }
+    assert shared["model"]["latent_dim"] == 2
+    assert "name" not in shared["model"]
+    assert "seed" not in shared
+
+
+def test_reports_are_written_in_every_format_with_the_same_numbers(
+    eight: tuple[Path, Any, Heard],
+) -> None:
+    folder, done = eight[0] / "small", eight[1]
+    assert set(REPORTS) == set(report.FORMATS)
+    texts = {format_: (folder / name).read_text() for format_, name in REPORTS.items()}
+    assert all(texts.values())
+    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "comparison.png" in texts["md"]
+    told = json.loads(texts["json"])
+    assert told["grid"]["name"] == "small" if isinstance(told["grid"], dict) else told["grid"]
+    assert {run["run_id"]: run["metrics"] for run in told["runs"]} == {
+        record["run_id"]: record["metrics"] for record in done.records
+    }
+    ssim = f"{done.records[0]['metrics']['test/ssim']:.3f}"
+    assert all(ssim in text for text in (texts["md"], texts["latex"]))
+
+
+def test_the_frame_has_a_row_for_each_run(eight: tuple[Path, Any, Heard]) -> None:
+    frame = eight[1].to_frame()
+    assert len(frame) == 8
+    assert set(frame["status"]) == {"complete"}
+    values = [record["metrics"]["test/elbo"] for record in eight[1].records]
+    assert list(frame["test/elbo"]) == values
+
+
+def test_mlflow_has_every_run(eight: tuple[Path, Any, Heard]) -> None:
+    outcome = eight[1].tracking
+    assert (outcome.sent, outcome.unsent, outcome.problem) == (8, 0, None)
+    assert eight[2].warnings == []
+    assert (eight[0] / "mlflow.db").exists()
+
+
+def test_a_second_call_skips_everything_and_does_nothing(eight: tuple[Path, Any, Heard]) -> None:
+    root, first, _ = eight
+    before = files(root / "small" / "runs")
+    heard = Heard()
+    again = run_grid(raw(), Options(results=root, device="cpu", jobs=2), heard)
+    assert again.done == []
+    assert [entry.action for entry in heard.plans[0]] == ["skip"] * 8
+    assert {entry.why for entry in heard.plans[0]} == {"complete"}
+    assert heard.events == []
+    assert list(again.records) == list(first.records)
+    assert files(root / "small" / "runs") == before
+    assert (again.tracking.sent, again.tracking.unsent) == (8, 0)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("cell", [0, 7])
+def test_a_run_does_not_depend_on_the_other_cells_the_order_or_the_workers(
+    eight: tuple[Path, Any, Heard], tmp_path: Path, cell: int
+) -> None:
+    """Trap 11: the cell alone, in this process, gives what it gave in a grid of two workers."""
+    root, done, _ = eight
+    record = done.records[cell]
+    alone = train(record["config"], Options(results=tmp_path, device="cpu"))
+    assert alone.record["run_id"] == record["run_id"]
+    assert alone.record["environment"]["jobs"] == 1
+    assert results(alone.record) == results(record)
+    assert alone.record["rate_per_dimension"] == record["rate_per_dimension"]
+    (folder,) = (tmp_path / report.load(tmp_path).name / "runs").iterdir()
+    there = run_store(root / "small", record["run_id"])
+    assert numbers(RunStore(folder).journal) == numbers(there.journal)
+    ours, theirs = RunStore(folder).load_tensors("weights.pt"), there.load_tensors("weights.pt")
+    assert ours is not None
+    assert theirs is not None
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def test_a_run_of_the_grid_is_loaded_from_python(eight: tuple[Path, Any, Heard]) -> None:
+    root, done, _ = eight
+    for record in (done.records[0], done.records[-1]):
+        loaded = vaebench.load_run(root / "small" / "runs" / record["run_id"])
+        assert loaded.metrics == record["metrics"]
+        images = datasets.load("digits").test.x[:3]
+        assert loaded.model.reconstruct(images).shape == (3, 1, 8, 8)
+
+
+# ---------------------------------------------------------------- planning
+
+
+def test_planning_writes_nothing_and_says_why(copy: Path) -> None:
+    options = Options(results=copy, device="cpu")
+    folder = copy / "small"
+    records = [run_store(folder, entry["run_id"]) for entry in read_manifest(folder)["runs"]]
+    (records[0].path / "record.json").unlink()
+    fail(records[1], "failed", "too hot")
+    (records[2].path / "record.json").write_text("{")
+    (records[3].path / "config.yaml").write_text("model: cnn\n")
+    fail(records[4], "interrupted", "Ctrl-C")
+    shutil.rmtree(records[5].path)
+    before = files(copy)
+    found = plan(make_grid(raw(seeds=2)), options)
+    by_id = {entry.run.config.run_id: entry for entry in found}
+    told = [(by_id[store.run_id].action, by_id[store.run_id].why) for store in records]
+    assert told == [
+        ("resume", "after epoch 2 of 2"),
+        ("rerun", "failed: too hot"),
+        ("rerun", "its record is damaged"),
+        ("rerun", "its stored configuration is damaged"),
+        ("resume", "after epoch 2 of 2"),
+        ("run", "new"),
+        ("skip", "complete"),
+        ("skip", "complete"),
+    ]
+    assert [entry.action for entry in found if entry.run.config.seed == 1] == ["run"] * 8
+    assert files(copy) == before
+    assert plan(make_grid(raw()), Options(results=copy / "nowhere"))[0].action == "run"
+    assert not (copy / "nowhere").exists()
+
+
+def fail(store: RunStore, status: str, reason: str) -> None:
+    record = store.record
+    assert record is not None
+    text = json.dumps(record | {"status": status, "reason": reason, "metrics": {}})
+    (store.path / "record.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("rerun", "expected"),
+    [
+        (None, ["run", "rerun", "skip"]),
+        ("missing", ["run", "skip", "skip"]),
+        ("failed", ["skip", "rerun", "skip"]),
+        ("all", ["run", "rerun", "rerun"]),
+    ],
+)
+def test_rerun_chooses_what_is_done_again(copy: Path, rerun: Any, expected: list[str]) -> None:
+    stores = [run_store(copy / "small", e["run_id"]) for e in read_manifest(copy / "small")["runs"]]
+    shutil.rmtree(stores[0].path)
+    fail(stores[1], "failed", "why")
+    found = actions(raw(), Options(results=copy, rerun=rerun))
+    assert found == [*expected, *[expected[2]] * 5]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"training__batch_size": 32}, "training.batch_size: 24 there, 32 here"),
+        ({"training__optimizer": "sgd"}, "training.optimizer.name: adam there, sgd here"),
+        ({"dataset__train": 65}, "dataset.train: 64 there, 65 here"),
+        ({"model__fnn__hidden": [9]}, "model.fnn.hidden: [8] there, [9] here"),
+        ({"training__early_stopping": {"patience": 3}}, "training.early_stopping"),
+        ({"training__gradient_clip": 1.0}, "training.gradient_clip: None there, 1.0 here"),
+        ({"evaluate": "best"}, "evaluate: last there, best here"),
+    ],
+)
+def test_other_settings_under_the_same_name_are_refused_and_named(
+    copy: Path, overrides: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        actions(raw(**overrides), Options(results=copy))
+    message = str(caught.value)
+    assert told in message
+    assert "--name" in message
+    assert "--rerun all" in message
+    replaced = actions(raw(**overrides), Options(results=copy, rerun="all"))
+    assert replaced[:4] == ["run"] * 4
+    assert actions(raw(**overrides, name="other"), Options(results=copy)) == ["run"] * 8
+
+
+def test_other_axes_under_the_same_name_are_refused(copy: Path) -> None:
+    other = raw(axes={"model": ["fnn", "cnn"], "loss": ["bce", "mse"]})
+    with pytest.raises(ConfigError, match="axes: model, loss, estimator there, model, loss here"):
+        actions(other, Options(results=copy))
+
+
+def test_runs_of_a_version_with_other_numbers_are_not_mixed(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copy / "small" / "grid.yaml"
+    manifest = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(manifest | {"numbers_version": 0}))
+    with pytest.raises(ConfigError, match="version of vaebench that gives other numbers"):
+        actions(raw(), Options(results=copy))
+
+
+def test_a_network_that_cannot_be_built_is_an_error_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match="2 strides for 1 channels"):
+        run_grid(raw(model__cnn__strides=[2, 2]), Options(results=tmp_path, device="cpu"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- running on
+
+
+@pytest.mark.usefixtures("here")
+def test_added_seeds_and_values_extend_a_grid_and_keep_its_runs(copy: Path) -> None:
+    options = Options(results=copy, device="cpu")
+    cell = {"axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}}
+    before = files(copy / "small" / "runs")
+    more = run_grid(raw(**cell, seeds=3), options)
+    assert [record["seed"] for record in more.done] == [1, 2]
+    manifest = read_manifest(copy / "small")
+    assert manifest["seeds"] == [0, 1, 2]
+    assert len(manifest["runs"]) == 10
+    assert manifest["axes"]["model"] == ["fnn", "cnn"]
+    assert manifest["runs"] == sorted(
+        manifest["runs"],
+        key=lambda e: (
+            *(manifest["axes"][axis].index(value) for axis, value in e["cell"].items()),
+            e["seed"],
+        ),
+    )
+    assert len(more.records) == 10
+    after = files(copy / "small" / "runs")
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.usefixtures("here")
+def test_a_rerun_is_a_new_attempt_with_the_same_numbers(copy: Path) -> None:
+    cell = {"axes": {"model": ["fnn"], "loss": ["mse"], "estimator": ["kl"]}}
+    options = Options(results=copy, device="cpu", rerun="all")
+    first = [r for r in report.load(copy).records if r["cell"]["loss"] == "mse"]
+    done = run_grid(raw(**cell), options)
+    (record,) = done.done
+    assert record["attempt"] == 2
+    (old,) = [r for r in first if r["run_id"] == record["run_id"]]
+    assert results(record) == results(old)
+    aside = run_store(done.folder, record["run_id"]).path / "attempts" / "1"
+    assert json.loads((aside / "record.json").read_text()) == old
+
+
+DIVERGES: dict[str, Any] = {
+    "axes": {"loss": ["mse", "bce"], "training.learning_rate": [1e10, 1e-3]},
+    "model": {"name": "fnn", "latent_dim": 2, "fnn": {"hidden": [8]}},
+    "loss": {"mse": {"output": "linear", "sigma2": 0.01}},
+    "training__optimizer": "sgd",
+    "training__gradient_clip": None,
+    "training__epochs": 3,
+}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_failed_run_is_kept_and_the_others_go_on(tmp_path: Path) -> None:
+    done = run_grid(raw(**DIVERGES), Options(results=tmp_path, device="cpu"))
+    statuses = {
+        (r["cell"]["loss"], r["cell"]["training.learning_rate"]): r["status"] for r in done.records
+    }
+    assert len(statuses) == 4
+    assert statuses["mse", 1e10] == "failed"
+    assert statuses["bce", 1e-3] == "complete"
+    assert "failed" in (done.folder / "report.md").read_text()
+    assert [r["run_id"] for r in done.failed] == [
+        r["run_id"] for r in done.records if r["status"] == "failed"
+    ]
+    again = actions(raw(**DIVERGES), Options(results=tmp_path, rerun="failed"))
+    assert again.count("rerun") == len(done.failed)
+
+
+@pytest.mark.usefixtures("here")
+def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
+    done = run_grid(raw(**DIVERGES), Options(results=tmp_path, device="cpu", fail_fast=True))
+    assert [record["status"] for record in done.done][-1] == "failed"
+    assert len(done.done) < 4
+    assert len(done.failed) == 1
+    assert (done.folder / "report.md").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_an_interrupted_grid_marks_its_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    class Interrupts(Heard):
+        def event(self, event: Event) -> None:
+            super().event(event)
+            started = sum(e.kind == "started" for e in self.events)
+            if started == 2 and event.kind == "epoch":
+                raise KeyboardInterrupt
+
+    one = {"axes": {"model": ["fnn"], "loss": ["bce", "mse"], "estimator": ["sgvb", "kl"]}}
+    options = Options(results=tmp_path / "torn", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(raw(**one), options, Interrupts())
+    found = report.load(tmp_path / "torn")
+    assert sorted(record["status"] for record in found.records) == ["complete", "interrupted"]
+    (torn,) = [record for record in found.records if record["status"] == "interrupted"]
+    assert torn["epochs"] == 1
+    assert torn["reason"]
+    assert (tmp_path / "torn" / "small" / "report.md").exists()
+    assert sorted(actions(raw(**one), options)) == ["resume", "run", "run", "skip"]
+    resumed = run_grid(raw(**one), options)
+    assert [record["status"] for record in resumed.records] == ["complete"] * 4
+    whole = run_grid(raw(**one), Options(results=tmp_path / "whole", device="cpu"))
+    assert [results(r) for r in resumed.records] == [results(r) for r in whole.records]
+    assert {record["attempt"] for record in resumed.records} == {1}
+
+
+# ---------------------------------------------------------------- refusing
+
+
+HOLDER = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1], timeout=0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.usefixtures("here")
+def test_a_grid_that_another_process_works_on_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ResultsError, match="another vaebench works on this grid"):
+            run_grid(raw(), Options(results=tmp_path, device="cpu"))
+        assert not (folder / "grid.yaml").exists()
+        other.communicate("")
+    with FileLock(folder / ".lock", timeout=0):
+        pass
+
+
+def test_a_corrupt_data_file_is_found_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VAEBENCH_MNIST_MIRROR", raising=False)
+    data = tmp_path / "data" / "MNIST" / "raw"
+    data.mkdir(parents=True)
+    broken = data / "train-images-idx3-ubyte.gz"
+    broken.write_bytes(b"torn")
+    heard = Heard()
+    options = Options(results=tmp_path / "results", device="cpu", data_dir=tmp_path / "data")
+    with pytest.raises(DataError) as caught:
+        run_grid({"training": {"epochs": 1}}, options, heard)
+    assert str(broken) in str(caught.value)
+    assert "md5" in str(caught.value)
+    assert heard.events == []
+    assert not list(tmp_path.rglob("runs"))
+    assert broken.read_bytes() == b"torn"
+
+
+def test_a_results_folder_that_cannot_be_written_is_an_error_that_names_it() -> None:
+    with pytest.raises(ResultsError, match=r"/proc/nowhere/small: cannot be written"):
+        run_grid(raw(), Options(results=Path("/proc/nowhere"), device="cpu"))
+
+
+def test_a_single_run_that_describes_several_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="describes 2 runs; use `vaebench run-grid`"):
+        train(settings(seeds=2), Options(results=tmp_path, device="cpu"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_single_run_that_fails_raises_its_reason(tmp_path: Path) -> None:
+    diverges = settings(
+        loss={"name": "mse", "mse": {"output": "linear", "sigma2": 0.01}},
+        training__learning_rate=1e10,
+        training__optimizer="sgd",
+    )
+    with pytest.raises(ResultsError, match="stopped being finite in epoch 1"):
+        train(diverges, Options(results=tmp_path, device="cpu"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_grid_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    one = {"axes": {"model": ["fnn"]}, "training__epochs": 1}
+    path.write_text(yaml.safe_dump(raw(**one)))
+    done = run_grid(path, Options(results=tmp_path / "results", device="cpu"))
+    assert [record["cell"] for record in done.records] == [{"model": "fnn"}]
+    path.write_text("modle: fnn\n")
+    with pytest.raises(ConfigError, match=f"{path}: modle: unknown key"):
+        run_grid(path, Options(results=tmp_path / "results", device="cpu"))
