@@ -16,7 +16,9 @@ from vaebench.environment import DEVICES, describe, git_state, peak_memory, reso
 from vaebench.errors import ConfigError
 
 
-def no_accelerator(monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, mps: bool = False) -> None:
+def no_accelerator(
+    monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, mps: bool = False
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 

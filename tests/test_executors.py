@@ -212,9 +212,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
                 capture_output=True,
                 text=True,
             ).stdout
-            workers = {
-                int(line.split()[0]) for line in listed.splitlines() if "executors" in line
-            }
+            workers = {int(line.split()[0]) for line in listed.splitlines() if "executors" in line}
         assert all(alive(pid) for pid in workers)
         parent.kill()
         parent.wait()

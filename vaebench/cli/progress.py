@@ -204,11 +204,13 @@ def print_results(results: Results, options: Options) -> None:
         say("the same command with --rerun failed does just these again")
     say(f"report:  {results.folder / REPORTS['md']}")
     tracking = results.tracking
-    if tracking.problem or tracking.unsent:
+    if tracking.unsent:
         say(
             f"MLflow:  {tracking.unsent} runs unsent ({tracking.problem}); "
             f"the same command again sends them"
         )
+    elif tracking.problem:
+        say(f"MLflow:  {tracking.problem}")
     if tracking.links:
         where = "" if options.results == Path("results") else f" --results {options.results}"
         say(f"MLflow:  vaebench ui{where}, then")
