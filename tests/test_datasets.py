@@ -128,7 +128,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch, mirror: Mirror) -> Mirror:
     """Register the data set ``tiny``, whose only mirror is the loopback server."""
     md5 = {name: hashlib.md5(body).hexdigest() for name, body in tiny_files().items()}
     remote = RemoteFiles("tiny", "Tiny/raw", (mirror.url,), md5, "VAEBENCH_MNIST_MIRROR")
-    monkeypatch.setitem(DATASETS, "tiny", Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: remote))
+    monkeypatch.setitem(
+        DATASETS, "tiny", Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: remote)
+    )
     return mirror
 
 
@@ -256,7 +258,9 @@ def test_images_keep_height_and_width_and_are_scaled_by_255(tiny: Mirror, tmp_pa
 def test_colour_images_keep_their_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.full((7, 3, 2, 5), 255, np.uint8)
     arrays = Arrays(x, np.arange(7), x[:2], np.arange(2))
-    monkeypatch.setitem(DATASETS, "colour", Dataset(read=lambda _: arrays, shape=(3, 4, 4), validation=1))
+    monkeypatch.setitem(
+        DATASETS, "colour", Dataset(read=lambda _: arrays, shape=(3, 4, 4), validation=1)
+    )
     splits = load("colour")
     assert splits.shape == (3, 2, 5)
     assert torch.equal(splits.test.x, torch.ones(2, 3, 2, 5))
@@ -276,7 +280,9 @@ def test_splits_are_the_first_and_the_last_images_or_an_error(
     x = np.zeros((pool + 3, 2, 2), np.float32)
     arrays = Arrays(x[:pool], np.arange(pool), x[pool:], np.arange(100, 103))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS, "counting", Dataset(read=lambda _: arrays, shape=(3, 4, 4), validation=0))
+        patch.setitem(
+            DATASETS, "counting", Dataset(read=lambda _: arrays, shape=(3, 4, 4), validation=0)
+        )
         call = partial(load, "counting", train=train, validation=validation)
         held_out = 0 if validation == "test" else validation
         possible = 0 <= held_out < pool and (train is None or 1 <= train <= pool - held_out)
@@ -443,7 +449,9 @@ def test_a_second_mirror_is_tried_when_the_first_serves_wrong_bytes(
     describe = DATASETS["tiny"].files
     assert describe is not None
     both = RemoteFiles("tiny", "Tiny/raw", (wrong.as_uri(), tiny.url), describe().md5)
-    monkeypatch.setitem(DATASETS, "tiny", Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: both))
+    monkeypatch.setitem(
+        DATASETS, "tiny", Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: both)
+    )
     fetch("tiny", data_dir=tmp_path, report=silent)
     assert load("tiny", data_dir=tmp_path).train.y.tolist() == list(range(16))
     assert NAMES[0] in tiny.requests

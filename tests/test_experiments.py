@@ -41,7 +41,7 @@ def configs(name: str) -> list[RunConfig]:
 
 def on_meta(config: RunConfig) -> VAE:
     with torch.device("meta"):
-        return build_vae(config, MNIST)
+        return build_vae(config.model, config.loss, MNIST)
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -519,6 +518,16 @@ def test_a_run_that_fails_knows_what_it_failed_on_even_without_its_device(
     assert record["status"] == "failed"
     assert "cuda is not on this machine" in record["reason"]
     assert record["environment"] == {"device": "cuda", "jobs": 1}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_last_batch_of_one_image_with_batch_normalisation_is_refused(tmp_path: Path) -> None:
+    """49 images in batches of 24: the last, partial batch is kept, and has one image."""
+    record = run(task(tmp_path / "run", model__fnn__batch_norm=True, dataset__train=49))
+    assert record["status"] == "failed"
+    assert "training.batch_size 24 leaves a batch of one of 49 images" in record["reason"]
+    record = run(task(tmp_path / "other", dataset__train=49))
+    assert (record["status"], record["reason"]) == ("complete", None)
 
 
 @pytest.mark.usefixtures("quick")

@@ -100,7 +100,7 @@ class RunStore:
     def config(self) -> dict[str, Any] | None:
         """The stored configuration; None when there is none or it is damaged."""
         try:
-            value = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            value = yaml.load((self.path / "config.yaml").read_bytes(), Loader=_Loader)
         except (OSError, ValueError, yaml.YAMLError):
             return None
         return value if isinstance(value, dict) else None

@@ -321,8 +321,20 @@ def plateau(
     patience: Annotated[int, Ge(0)] = 5,
     min_learning_rate: Annotated[float, Ge(0)] = 0.0,
 ) -> LRScheduler:
-    """Multiply by ``factor`` when the validation ELBO has not improved for ``patience`` epochs."""
-    return ReduceLROnPlateau(optimizer, "min", factor, patience, min_lr=min_learning_rate)
+    """Multiply by ``factor`` when the validation ELBO has not improved for ``patience`` epochs.
+
+    Improved means by 0.01 nats: PyTorch's relative threshold at 100 nats. A relative one fails for
+    the positive ELBOs of densities, where standing still would count as an improvement.
+    """
+    return ReduceLROnPlateau(
+        optimizer,
+        "min",
+        factor,
+        patience,
+        threshold=0.01,
+        threshold_mode="abs",
+        min_lr=min_learning_rate,
+    )
 
 
 def cosine(

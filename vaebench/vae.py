@@ -51,10 +51,10 @@ def flops_per_image(vae: VAE, shape: Shape) -> int:
     Counts matrix products and convolutions, two operations per multiply-add, for one image of
     ``shape`` (C, H, W). Nothing is computed: ``vae`` may live on the ``meta`` device.
     """
-    device = next(vae.parameters()).device
+    like = next(vae.parameters())
     was_training = vae.training
     vae.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        vae.decode(vae.encoder(torch.empty(1, *shape, device=device)).mean)
+        vae.decode(vae.encoder(torch.empty(1, *shape, device=like.device, dtype=like.dtype)).mean)
     vae.train(was_training)
     return int(counter.get_total_flops())

@@ -10,6 +10,7 @@ dicts of the lower modules: an entry there is an entry here. A run keeps only it
 that a run's identity does not depend on what other runs of the grid choose.
 """
 
+from vaebench.config.choices import Choice
 from vaebench.config.grid import (
     AXES,
     Grid,
@@ -20,13 +21,15 @@ from vaebench.config.grid import (
     with_value,
     without_file,
 )
-from vaebench.config.run import NUMBERS_VERSION, FigureOptions, RunConfig, make_run
+from vaebench.config.run import NUMBERS_VERSION, FigureOptions, ModelChoice, RunConfig, make_run
 
 __all__ = [
     "AXES",
     "NUMBERS_VERSION",
+    "Choice",
     "FigureOptions",
     "Grid",
+    "ModelChoice",
     "Run",
     "RunConfig",
     "make_grid",

@@ -22,7 +22,7 @@ from vaebench.executors import Event, Hear, default_jobs, in_this_process, in_wo
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, plan
 from vaebench.run import LoadedRun, Task, close, load_run, model_cost
-from vaebench.storage import dump_yaml, run_store, write_atomic
+from vaebench.storage import cell_label, dump_yaml, run_store, write_atomic
 from vaebench.tracking import Outcome, Writer, connect
 
 if TYPE_CHECKING:
@@ -219,10 +219,12 @@ class _Follower:
 def _longest_first(tasks: Sequence[Task]) -> list[Task]:
     """So that no worker begins the longest run when the others are done."""
 
-    def length(task: Task) -> int:
-        return model_cost(task.config)[1] * task.config.training.epochs
-
-    return sorted(tasks, key=length, reverse=True)
+    lengths: dict[str, int] = {}  # the seeds of a cell take equally long
+    for task in tasks:
+        cell = cell_label(task.cell)
+        if cell not in lengths:
+            lengths[cell] = model_cost(task.config)[1] * task.config.training.epochs
+    return sorted(tasks, key=lambda task: lengths[cell_label(task.cell)], reverse=True)
 
 
 def _report(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """What a call would do: of every run of a grid, whether it is done, resumed, redone or skipped."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -54,7 +53,9 @@ def plan(grid: Grid, options: Options) -> list[Planned]:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
     """
     runs = grid.runs(grid.name)
-    for run in _distinct_models(runs):
+    for run in runs:
+        if run.config.seed != grid.seeds[0]:
+            continue  # the seeds of a cell have the same model
         try:
             model_cost(run.config)
         except (ValueError, RuntimeError) as error:
@@ -63,12 +64,6 @@ def plan(grid: Grid, options: Options) -> list[Planned]:
     if options.rerun != "all":
         require_same_settings(folder, make_manifest(grid, runs))
     return [Planned(run, *_decide(folder, run, options.rerun)) for run in runs]
-
-
-def _distinct_models(runs: Sequence[Run]) -> list[Run]:
-    """One run for each network that the grid trains."""
-    found = {(str(r.config.model), r.config.dataset.name): r for r in reversed(runs)}
-    return list(reversed(found.values()))
 
 
 def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:

@@ -87,9 +87,7 @@ def _tile(report: Report, cell: Cell, kind: str, pictures: Pictures) -> str:
     run_id = path.parent.parent.name
     seed = next(record["seed"] for record in cell.records if record["run_id"] == run_id)
     what = {"reconstruction": "test images and reconstructions", "samples": "samples"}[kind]
-    alt = html.escape(
-        " ".join(f"{what} of {run_label(cell.cell, seed)}, epoch {epoch}".split())
-    )
+    alt = html.escape(" ".join(f"{what} of {run_label(cell.cell, seed)}, epoch {epoch}".split()))
     # as attribute the text meets no Markdown, but the table would still split at a bar
     alt = alt.replace("|", "&#124;").replace("`", "&#96;").replace("\\", "&#92;")
     link = pictures.link(path, f"{run_id}-{path.name}")

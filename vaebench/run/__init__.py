@@ -17,7 +17,7 @@ from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, VaebenchError
 from vaebench.estimators import ESTIMATORS
 from vaebench.metrics import evaluate, measure
-from vaebench.run.building import build, build_vae, model_cost, plan
+from vaebench.run.building import build, build_vae, model_cost, plan, require_trainable
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
 from vaebench.run.record import (
@@ -92,6 +92,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
 
     # The model and its optimiser, as they begin or as the last checkpoint left them.
     state = build(config, splits.shape, device)
+    require_trainable(state.vae, len(x), config.training.batch_size)
     resume(state, store)
 
     # The training. What an epoch leaves is on the disk before the next begins; the checkpoint
@@ -100,7 +101,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     resumed_at = state.epoch
     estimator = ESTIMATORS[config.estimator.name]
     for statistics in train(state, estimator, x, validation, plan(config), seed=seed):
-        if is_snapshot_epoch(statistics.epoch, config.training.epochs):
+        if is_snapshot_epoch(statistics.epoch):
             save_snapshot(store, state.vae, test, seed=seed, epoch=statistics.epoch)
         if state.best_epoch == statistics.epoch:
             store.save_tensors("best.pt", {"model": state.vae.state_dict()})
@@ -117,6 +118,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
             raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
         state.vae.load_state_dict(best["model"])
     store.save_tensors("weights.pt", state.vae.state_dict())
+    save_snapshot(store, state.vae, test, seed=seed, epoch=state.epoch)
 
     # The measurement, with one ELBO estimator for all cells, at beta 1.
     shape = (EVALUATION_DRAWS, len(test), config.model.latent_dim)

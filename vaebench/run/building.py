@@ -1,9 +1,13 @@
 """From a configuration to a model, its optimiser and its plan of training."""
 
-import torch
+from functools import cache
 
-from vaebench.config import RunConfig
+import torch
+from torch import nn
+
+from vaebench.config import Choice, ModelChoice, RunConfig
 from vaebench.datasets import DATASETS
+from vaebench.errors import ConfigError
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS, Shape
 from vaebench.seeding import seeded
@@ -20,7 +24,7 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
         device: Where the model is to live.
     """
     with seeded(config.seed, "init"):
-        vae = build_vae(config, shape)
+        vae = build_vae(config.model, config.loss, shape)
     # channels last: a fifth faster for convolutions, and nothing to fully connected layers
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     training = config.training
@@ -33,12 +37,25 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
     return State(vae, optimizer, schedule)
 
 
-def build_vae(config: RunConfig, shape: Shape) -> VAE:
+def build_vae(model: ModelChoice, loss: Choice, shape: Shape) -> VAE:
     """Build the model, with weights drawn from PyTorch's current stream on its current device."""
-    latent_dim = config.model.latent_dim
-    networks = MODELS[config.model.name](shape, latent_dim, **config.model.options)
-    likelihood = LIKELIHOODS[config.loss.name](**config.loss.options)
-    return VAE(networks, likelihood, latent_dim)
+    networks = MODELS[model.name](shape, model.latent_dim, **model.options)
+    likelihood = LIKELIHOODS[loss.name](**loss.options)
+    return VAE(networks, likelihood, model.latent_dim)
+
+
+def require_trainable(vae: VAE, images: int, batch_size: int) -> None:
+    """Refuse a last batch of one image where batch normalisation would have nothing to average.
+
+    Raises:
+        ConfigError: It is so.
+    """
+    norms = any(isinstance(module, nn.BatchNorm1d) for module in vae.modules())
+    if norms and (images % batch_size == 1 or batch_size == 1):
+        raise ConfigError(
+            f"training.batch_size {batch_size} leaves a batch of one of {images} images, which "
+            f"batch normalisation cannot train on; choose another"
+        )
 
 
 def model_cost(config: RunConfig) -> tuple[int, int]:
@@ -47,9 +64,13 @@ def model_cost(config: RunConfig) -> tuple[int, int]:
     Raises:
         ValueError: The model cannot be built so.
     """
-    shape = DATASETS[config.dataset.name].shape
+    return _model_cost(config.model, config.loss, DATASETS[config.dataset.name].shape)
+
+
+@cache
+def _model_cost(model: ModelChoice, loss: Choice, shape: Shape) -> tuple[int, int]:
     with torch.device("meta"):
-        vae = build_vae(config, shape)
+        vae = build_vae(model, loss, shape)
     return parameter_count(vae), flops_per_image(vae, shape)
 
 

@@ -45,6 +45,6 @@ def load_run(path: Path | str) -> LoadedRun:
     config = make_run(raw, source=f"{path}/config.yaml")
     channels, height, width = record["environment"]["dataset"]["shape"]
     with seeded(0, "load"):
-        vae = build_vae(config, (channels, height, width))
+        vae = build_vae(config.model, config.loss, (channels, height, width))
     vae.load_state_dict(weights)
     return LoadedRun(vae.eval(), config, record["metrics"], record)

@@ -30,9 +30,9 @@ _COMPONENT = "principal component of E[z|x]"
 Arrays = dict[str, NDArray[Any]]
 
 
-def is_snapshot_epoch(epoch: int, last: int) -> bool:
-    """Whether tiles are kept after this epoch: 1, 2, 5, 10, 20, 50, ... and the last one."""
-    return epoch == last or str(epoch).rstrip("0") in {"1", "2", "5"}
+def is_snapshot_epoch(epoch: int) -> bool:
+    """Whether tiles are kept after this epoch: 1, 2, 5, 10, 20, 50, ..."""
+    return str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
 def save_snapshot(store: RunStore, vae: VAE, test: Tensor, *, seed: int, epoch: int) -> None:

@@ -49,7 +49,10 @@ def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
 
 
 def close(task: Task, status: str, reason: str) -> dict[str, Any]:
-    """Write and return the record of a run that did not complete."""
+    """Write and return the record of a run that did not complete; one that did keeps its own."""
+    finished = RunStore(task.folder).record
+    if finished is not None and finished["status"] == "complete":
+        return finished
     record = make_record(task, status, reason)
     write_atomic(task.folder / "record.json", dump_json(record))
     return record
