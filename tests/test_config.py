@@ -677,3 +677,9 @@ def test_the_names_read_off_the_source_are_those_of_the_registry(
 def test_a_registry_that_is_not_there_is_a_lookup_error() -> None:
     with pytest.raises(LookupError, match="NOTHING"):
         registered("models", "NOTHING")
+
+
+@pytest.mark.parametrize("seeds", [10**12, True])
+def test_a_number_of_seeds_that_nobody_means_is_refused(seeds: object) -> None:
+    with pytest.raises(ConfigError, match="seeds"):
+        make_grid({"seeds": seeds})

@@ -308,3 +308,12 @@ def test_reading_needs_no_torch() -> None:
     source = Path(storage.__file__).read_text(encoding="utf-8")
     top = [text for text in source.splitlines() if text.startswith(("import ", "from "))]
     assert not [text for text in top if "torch" in text or "mlflow" in text]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    write_atomic(tmp_path / "figures" / "a.png", b"whole")
+    (tmp_path / "figures" / ".b.png.123.tmp").write_bytes(b"ha")
+    (tmp_path / ".checkpoint.pt.123.tmp").write_bytes(b"ha")
+    store.clean()
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.png"]

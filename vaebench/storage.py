@@ -130,7 +130,7 @@ class RunStore:
         for raw in path.read_bytes().splitlines(keepends=True):
             try:
                 line = json.loads(raw)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if not raw.endswith(b"\n") or not isinstance(line, dict) or "epoch" not in line:
                 break
@@ -202,7 +202,7 @@ class RunStore:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
             raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
@@ -211,6 +211,11 @@ class RunStore:
     def attempt(self) -> int:
         """1 for the first attempt at this run; each that was set aside adds one."""
         return 1 + sum(1 for _ in (self.path / "attempts").glob("*"))
+
+    def clean(self) -> None:
+        """Remove what a writer that was killed left half-written."""
+        for path in self.path.glob("**/.*.tmp"):
+            path.unlink(missing_ok=True)
 
     def set_aside(self) -> None:
         """Move what this attempt left into ``attempts/<n>``, so that the next starts clean."""

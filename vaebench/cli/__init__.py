@@ -155,6 +155,7 @@ def train(config: Path | None, rerun: bool, **options: Any) -> None:
     type=click.Choice(["md", "csv", "json", "latex"]),
     default="md",
     show_default=True,
+    help="Of the report.",
 )
 @click.option(
     "--output",
@@ -184,9 +185,21 @@ def status(directory: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--results", default="results", show_default=True, type=RESULTS)
+@click.option(
+    "--results",
+    default="results",
+    show_default=True,
+    type=RESULTS,
+    help="Folder of all results.",
+)
 @click.option("--tracking-uri", help="MLflow's store.  [default: the results folder's own]")
-@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--port",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="On the loopback address.",
+)
 def ui(results: Path, tracking_uri: str | None, port: int) -> None:
     """Open MLflow on this machine's results, for this machine only.
 

@@ -71,7 +71,13 @@ def run_options(command: _F) -> _F:
             metavar="auto|cpu|cuda|mps",
             help="Where to train.",
         ),
-        click.option("--results", default="results", show_default=True, type=folder),
+        click.option(
+            "--results",
+            default="results",
+            show_default=True,
+            type=folder,
+            help="Folder of all results.",
+        ),
         click.option("--data-dir", type=folder, help="Where data sets lie; see `data fetch`."),
         click.option("--tracking-uri", help="Of MLflow.  [default: a database in --results]"),
     ]

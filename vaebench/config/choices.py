@@ -86,7 +86,7 @@ def _options(function: Callable[..., Any]) -> type[Section]:
     return create_model(function.__name__, __base__=Section, **fields)
 
 
-def choice(base: type[_C], registry: Mapping[str, Callable[..., Any]]) -> type[_C]:
+def choice(base: type[_C], registry: Mapping[str, Callable[..., Any]], default: str) -> type[_C]:
     """Extend a choice by the names of a registry and, where they have options, their sections."""
     sections: dict[str, Any] = {}
     for name, function in registry.items():
@@ -94,6 +94,6 @@ def choice(base: type[_C], registry: Mapping[str, Callable[..., Any]]) -> type[_
         if section.model_fields:
             sections[name] = (section, section())
     kind: type[_C] = create_model(
-        base.__name__, __base__=base, name=(Annotated[str, one_of(registry)], ...), **sections
+        base.__name__, __base__=base, name=(Annotated[str, one_of(registry)], default), **sections
     )
     return kind

@@ -9,12 +9,14 @@ from typing import Annotated, Any, NamedTuple
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from vaebench.config.choices import Section
+from vaebench.config.choices import Section, did_you_mean
 from vaebench.config.messages import messages
 from vaebench.config.run import RunConfig, make_run
 from vaebench.errors import ConfigError
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
+
+MOST_SEEDS = 10_000
 
 AXES: dict[str, list[Any]] = {
     "model": ["fnn", "cnn"],
@@ -45,11 +47,18 @@ class Grid(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     question: str = ""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
     axes: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     exclude: tuple[dict[str, Any], ...] = ()
     tracking_uri: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("axes")
+    @classmethod
+    def _no_seeds(cls, axes: dict[str, Any]) -> dict[str, Any]:
+        if "seed" in axes:
+            raise ValueError("seed is no axis; use seeds")
+        return axes
 
     @field_validator("seeds")
     @classmethod
@@ -155,27 +164,53 @@ def make_grid(
     """
     raw = dict(raw)
     own = {key: raw.pop(key) for key in GRID_KEYS if key in raw}
-    own["axes"] = dict(own.get("axes") or axes)
+    if own.get("axes") in (None, {}):
+        own["axes"] = dict(axes)
+    elif isinstance(own["axes"], dict):
+        own["axes"] = dict(own["axes"])
+    _require_known_exclusions(own, source)
     settings: dict[str, Any] = raw
     if "seed" in settings:
         own.setdefault("seeds", [settings["seed"]])
         del settings["seed"]
-    for key, value in (overrides or {}).items():
-        if key in GRID_KEYS:
+    for given, value in (overrides or {}).items():
+        key = given.removesuffix(".name")
+        if key == "seed":
+            own["seeds"] = [value]
+        elif key in GRID_KEYS:
             own[key] = value
-        elif key in own["axes"]:
+        elif isinstance(own["axes"], dict) and key in own["axes"]:
             own["axes"][key] = value if isinstance(value, list) else [value]
         else:
             settings = with_value(settings, key, value)
-    if isinstance(own.get("seeds"), int):
-        own["seeds"] = list(range(own["seeds"]))
+    seeds = own.get("seeds")
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        if seeds > MOST_SEEDS:
+            raise ConfigError(f"{source}: seeds: {seeds} is a number of seeds; name one as a list")
+        own["seeds"] = list(range(seeds))
     dataset = settings.get("dataset", "mnist")
     name = dataset.get("name", "mnist") if isinstance(dataset, dict) else dataset
     own.setdefault("name", name)
     try:
-        return Grid.model_validate(own | {"settings": settings})
+        grid = Grid.model_validate(own | {"settings": settings})
     except ValidationError as error:
         raise ConfigError(f"{source}: {'; '.join(messages(error, Grid))}") from error
+    grid.runs(source)
+    return grid
+
+
+def _require_known_exclusions(own: Mapping[str, Any], source: str) -> None:
+    """Find exclusions that never apply: judged by the file, since options may narrow an axis."""
+    axes, exclude = own["axes"], own.get("exclude")
+    if not isinstance(axes, dict) or not isinstance(exclude, list):
+        return  # said better by the validation
+    for key, value in [p for e in exclude if isinstance(e, dict) for p in e.items()]:
+        if key not in axes:
+            raise ConfigError(
+                f"{source}: exclude: {key!r} is no axis; {did_you_mean(str(key), map(str, axes))}"
+            )
+        if isinstance(axes[key], list) and value not in axes[key]:
+            raise ConfigError(f"{source}: exclude: {value!r} is no value of the axis {key}")
 
 
 def make_single(
@@ -189,11 +224,17 @@ def make_single(
         ConfigError: Something is wrong; everything that is, is named.
     """
     defaults = make_run({}).to_dict()
-    given = dict(raw) | dict(overrides or {})
+    overrides = {key.removesuffix(".name"): value for key, value in (overrides or {}).items()}
+    given = dict(raw) | overrides
     names: dict[str, Any] = {}
     for axis in ("dataset", *AXES):
         value = given.get(axis, {})
-        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(value, list):
+            if len(value) != 1:
+                raise ConfigError(
+                    f"{source}: {axis}: {len(value)} values for one run; use `vaebench run-grid`"
+                )
+            value = value[0]
         default = defaults[axis]["name"]
         names[axis] = value.get("name", default) if isinstance(value, dict) else value
     named = {"name": "-".join(str(name) for name in names.values())} | dict(raw)

@@ -19,15 +19,22 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
     """
     found = []
     for mistake in error.errors(include_url=False, include_context=False, include_input=False):
-        path = [str(part) for part in mistake["loc"]]
-        path = [part for part in path if part.isdigit() or re.fullmatch(r"[\w.-]+", part)]
-        path = [part for part in path if not part.startswith("constrained-")]
+        unknown = mistake["type"] == "extra_forbidden"
+        parts = [str(part) for part in mistake["loc"]]
+        path = [part for part in parts[: len(parts) - unknown] if _is_key(part)]
         text = _plain(mistake["msg"])
-        if mistake["type"] == "extra_forbidden":
-            known = [*_fields(root, path[:-1]), *(also if len(path) == 1 else ())]
-            text = f"unknown key; {did_you_mean(path[-1], known)}"
+        if unknown:  # the last part is the user's, whatever its letters
+            key = parts[-1]
+            known = [*_fields(root, path), *(() if path else also)]
+            text = f"unknown key; {did_you_mean(key, known)}"
+            path.append(key if _is_key(key) else repr(key))
         found.append(": ".join(filter(None, [".".join(path), text])))
     return found
+
+
+def _is_key(part: str) -> bool:
+    """Whether a part of a path is a key or an index, and not pydantic's name of a type."""
+    return re.fullmatch(r"[\w.-]+", part) is not None and not part.startswith("constrained-")
 
 
 def _plain(message: str) -> str:

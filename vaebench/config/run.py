@@ -39,11 +39,11 @@ if TYPE_CHECKING:  # what follows from the dicts is known only when the program 
     _Optimizer = Choice
     _Schedule = Choice
 else:
-    _Model = choice(ModelChoice, MODELS)
-    _Loss = choice(Choice, LIKELIHOODS)
-    _Estimator = choice(EstimatorChoice, ESTIMATORS)
-    _Optimizer = choice(Choice, OPTIMIZERS)
-    _Schedule = choice(Choice, SCHEDULES)
+    _Model = choice(ModelChoice, MODELS, "fnn")
+    _Loss = choice(Choice, LIKELIHOODS, "bce")
+    _Estimator = choice(EstimatorChoice, ESTIMATORS, "kl")
+    _Optimizer = choice(Choice, OPTIMIZERS, "adam")
+    _Schedule = choice(Choice, SCHEDULES, "constant")
 
 
 class DatasetChoice(Named):

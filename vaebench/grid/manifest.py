@@ -54,13 +54,16 @@ def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and their values."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= (
-            _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """What differs between two settings, among the keys that both have."""
+    found: list[str] = []
+    for key in (key for key in before if key in after and before[key] != after[key]):
+        if isinstance(before[key], dict) and isinstance(after[key], dict):
+            found += _differences(before[key], after[key], f"{prefix}{key}.")
+        else:
+            found.append(f"{prefix}{key}: {before[key]} there, {after[key]} here")
     return found
 
 
@@ -73,12 +76,7 @@ def require_same_settings(folder: Path, new: dict[str, Any]) -> None:
     if not (folder / "grid.yaml").exists():
         return
     old = read_manifest(folder)
-    before, after = _leaves(old.get("settings", {})), _leaves(new["settings"])
-    differing = [
-        f"{key}: {before[key]} there, {after[key]} here"
-        for key in before
-        if key in after and before[key] != after[key]
-    ]
+    differing = _differences(old.get("settings", {}), new["settings"])
     if list(old["axes"]) != list(new["axes"]):
         differing.append(f"axes: {', '.join(old['axes'])} there, {', '.join(new['axes'])} here")
     if old.get("numbers_version") != new["numbers_version"]:

@@ -63,6 +63,7 @@ def run(task: Task, on_epoch: OnEpoch = lambda _: None) -> dict[str, Any]:
         KeyboardInterrupt: After the record has been marked ``interrupted``.
     """
     store = RunStore(task.folder)
+    store.clean()
     write_atomic(store.path / "config.yaml", dump_yaml(task.config.to_dict()))
     try:
         with _one_thread():
@@ -169,6 +170,8 @@ def resume(state: State, store: RunStore) -> None:
     try:
         checkpoint = store.load_tensors("checkpoint.pt")
         if checkpoint is not None:
+            if not {"line", *state.state_dict()} <= checkpoint.keys():
+                raise ResultsError(f"{store.path}: checkpoint.pt: not that of a run")
             store.append(checkpoint["line"])
             state.load_state_dict(checkpoint)
         elif store.journal:

@@ -37,6 +37,8 @@ def load_run(path: Path | str) -> LoadedRun:
     record, raw = store.record, store.config
     if record is None or raw is None:
         raise ResultsError(f"{path}: not the folder of a finished run (config.yaml, record.json)")
+    if not {"status", "metrics", "environment"} <= record.keys():
+        raise ResultsError(f"{path}: record.json: damaged: not the record of a run")
     if record["status"] != "complete":
         raise ResultsError(f"{path}: the run is {record['status']}: {record['reason']}")
     weights = store.load_tensors("weights.pt")
@@ -46,5 +48,8 @@ def load_run(path: Path | str) -> LoadedRun:
     channels, height, width = record["environment"]["dataset"]["shape"]
     with seeded(0, "load"):
         vae = build_vae(config.model, config.loss, (channels, height, width))
-    vae.load_state_dict(weights)
+    try:
+        vae.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ResultsError(f"{path}: weights.pt: not of the model in config.yaml") from error
     return LoadedRun(vae.eval(), config, record["metrics"], record)
