@@ -399,7 +399,7 @@ def test_train_with_a_stored_configuration_gives_the_same_numbers(
     assert float(shown["test/elbo"]) == pytest.approx(old.record["metrics"]["test/elbo"], rel=1e-5)
     assert cli("train", old.path / "config.yaml", "--results", "again").exit_code == 0
     assert new.record["attempt"] == 1, "it was there"
-    rerun = cli("train", old.path / "config.yaml", "--results", "again", "--rerun")
+    rerun = cli("train", old.path / "config.yaml", "--results", "again", "--rerun", "all")
     assert rerun.exit_code == 0, rerun.output
     assert RunStore(folder).attempt == 2
 

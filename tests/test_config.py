@@ -23,6 +23,7 @@ from vaebench.config import (
     make_single,
     read_yaml,
     with_value,
+    without_file,
 )
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
@@ -683,3 +684,13 @@ def test_a_registry_that_is_not_there_is_a_lookup_error() -> None:
 def test_a_number_of_seeds_that_nobody_means_is_refused(seeds: object) -> None:
     with pytest.raises(ConfigError, match="seeds"):
         make_grid({"seeds": seeds})
+
+
+DEMO = Path(__file__).parents[1] / "experiments" / "demo.yaml"
+
+
+def test_digits_without_a_file_are_the_demo_and_other_data_sets_the_defaults() -> None:
+    demo = make_grid(without_file("digits"), {"dataset": "digits"})
+    assert demo == make_grid(read_yaml(DEMO))
+    assert len(demo.runs()) == 8
+    assert without_file("mnist") == without_file(None) == {}

@@ -74,14 +74,7 @@ def main() -> None:
 @run_options
 @click.option("--seeds", metavar="N|LIST", help="Number of seeds, or a list such as 0,3,7.")
 @click.option("--jobs", default="auto", show_default=True, help="Runs at a time, or auto.")
-@click.option(
-    "--rerun",
-    type=click.Choice(["missing", "failed", "all"]),
-    help="Do only what is missing, only what has failed, or all again.  [default: missing and "
-    "failed]",
-)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
-@click.option("--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped.")
 def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> None:
     """Train and measure every run of GRID that is not finished, and write its report.
 
@@ -121,16 +114,15 @@ def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> Non
 @click.argument("config", required=False, type=FILE)
 @run_options
 @click.option("--seed", type=click.IntRange(0), help="The run's seed.")
-@click.option("--rerun", is_flag=True, help="Train again what is finished.")
-def train(config: Path | None, rerun: bool, **options: Any) -> None:
+def train(config: Path | None, dry_run: bool, **options: Any) -> None:
     """Do one run, in this process.
 
     CONFIG is a YAML file, such as the config.yaml in a run's folder; without it, an fnn with bce
     and closed-form KL is trained on MNIST.
     """
-    from vaebench.cli.progress import Progress, print_metrics
+    from vaebench.cli.progress import Progress, print_metrics, print_plan
     from vaebench.config import make_single, read_yaml
-    from vaebench.grid import Options
+    from vaebench.grid import Options, plan
     from vaebench.grid import train as execute
 
     raw = read_yaml(config) if config else {}
@@ -140,8 +132,11 @@ def train(config: Path | None, rerun: bool, **options: Any) -> None:
         device=options["device"],
         data_dir=options["data_dir"],
         tracking_uri=options["tracking_uri"],
-        rerun="all" if rerun else None,
+        rerun=options["rerun"],
     )
+    if dry_run:
+        print_plan(plan(chosen, where))
+        return
     with Progress() as progress:
         run = execute(chosen, where, progress)
     print_metrics(run.record, where.results / chosen.name)

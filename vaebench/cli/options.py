@@ -80,6 +80,15 @@ def run_options(command: _F) -> _F:
         ),
         click.option("--data-dir", type=folder, help="Where data sets lie; see `data fetch`."),
         click.option("--tracking-uri", help="Of MLflow.  [default: a database in --results]"),
+        click.option(
+            "--rerun",
+            type=click.Choice(["missing", "failed", "all"]),
+            help="Do only what is missing, only what has failed, or all again.  [default: missing "
+            "and failed]",
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
