@@ -639,13 +639,16 @@ def test_server_that_is_away_costs_a_warning_and_no_time(make: Results, tmp_path
     assert "secret" not in str(caught.value)
 
 
-def test_server_that_hangs_does_not_hold_the_end_up(make: Results, silent_server: int) -> None:
+@pytest.mark.parametrize("patience", [{"timeout": 0.5}, {"timeout": 60.0, "limit": 0.5}], ids=str)
+def test_server_that_hangs_does_not_hold_the_end_up(
+    make: Results, silent_server: int, patience: dict[str, float]
+) -> None:
     prepare_mlflow()
     window = connect(make().results, "grid", f"http://127.0.0.1:{silent_server}")
     writer = Writer(window, interval=0.05)
     writer.start()
     started = time.monotonic()
-    outcome = writer.close(timeout=0.5)
+    outcome = writer.close(**patience)
     assert time.monotonic() - started < 3
     assert outcome.unsent == 2
     assert "takes too long" in str(outcome.problem)

@@ -73,7 +73,7 @@ def main() -> None:
 @click.argument("grid", required=False, type=FILE)
 @run_options
 @click.option("--seeds", metavar="N|LIST", help="Number of seeds, or a list such as 0,3,7.")
-@click.option("--jobs", default="auto", show_default=True, help="Runs at a time, or auto.")
+@click.option("--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
 def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> None:
     """Train and measure every run of GRID that is not finished, and write its report.
@@ -113,7 +113,7 @@ def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> Non
 @main.command()
 @click.argument("config", required=False, type=FILE)
 @run_options
-@click.option("--seed", type=click.IntRange(0), help="The run's seed.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="The run's seed.")
 def train(config: Path | None, dry_run: bool, **options: Any) -> None:
     """Do one run, in this process.
 

@@ -7,7 +7,7 @@ add a function to ``BLOCKS``.
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,18 @@ PUBLISHED = "results/mnist"
 
 def commands(_readme: Path) -> str:
     """The help text of every command."""
-    blocks = []
-    with click.Context(program, info_name="vaebench") as root:
-        for path, command in _walk("vaebench", program):
-            context = click.Context(command, parent=root.parent, info_name=path)
-            context.max_content_width = 96
-            blocks.append(f"```text\n$ {path} --help\n{command.get_help(context)}\n```")
-    return "\n\n".join(blocks)
+    settings = {"max_content_width": 96, **program.context_settings}
+    contexts = _walk(click.Context(program, info_name="vaebench", **settings))
+    return "\n\n".join(
+        f"```text\n$ {context.command_path} --help\n{context.get_help()}\n```"
+        for context in contexts
+    )
 
 
-def _walk(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
-    found = [(path, command)]
-    for name, child in getattr(command, "commands", {}).items():
-        found += _walk(f"{path} {name}", child)
-    return found
+def _walk(context: click.Context) -> Iterator[click.Context]:
+    yield context
+    for name, child in getattr(context.command, "commands", {}).items():
+        yield from _walk(click.Context(child, info_name=name, parent=context))
 
 
 def configuration(_readme: Path) -> str:

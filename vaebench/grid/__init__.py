@@ -5,6 +5,7 @@ holds its manifest (``grid.yaml``): the settings that all runs share, and the ru
 with more seeds or other values of the same axes adds runs; with other settings it is an error.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ __all__ = ["Listener", "Options", "Planned", "Results", "plan", "run_grid", "tra
 Executor = Callable[[Sequence[Task], Hear], None]
 REPORTS = {"md": "report.md", "csv": "report.csv", "json": "report.json", "latex": "report.tex"}
 DRAIN = 60.0  # seconds without progress after which MLflow is given up at the end of a grid
-DRAIN_INTERRUPTED = 5.0  # the same when the user wants to leave
+HURRY = 5.0  # seconds that MLflow has when the user wants to leave
 
 
 class Listener:
@@ -168,18 +169,18 @@ def _do(
         writer = Writer(window, warn=listener.warning)
         writer.start()
         follower = _Follower(listener, writer, fail_fast=options.fail_fast)
-        patience = DRAIN
+        limit = math.inf
         try:
             (executor or partial(in_workers, jobs=jobs))(_longest_first(tasks), follower)
         except _FailedFast:
             follower.close_open_runs("stopped, as another run failed (--fail-fast)")
         except KeyboardInterrupt:
             follower.close_open_runs("interrupted")
-            patience = DRAIN_INTERRUPTED
+            limit = HURRY
             raise
         finally:
             _report(folder)
-            tracking = writer.close(patience)
+            tracking = writer.close(DRAIN, limit)
     return Results(folder, report.load(folder).records, follower.done, tracking)
 
 

@@ -5,6 +5,7 @@ again, more and more rarely; what is not sent at the end is sent by the same com
 since every writer starts by sending what is missing.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -91,19 +92,23 @@ class Writer:
             self._touched.add(run_id)
             self._changed.notify()
 
-    def close(self, timeout: float = 60.0) -> Outcome:
+    def close(self, timeout: float = 60.0, limit: float = math.inf) -> Outcome:
         """Send the rest and stop.
 
         Arguments:
             timeout: Give up when nothing could be sent for so many seconds.
+            limit: Give up after so many seconds in any case.
         """
         with self._changed:
             self._closing = True
             self._changed.notify()
-        seen, since = -1, time.monotonic()
-        while self._thread.is_alive() and time.monotonic() - since < timeout:
+        began = time.monotonic()
+        seen, since = -1, began
+        while self._thread.is_alive() and (now := time.monotonic()) - since < timeout:
+            if now - began > limit:
+                break
             if self._progress != seen:
-                seen, since = self._progress, time.monotonic()
+                seen, since = self._progress, now
             self._thread.join(0.05)
         if self._thread.is_alive() and self._problem is None:
             self._problem = f"MLflow at {self.window.address} takes too long"
