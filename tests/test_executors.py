@@ -40,10 +40,16 @@ def alive(pid: int) -> bool:
 
 def children() -> set[int]:
     """Worker processes of this process."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
-    ).stdout
-    return {int(line.split()[0]) for line in found.splitlines() if "vaebench.executors" in line}
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            arguments = (folder / "cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if int(parent) == os.getpid() and b"vaebench.executors" in arguments:
+            found.add(int(folder.name))
+    return found
 
 
 @pytest.fixture
@@ -276,3 +282,17 @@ def test_a_worker_has_one_thread_per_pool(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_small_task_is_a_valid_configuration() -> None:
     assert make_run(settings(model="fnn")).run_id
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_line_fails_its_run_and_nothing_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaker = tmp_path / "python"
+    speaker.write_text('#!/bin/sh\nread task\nprintf \'{"epoch": 1, "ti\'\n')
+    speaker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(speaker))
+    heard: list[Event] = []
+    in_workers([task(tmp_path / "run")], heard.append, jobs=1)
+    assert [event.kind for event in heard] == ["started", "done"]
+    assert heard[-1].data["status"] == "failed"
+    assert "its worker process died" in heard[-1].data["reason"]

@@ -23,6 +23,7 @@ from tiny import (
 from torch import Tensor, nn
 
 import vaebench.metrics
+from vaebench.errors import DivergedError
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import (
     COSTS,
@@ -263,5 +264,5 @@ def test_a_value_that_is_not_finite_is_an_error_that_names_it(
     declaration = Declaration("Broken", "nats", None, "dataset")
     monkeypatch.setitem(METRICS, "broken", Metric(lambda _: value, declaration))
     x = torch.zeros(1, 1, 7, 7)
-    with pytest.raises(ArithmeticError, match=rf"test/broken is {value}"):
+    with pytest.raises(DivergedError, match=rf"test/broken is {value}"):
         measure(evaluation(x, x), "test", ["broken"])

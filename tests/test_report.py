@@ -583,7 +583,7 @@ def shown_seed(grid):
 def test_pictures_are_of_the_seed_with_the_best_validation_elbo(tmp_path):
     grid = make_results(tmp_path, axes={"model": ["fnn"]}, pictures=True)
     for folder, elbo in zip(run_dirs(grid), (-103.0, -101.0, -102.0), strict=True):
-        edit_record(folder, lambda r, value=elbo: r["best"].update({"val/elbo": value}))
+        edit_record(folder, lambda r, value=elbo: r["measured"].update({"val/elbo": value}))
     assert shown_seed(grid) == ["1"]
     assert "best validation ELBO" in markdown_of(grid)
 
@@ -593,7 +593,7 @@ def test_pictures_are_of_the_lowest_seed_rather_than_selected_on_test(tmp_path, 
     grid = make_results(tmp_path, axes={"model": ["fnn"]}, seeds=[5, 3, 4], pictures=True)
     for folder in run_dirs(grid):
         if change == "no validation":
-            edit_record(folder, lambda r: r.update(best=None))
+            edit_record(folder, lambda r: r["measured"].update({"val/elbo": None}))
         else:
             edit_record(folder, lambda r: r["config"]["dataset"].update(validation="test"))
     assert shown_seed(grid) == ["3"]

@@ -21,6 +21,7 @@ from vaebench.seeding import stream
 from vaebench.storage import RunStore, run_label
 
 FIELDS = {
+    "measured",
     "run_id",
     "status",
     "cell",
@@ -657,3 +658,51 @@ def test_every_error_on_purpose_is_one_of_ours() -> None:
 
 def test_the_settings_of_small_runs_are_valid() -> None:
     assert make_run(settings(model="cnn")).model.options["channels"] == (4,)
+
+
+@pytest.mark.usefixtures("quick")
+def test_gap_is_measured_on_binarised_training_images_however_they_are_binarised(
+    tmp_path: Path,
+) -> None:
+    """At a learning rate of nothing, all that differs is when the training images are drawn."""
+    still = {"training__learning_rate": 1e-30, "training__epochs": 1}
+    found = {
+        binarize: run(task(tmp_path / binarize, dataset__binarize=binarize, **still))["metrics"]
+        for binarize in ("none", "static", "dynamic")
+    }
+    name = "train_eval/distortion"
+    assert found["dynamic"][name] == pytest.approx(found["static"][name], rel=1e-6)
+    assert found["dynamic"][name] != pytest.approx(found["none"][name], rel=1e-6)
+
+
+def test_record_says_which_weights_were_measured_and_their_tiles_are_kept(tmp_path: Path) -> None:
+    overrides = {"training__learning_rate": 0.5, "training__epochs": 6, "loss": "mse"}
+    for weights in ("best", "last"):
+        record = run(task(tmp_path / weights, evaluate=weights, **overrides))
+        store = RunStore(tmp_path / weights)
+        epoch = record["best"]["epoch"] if weights == "best" else 6
+        elbo = store.journal[epoch - 1]["metrics"]["val/elbo"]
+        assert record["measured"] == {"epoch": epoch, "val/elbo": elbo}
+        assert (store.images / f"reconstruction-{epoch:04d}.png").exists()
+    assert record["best"]["epoch"] < 6, "else the two would be the same"
+
+
+@pytest.mark.usefixtures("quick")
+def test_runs_use_full_precision_and_leave_pytorch_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, bool, int]] = []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_num_threads(2)
+
+    def look(_line: dict[str, Any]) -> None:
+        cudnn = torch.backends.cudnn
+        seen.append((cudnn.allow_tf32, cudnn.deterministic, torch.get_num_threads()))
+
+    try:
+        run(task(tmp_path / "run", training__epochs=1), look)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert seen == [(False, True, 1)]
+    assert torch.backends.cudnn.allow_tf32

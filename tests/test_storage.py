@@ -17,6 +17,7 @@ from vaebench import storage
 from vaebench.errors import ResultsError
 from vaebench.storage import (
     RunStore,
+    best_seed,
     dump_json,
     dump_yaml,
     grid_dirs,
@@ -317,3 +318,25 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".checkpoint.pt.123.tmp").write_bytes(b"ha")
     store.clean()
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.png"]
+
+
+def _measured(seed: int, elbo: float | None, validation: object = 10) -> dict[str, object]:
+    config = {"dataset": {"validation": validation}}
+    measured = {"epoch": 1, "val/elbo": elbo}
+    return {"seed": seed, "config": config, "measured": measured, "best": {"val/elbo": -seed}}
+
+
+@pytest.mark.parametrize(
+    ("records", "wanted"),
+    [
+        ([_measured(0, -3.0), _measured(1, -1.0), _measured(2, -2.0)], 1),
+        ([_measured(4, -3.0), _measured(3, None)], 1),  # not all are known: the lowest seed
+        ([_measured(4, -3.0, "test"), _measured(3, -9.0, "test")], 1),  # trap 10
+        ([_measured(4, -3.0), {"seed": 3}], 1),  # of an older version
+        ([_measured(4, -3.0)], 0),
+    ],
+)
+def test_best_seed_is_chosen_on_validation_only(
+    records: list[dict[str, object]], wanted: int
+) -> None:
+    assert best_seed(records)[0] == wanted

@@ -26,9 +26,7 @@ import yaml
 from vaebench.errors import TrackingError
 from vaebench.storage import RunStore
 from vaebench.tracking import Window, Writer, connect, content, mirror, sync, views
-from vaebench.tracking.content import Seed
 from vaebench.tracking.mirror import Mirror
-from vaebench.tracking.models import best_seed
 from vaebench.tracking.server import _fill, _free_port, serve
 from vaebench.tracking.store import MLFLOW_SETTINGS, explain, open_client, prepare_mlflow, redact
 from vaebench.tracking.sync import GridSync
@@ -773,31 +771,6 @@ def test_unknown_version_of_mlflow_gets_a_plain_link(
 
 
 # models
-
-
-def _seed(folder: Path, seed: int, last: float | None, best: float | None, **config: Any) -> Any:
-    folder.mkdir()
-    line = {"epoch": 1, "time": 1, "metrics": {} if last is None else {"val/elbo": last}}
-    (folder / "journal.jsonl").write_text(json.dumps(line) + "\n")
-    found = {"epoch": 1, "val/elbo": best} if best is not None else None
-    whole = {"evaluate": "last", "dataset": {"validation": 10}, **config}
-    return Seed(folder.name, {}, seed, RunStore(folder)), {"config": whole, "best": found}
-
-
-@pytest.mark.parametrize(
-    ("config", "last", "best", "wanted"),
-    [
-        ({}, (-3.0, -1.0, -2.0), (-0.5, -0.9, -0.8), 1),  # weights of the last epoch
-        ({"evaluate": "best"}, (-3.0, -1.0, -2.0), (-0.5, -0.9, -0.8), 0),
-        ({"dataset": {"validation": "test"}}, (-3.0, -1.0, -2.0), (-3.0, -1.0, -2.0), 0),
-        ({}, (None, None, None), (None, None, None), 0),
-    ],
-)
-def test_model_of_a_cell_is_chosen_on_validation_only(
-    tmp_path: Path, config: Any, last: Any, best: Any, wanted: int
-) -> None:
-    ended = [_seed(tmp_path / str(i), i, last[i], best[i], **config) for i in range(3)]
-    assert best_seed(ended)[0].seed == wanted
 
 
 def test_model_and_run_load_again_from_mlflow(

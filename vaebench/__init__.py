@@ -16,10 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vaebench import datasets
     from vaebench.grid import Options, Results, run_grid, train
     from vaebench.run import LoadedRun, load_run
 
-__all__ = ["LoadedRun", "Options", "Results", "load_run", "run_grid", "train"]
+__all__ = ["LoadedRun", "Options", "Results", "datasets", "load_run", "run_grid", "train"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -33,6 +34,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return import_module("vaebench.datasets")
     if name not in _HOMES:
         raise AttributeError(f"module 'vaebench' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -64,7 +64,7 @@ class DiagonalGaussian(NamedTuple):
         .. math:: \tfrac12 (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)
 
         Returns:
-            Nats, shape (B, Z). Never negative; zero iff the dimension equals the prior.
+            Nats, shape (B, Z). Never negative, up to rounding; zero iff it equals the prior.
 
         References:
             Kingma & Welling (2014), appendix B, https://arxiv.org/abs/1312.6114

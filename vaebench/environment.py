@@ -128,5 +128,5 @@ def peak_memory(device: str) -> Callable[[], float | None]:
 def _high_water_mark() -> float | None:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 2**10
+            return int(line.split()[1]) / 2**10 or None
     return None

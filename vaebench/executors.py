@@ -123,9 +123,13 @@ class _Worker:
 
     def _read(self, said: "queue.SimpleQueue[Any]") -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said.put((self, json.loads(line)))
-        said.put((self, None))
+        try:
+            for line in self.process.stdout:
+                said.put((self, json.loads(line)))
+        except ValueError:
+            self.process.kill()  # half a line: it died while it spoke
+        finally:
+            said.put((self, None))
 
     def give(self, task: Task) -> None:
         """Send a task. That the worker is dead is noticed by the reader."""

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaebench.errors import DivergedError
 from vaebench.vae import VAE
 
 PSNR_CAP = 100.0  # dB; a perfect reconstruction would be infinite
@@ -218,13 +219,13 @@ def measure(e: Evaluation, prefix: str, names: list[str] | None = None) -> dict[
     """Values of the metrics ``names`` (all without it) as ``{"<prefix>/<name>": value}``.
 
     Raises:
-        ArithmeticError: A value is not finite; its name is in the message.
+        DivergedError: A value is not finite; its name is in the message.
     """
     values = {}
     for name in METRICS if names is None else names:
         value = METRICS[name].function(e)
         if not math.isfinite(value):
-            raise ArithmeticError(f"{prefix}/{name} is {value}")
+            raise DivergedError(f"{prefix}/{name} is {value}; lower training.learning_rate")
         values[f"{prefix}/{name}"] = value
     return values
 
@@ -238,6 +239,14 @@ METRICS: dict[str, Metric] = {
     "mse_px": Metric(mse_px, Declaration("MSE per pixel", "", "lower", "dataset")),
     "mae_px": Metric(mae_px, Declaration("MAE per pixel", "", "lower", "dataset")),
     "active_units": Metric(active_units, Declaration("Active units", "", None, "dataset")),
+}
+
+COST_MEANINGS = {
+    "images_per_second": "Training images per second of `seconds_per_epoch`.",
+    "seconds_per_epoch": "Wall time of an epoch's draws and training steps, mean over epochs.",
+    "peak_memory_mb": "Of the process while it trains; on a GPU, what PyTorch allocated there.",
+    "parameters": "Trainable parameters of encoder and decoder.",
+    "flops_per_image": "Two per multiply-add, one forward pass of encoder and decoder.",
 }
 
 COSTS: dict[str, Declaration] = {

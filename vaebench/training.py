@@ -169,7 +169,7 @@ def validate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int) -> Means:
         vae: The model.
         x: Images (N, C, H, W), on the model's device.
         noise: Standard normal draws (L, N, Z), fixed per image.
-        batch_size: Images at a time; it does not change the result.
+        batch_size: Images at a time; it does not change the result beyond float rounding.
     """
     sums = _Sums(x.device)
     vae.eval()
@@ -191,7 +191,9 @@ def _objective(estimate: Estimate, beta: float) -> Tensor:
     return loss.mean()
 
 
-def _require_finite(epoch: int, learning_rate: float, parts: dict[str, Means | None]) -> None:
+def _require_finite(
+    epoch: int, learning_rate: float, parts: dict[str, Means | None], vae: VAE
+) -> None:
     bad = [
         f"{name} {term} ({value})"
         for name, means in parts.items()
@@ -199,6 +201,8 @@ def _require_finite(epoch: int, learning_rate: float, parts: dict[str, Means | N
         for term, value in means._asdict().items()
         if value is not None and not math.isfinite(value)
     ]
+    if not all(bool(p.isfinite().all()) for p in vae.parameters()):
+        bad.append("weights")  # the last step's doing, which no term has seen yet
     if bad:
         raise DivergedError(
             f"{', '.join(bad)} stopped being finite in epoch {epoch}; lower "
@@ -260,7 +264,7 @@ def train(
         validated = None
         if len(validation):
             validated = validate(vae, validation, validation_noise, plan.batch_size)
-        _require_finite(epoch, learning_rate, {"train": trained, "validation": validated})
+        _require_finite(epoch, learning_rate, {"train": trained, "validation": validated}, vae)
         if isinstance(state.schedule, ReduceLROnPlateau):
             state.schedule.step(-(validated or trained).elbo)
         else:

@@ -49,7 +49,7 @@ def flops_per_image(vae: VAE, shape: Shape) -> int:
     """Floating-point operations of one forward pass through encoder and decoder.
 
     Counts matrix products and convolutions, two operations per multiply-add, for one image of
-    ``shape`` (C, H, W). Nothing is computed: ``vae`` may live on the ``meta`` device.
+    ``shape`` (C, H, W). ``vae`` may live on the ``meta`` device.
     """
     like = next(vae.parameters())
     was_training = vae.training

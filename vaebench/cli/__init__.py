@@ -5,7 +5,6 @@
 ``--help`` stays fast. To add a command: a function here, with a docstring that is its help.
 """
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -65,8 +64,6 @@ def main() -> None:
     Start with `vaebench run-grid --dataset digits`: eight small models, about a minute, no
     download.
     """
-    if os.environ.get("DO_NOT_TRACK"):
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 @main.command()
@@ -212,7 +209,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", type=click.Choice(registered("datasets", "DATASETS")))
 @click.option("--mirror", metavar="URL", help="A base URL (file:// too) or a folder to fetch from.")
 @click.option(
     "--data-dir",

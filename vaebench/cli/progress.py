@@ -1,7 +1,7 @@
 """What a person sees of a grid: bars in a terminal, plain lines elsewhere, a summary."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -51,10 +51,10 @@ class Progress(Listener):
         """Say what will run, and how large the models are."""
         chosen = [entry for entry in plan if entry.action != "skip"]
         self.clock.start(chosen, jobs)
-        skipped = len(plan) - len(chosen)
+        skipped = Counter(entry.why for entry in plan if entry.action == "skip")
         self._say(
             f"{len(chosen)} {'run' if len(chosen) == 1 else 'runs'} to do on {device}, "
-            f"{jobs} at a time" + (f"; {skipped} finished before" if skipped else "")
+            f"{jobs} at a time" + "".join(f"; {n} skipped: {why}" for why, n in skipped.items())
         )
         for line in model_lines(plan):
             self._say(line)
@@ -103,7 +103,6 @@ class Clock:
         self.work_of: dict[str, float] = {}
         self.epochs = 0
         self.jobs = 1
-        self.began = time.monotonic()
         self.last: dict[str, float] = {}
         self.spent: dict[str, list[float]] = defaultdict(list)
         self.model_of: dict[str, str] = {}
@@ -152,7 +151,8 @@ class Clock:
             left * self.work_of[run_id] * rates.get(self.model_of[run_id], usual)
             for run_id, left in self.left_of.items()
         )
-        return f"about {duration(seconds / self.jobs)} left"
+        under_way = sum(left > 0 for left in self.left_of.values())
+        return f"about {duration(seconds / max(1, min(self.jobs, under_way)))} left"
 
     def _work(self, model: str) -> float:
         return next(self.work_of[r] for r, m in self.model_of.items() if m == model)

@@ -19,17 +19,18 @@ from vaebench.datasets import DATASETS
 from vaebench.estimators import ESTIMATORS
 from vaebench.grid.manifest import make_manifest
 from vaebench.likelihoods import LIKELIHOODS
-from vaebench.metrics import COSTS, METRICS
+from vaebench.metrics import COST_MEANINGS, COSTS, METRICS
 from vaebench.models import MODELS
 from vaebench.report import load, render
 from vaebench.storage import dump_yaml
+from vaebench.training import OPTIMIZERS, SCHEDULES
 
 PUBLISHED = "results/mnist"
 
 
 def commands(_readme: Path) -> str:
     """The help text of every command."""
-    settings = {"max_content_width": 96, **program.context_settings}
+    settings = {"terminal_width": 80, **program.context_settings}
     contexts = _walk(click.Context(program, info_name="vaebench", **settings))
     return "\n\n".join(
         f"```text\n$ {context.command_path} --help\n{context.get_help()}\n```"
@@ -80,6 +81,22 @@ def _images(name: str) -> str:
     return f"{height}x{width}, channels: {channels}; {held_out:,} validation images; {how}"
 
 
+def options(_readme: Path) -> str:
+    """The optimisers and schedules, and their options."""
+    rows = ["| key | name | options | what it is |", "| --- | --- | --- | --- |"]
+    dicts: dict[str, Mapping[str, Callable[..., Any]]] = {
+        "training.optimizer": OPTIMIZERS,
+        "training.schedule": SCHEDULES,
+    }
+    for key, registry in dicts.items():
+        for name, function in registry.items():
+            parameters = inspect.signature(function).parameters.values()
+            given = [p for p in parameters if p.default is not inspect.Parameter.empty]
+            text = ", ".join(f"`{p.name}: {p.default}`" for p in given) or "-"
+            rows.append(f"| `{key}` | `{name}` | {text} | {_summary(function)} |")
+    return "\n".join(rows)
+
+
 def metrics(_readme: Path) -> str:
     """Every metric's declaration."""
     rows = ["| metric | unit | better | comparable within | what it is |", "| --- " * 5 + "|"]
@@ -89,7 +106,7 @@ def metrics(_readme: Path) -> str:
         rows.append(f"| `test/{name}` | {cells} | {_summary(metric.function)} |")
     for name, d in COSTS.items():
         cells = f"{d.unit or '-'} | {d.direction or '-'} | one {d.comparable}"
-        rows.append(f"| `cost/{name}` | {cells} | {d.title} |")
+        rows.append(f"| `cost/{name}` | {cells} | {COST_MEANINGS[name]} |")
     return "\n".join(rows)
 
 
@@ -103,6 +120,7 @@ def results(readme: Path) -> str:
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "results": results,
     "names": names,
+    "options": options,
     "metrics": metrics,
     "configuration": configuration,
     "commands": commands,

@@ -16,7 +16,7 @@ Action = Literal["run", "resume", "rerun", "skip"]
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how a grid runs. None of it changes a number.
+    """Where and how a grid runs. None of it is part of a run's identity.
 
     Attributes:
         results: Folder of all results.
@@ -36,6 +36,9 @@ class Options:
     tracking_uri: str | None = None
     rerun: Rerun | None = None
     fail_fast: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "results", Path(self.results))  # a str will do
 
 
 class Planned(NamedTuple):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vaebench.report.records import Planned, Record, Report, counted, finite, setting
+from vaebench.report.records import Planned, Record, Report, counted
 from vaebench.statistics import Summary, summarise
+from vaebench.storage import best_seed
 
 
 @dataclass(frozen=True)
@@ -67,25 +68,11 @@ def cells(report: Report) -> tuple[Cell, ...]:
 
 
 def chosen(cell: Cell) -> tuple[Record, str] | None:
-    """The run whose pictures stand for a cell, with the reason; None when none is complete.
-
-    It is the seed with the best validation ELBO. Where there is no validation split, or the test
-    images serve as one, it is the lowest seed: nothing is ever selected on the test split.
-    """
+    """The run whose pictures stand for a cell, with the reason; None when none is complete."""
     if not cell.records:
         return None
-
-    def validation(record: Record) -> float | None:
-        best = record.get("best")
-        value = best.get("val/elbo") if isinstance(best, dict) else None
-        on_test = setting(record, "dataset", "validation") == "test"
-        return None if on_test else finite(value)
-
-    scores = [validation(record) for record in cell.records]
-    if len(scores) > 1 and all(score is not None for score in scores):
-        best = max(range(len(scores)), key=lambda i: scores[i] or 0.0)
-        return cell.records[best], "the seed with the best validation ELBO"
-    return min(cell.records, key=lambda r: int(r["seed"])), "the lowest seed"
+    index, reason = best_seed(cell.records)
+    return cell.records[index], reason
 
 
 def declarations(records: Sequence[Record]) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -97,8 +97,9 @@ def table_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
 def picture_note(cells: Sequence[Cell]) -> str:
     """What the pictures of the main table show, and which runs they come from."""
     text = (
-        "Pictures, last epoch: reconstruction = rows of test images, each above the decoder's mean "
-        "at their posterior mean; generation = decoder means of draws from the prior."
+        "Pictures, of the weights that were measured: reconstruction = rows of test images, each "
+        "above the decoder's mean at their posterior mean; generation = decoder means of draws "
+        "from the prior."
     )
     choices = [chosen(cell) for cell in cells if len(cell.seeds) > 1]
     reasons = list(dict.fromkeys(choice[1] for choice in choices if choice))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vaebench.errors import VaebenchError
 from vaebench.report.cells import Cell, cells, chosen
-from vaebench.report.records import Report
+from vaebench.report.records import Report, dig
 from vaebench.report.tables import main_table
 from vaebench.storage import RunStore, cell_label, write_atomic
 
@@ -56,18 +56,19 @@ def write_copies(pictures: Pictures) -> None:
 
 
 def last_tile(report: Report, cell: Cell, kind: str) -> tuple[Path, int] | None:
-    """The tile ``kind`` (reconstruction, samples) of a cell's chosen run with the highest epoch."""
+    """The tile ``kind`` (reconstruction, samples) of the measured weights of a cell's run."""
     choice = chosen(cell)
     if choice is None:
         return None
     folder = report.run_dir(choice[0]["run_id"]) / "images"
+    measured = dig(choice[0], "measured", "epoch")
     if not folder.is_dir():
         return None
     found = [(match, path) for path in folder.iterdir() if (match := _TILE.fullmatch(path.name))]
     tiles = [(int(match["epoch"]), path) for match, path in found if match["kind"] == kind]
     if not tiles:
         return None
-    epoch, path = max(tiles)
+    epoch, path = max(tiles, key=lambda tile: (tile[0] == measured, tile[0]))
     return path, epoch
 
 

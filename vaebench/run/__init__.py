@@ -66,7 +66,7 @@ def run(task: Task, on_epoch: OnEpoch = lambda _: None) -> dict[str, Any]:
     store.clean()
     write_atomic(store.path / "config.yaml", dump_yaml(task.config.to_dict()))
     try:
-        with _one_thread():
+        with _same_arithmetic():
             record = _run(task, store, on_epoch)
     except KeyboardInterrupt:
         close(task, "interrupted", "interrupted from the keyboard")
@@ -113,18 +113,22 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     peak_mb = peak() if state.epoch > resumed_at else None
 
     # The weights that are measured: of the last epoch, or of the best on validation.
+    measured = state.epoch
     if config.evaluate == "best":
         best = store.load_tensors("best.pt")
         if best is None:
             raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
         state.vae.load_state_dict(best["model"])
+        measured = state.best_epoch
     store.save_tensors("weights.pt", state.vae.state_dict())
-    save_snapshot(store, state.vae, test, seed=seed, epoch=state.epoch)
+    save_snapshot(store, state.vae, test, seed=seed, epoch=measured)
 
     # The measurement, with one ELBO estimator for all cells, at beta 1.
     shape = (EVALUATION_DRAWS, len(test), config.model.latent_dim)
     noise = torch.randn(shape, generator=stream(seed, "evaluation"))
     part = x[:TRAIN_PART]
+    if config.dataset.binarize == "dynamic":  # drawn once, as validation and test are
+        part = datasets.binarize(part, stream(0, f"{splits.name}/binarize/train"))
     part_noise = torch.randn(
         (EVALUATION_DRAWS, len(part), config.model.latent_dim),
         generator=stream(seed, "evaluation/train"),
@@ -152,6 +156,8 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     record["rate_per_dimension"] = on_test.rate_per_dimension.mean(dim=0).tolist()
     record["metric_declarations"] = declarations()
     record["notes"] = notes(config, splits)
+    validated = journal[measured - 1]["metrics"].get("val/elbo")
+    record["measured"] = {"epoch": measured, "val/elbo": validated}
     if state.best_epoch:
         record["best"] = {"epoch": state.best_epoch, "val/elbo": state.best_elbo}
     record["environment"]["dataset"] = {
@@ -183,11 +189,17 @@ def resume(state: State, store: RunStore) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """One CPU thread, since thread counts move the last bits, and threads of workers collide."""
+def _same_arithmetic() -> Iterator[None]:
+    """What moves the last bits, or more, is the same in every run of a machine.
+
+    One CPU thread (threads of several workers would collide, too); on CUDA no TF32, which PyTorch
+    allows in convolutions alone and would favour one model, and no choice of kernels by timing.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    exact = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
     try:
-        yield
+        with torch.backends.cudnn.flags(**exact):
+            yield
     finally:
         torch.set_num_threads(before)

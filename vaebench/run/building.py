@@ -3,7 +3,7 @@
 from functools import cache
 
 import torch
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vaebench.config import Choice, ModelChoice, RunConfig
 from vaebench.datasets import DATASETS
@@ -50,7 +50,7 @@ def require_trainable(vae: VAE, images: int, batch_size: int) -> None:
     Raises:
         ConfigError: It is so.
     """
-    norms = any(isinstance(module, nn.BatchNorm1d) for module in vae.modules())
+    norms = any(isinstance(module, _BatchNorm) for module in vae.modules())
     if norms and (images % batch_size == 1 or batch_size == 1):
         raise ConfigError(
             f"training.batch_size {batch_size} leaves a batch of one of {images} images, which "

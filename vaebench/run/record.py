@@ -16,7 +16,7 @@ from vaebench.training import EpochStatistics
 
 @dataclass(frozen=True)
 class Task:
-    """A run to do, and where. What is not in ``config`` does not change its numbers.
+    """A run to do, and where. What is not in ``config`` is not what is compared.
 
     Attributes:
         config: The resolved configuration.
@@ -79,6 +79,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "metric_declarations": {},
         "rate_per_dimension": [],
         "best": None,
+        "measured": None,
         "epochs": journal[-1]["epoch"] if journal else 0,
         "started": _started(journal),
         "finished": _now(),

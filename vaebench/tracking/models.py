@@ -6,43 +6,18 @@ The format is pt2 (``torch.export``): a traced graph and its weights, no pickle,
 """
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaebench.errors import ResultsError
 from vaebench.storage import cell_label
-from vaebench.tracking.content import Record, Seed, final_points, run_name
+from vaebench.tracking.content import Seed, final_points, run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from torch import nn
 
 EXAMPLES = 2  # torch.export would freeze a batch size of 1
-FAR_BACK = float("-inf")
-
-
-def best_seed(ended: Sequence[tuple[Seed, Record]]) -> tuple[Seed, str]:
-    """The seed whose measured weights have the best validation ELBO, and why it is that one.
-
-    Nothing is selected on the test split: without a validation split of its own it is the first.
-    """
-    first = ended[0][1]["config"]
-    scores = [_validation(run, record) for run, record in ended]
-    if first["dataset"].get("validation") == "test" or None in scores:
-        return ended[0][0], "the first, as there is no validation split to choose by"
-    best = max(range(len(ended)), key=lambda i: scores[i] or FAR_BACK)
-    return ended[best][0], f"the best of {len(ended)} by validation ELBO"
-
-
-def _validation(run: Seed, record: Record) -> float | None:
-    """Validation ELBO of the weights that were measured, in nats."""
-    best = record.get("best")
-    if record["config"].get("evaluate") == "best" and best:
-        return float(best["val/elbo"])
-    journal = run.store.journal
-    value = journal[-1]["metrics"].get("val/elbo") if journal else None
-    return None if value is None else float(value)
 
 
 def has_model(run: Seed) -> bool:

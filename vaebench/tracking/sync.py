@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebench.storage import cell_label, read_manifest, run_store
+from vaebench.storage import best_seed, cell_label, read_manifest, run_store
 from vaebench.tracking import content, views
 from vaebench.tracking.content import Record, Seed
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
 from vaebench.tracking.mirror import Mirror, Shown
-from vaebench.tracking.models import best_seed, has_model, log_model
+from vaebench.tracking.models import has_model, log_model
 from vaebench.tracking.store import Window, explained
 
 DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
@@ -140,9 +140,12 @@ class GridSync:
         """
         ended = [(run, record) for run in self.cells[label] if (record := _record(run))]
         complete = [pair for pair in ended if pair[1]["status"] == "complete"]
-        run, why = best_seed(complete) if complete else (None, "")
-        shown = self._shown(run) if run else None
-        if run is None or shown is None or not has_model(run):
+        if not complete:
+            return
+        index, why = best_seed([record for _, record in complete])
+        run = complete[index][0]
+        shown = self._shown(run)
+        if shown is None or not has_model(run):
             return
         with explained(self.window):
             cell = self._cell_run(run)
