@@ -76,7 +76,7 @@ class NoWriter:
     def touch(self, run_id: str) -> None:
         """Note nothing."""
 
-    def close(self, _timeout: float) -> Outcome:
+    def close(self, _timeout: float, _limit: float) -> Outcome:
         """Say that nothing was to be sent."""
         return Outcome(0, 0, [], None)
 

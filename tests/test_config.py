@@ -665,8 +665,8 @@ def test_a_structure_that_holds_itself_is_an_error() -> None:
         ("likelihoods", "LIKELIHOODS", LIKELIHOODS),
         ("estimators", "ESTIMATORS", ESTIMATORS),
         ("datasets", "DATASETS", DATASETS),
-        ("training", "OPTIMIZERS", OPTIMIZERS),
-        ("training", "SCHEDULES", SCHEDULES),
+        ("training/optimizers", "OPTIMIZERS", OPTIMIZERS),
+        ("training/schedules", "SCHEDULES", SCHEDULES),
     ],
 )
 def test_the_names_read_off_the_source_are_those_of_the_registry(

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from vaebench import __version__
-from vaebench.cli.options import registered, run_options, settings
+from vaebench.cli.options import WHERE, registered, run_options, settings
 from vaebench.errors import ConfigError, VaebenchError
 
 RESULTS = click.Path(file_okay=False, path_type=Path)
@@ -88,15 +88,8 @@ def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> Non
     chosen = make_grid(raw, settings(options), source=str(grid or "run-grid"))
     if jobs != "auto" and (not jobs.isdecimal() or int(jobs) < 1):
         raise ConfigError(f"--jobs: {jobs!r} is neither a number of runs from 1 nor auto")
-    where = Options(
-        results=options["results"],
-        device=options["device"],
-        jobs=None if jobs == "auto" else int(jobs),
-        data_dir=options["data_dir"],
-        tracking_uri=options["tracking_uri"],
-        rerun=options["rerun"],
-        fail_fast=options["fail_fast"],
-    )
+    how = {name: options[name] for name in (*WHERE, "fail_fast")}
+    where = Options(**how, jobs=None if jobs == "auto" else int(jobs))
     if dry_run:
         print_plan(plan(chosen, where))
         return
@@ -124,13 +117,7 @@ def train(config: Path | None, dry_run: bool, **options: Any) -> None:
 
     raw = read_yaml(config) if config else {}
     chosen = make_single(raw, settings(options), source=str(config or "train"))
-    where = Options(
-        results=options["results"],
-        device=options["device"],
-        data_dir=options["data_dir"],
-        tracking_uri=options["tracking_uri"],
-        rerun=options["rerun"],
-    )
+    where = Options(**{name: options[name] for name in WHERE})
     if dry_run:
         print_plan(plan(chosen, where))
         return
@@ -209,7 +196,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", metavar="NAME", type=click.Choice(registered("datasets", "DATASETS")))
+@click.argument("name", metavar="NAME")
 @click.option("--mirror", metavar="URL", help="A base URL (file:// too) or a folder to fetch from.")
 @click.option(
     "--data-dir",
@@ -218,8 +205,12 @@ def data() -> None:
 )
 def fetch(name: str, mirror: str | None, data_dir: Path | None) -> None:
     """Download what is missing of a data set, verify every file, and explain."""
+    from vaebench.config.choices import did_you_mean
+    from vaebench.datasets import DATASETS
     from vaebench.datasets import fetch as execute
 
+    if name not in DATASETS:
+        raise ConfigError(f"unknown data set {name!r}; {did_you_mean(name, DATASETS)}")
     execute(name, data_dir=data_dir, mirror=mirror, report=click.echo)
 
 

@@ -11,6 +11,8 @@ import yaml
 import vaebench
 from vaebench.errors import ConfigError
 
+WHERE = ("results", "device", "data_dir", "tracking_uri", "rerun")  # not part of a run's identity
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vaebench import datasets
+from vaebench.config import RunConfig
 from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, VaebenchError
 from vaebench.estimators import ESTIMATORS
-from vaebench.metrics import evaluate, measure
+from vaebench.metrics import Evaluation, evaluate, measure
 from vaebench.run.building import build, build_vae, model_cost, plan, require_trainable
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
@@ -24,6 +26,7 @@ from vaebench.run.record import (
     Task,
     close,
     declarations,
+    describe_splits,
     journal_line,
     make_record,
     notes,
@@ -31,7 +34,7 @@ from vaebench.run.record import (
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
 from vaebench.training import State, train
-from vaebench.vae import flops_per_image, parameter_count
+from vaebench.vae import VAE, flops_per_image, parameter_count
 
 __all__ = [
     "LoadedRun",
@@ -82,7 +85,7 @@ def run(task: Task, on_epoch: OnEpoch = lambda _: None) -> dict[str, Any]:
 
 
 def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
-    config, seed = task.config, task.config.seed
+    config = task.config
     device = torch.device(resolve_device(task.device))
 
     # The data: one tensor for each split, on the device.
@@ -91,53 +94,27 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     validation = splits.validation.x.to(device)
     test = splits.test.x.to(device)
 
-    # The model and its optimiser, as they begin or as the last checkpoint left them.
+    # The model and its optimiser, as they begin or as the last checkpoint left them; training.
     state = build(config, splits.shape, device)
     require_trainable(state.vae, len(x), config.training.batch_size)
     resume(state, store)
+    peak_mb = _train(config, store, state, (x, validation, test), on_epoch)
 
-    # The training. What an epoch leaves is on the disk before the next begins; the checkpoint
-    # carries the epoch's journal line, so that the two cannot disagree after a crash.
-    peak = peak_memory(device.type)
-    resumed_at = state.epoch
-    estimator = ESTIMATORS[config.estimator.name]
-    for statistics in train(state, estimator, x, validation, plan(config), seed=seed):
-        if is_snapshot_epoch(statistics.epoch):
-            save_snapshot(store, state.vae, test, seed=seed, epoch=statistics.epoch)
-        if state.best_epoch == statistics.epoch:
-            store.save_tensors("best.pt", {"model": state.vae.state_dict()})
-        line = journal_line(statistics)
-        store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line})
-        store.append(line)
-        on_epoch(line)
-    peak_mb = peak() if state.epoch > resumed_at else None
+    # The weights that are measured, and the measurement.
+    measured = _choose_weights(config, store, state)
+    save_snapshot(store, state.vae, test, seed=config.seed, epoch=measured)
+    on_test, on_train = _evaluate(config, state.vae, x, test)
 
-    # The weights that are measured: of the last epoch, or of the best on validation.
-    measured = state.epoch
-    if config.evaluate == "best":
-        best = store.load_tensors("best.pt")
-        if best is None:
-            raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
-        state.vae.load_state_dict(best["model"])
-        measured = state.best_epoch
-    store.save_tensors("weights.pt", state.vae.state_dict())
-    save_snapshot(store, state.vae, test, seed=seed, epoch=measured)
+    # The pictures, made from arrays that stay beside them.
+    arrays = figure_arrays(state.vae, splits, on_test, seed=config.seed, options=config.figures)
+    store.save_arrays(arrays)
+    draw_figures(store, run_label(task.cell, config.seed))
 
-    # The measurement, with one ELBO estimator for all cells, at beta 1.
-    shape = (EVALUATION_DRAWS, len(test), config.model.latent_dim)
-    noise = torch.randn(shape, generator=stream(seed, "evaluation"))
-    part = x[:TRAIN_PART]
-    if config.dataset.binarize == "dynamic":  # drawn once, as validation and test are
-        part = datasets.binarize(part, stream(0, f"{splits.name}/binarize/train"))
-    part_noise = torch.randn(
-        (EVALUATION_DRAWS, len(part), config.model.latent_dim),
-        generator=stream(seed, "evaluation/train"),
-    )
-    on_test = evaluate(state.vae, test, noise)
-    on_train = evaluate(state.vae, part, part_noise)
+    # The record.
     journal = store.journal
     seconds = sum(line["metrics"]["train/seconds"] for line in journal) / len(journal)
-    metrics: dict[str, float | None] = {
+    record = make_record(task, "complete", None)
+    record["metrics"] = {
         **measure(on_test, "test"),
         **measure(on_train, "train_eval", ["elbo", "rate", "distortion"]),
         "cost/images_per_second": len(x) / seconds,
@@ -146,13 +123,6 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
         "cost/parameters": parameter_count(state.vae),
         "cost/flops_per_image": flops_per_image(state.vae, splits.shape),
     }
-
-    # The pictures, made from arrays that stay beside them.
-    store.save_arrays(figure_arrays(state.vae, splits, on_test, seed=seed, options=config.figures))
-    draw_figures(store, run_label(task.cell, seed))
-
-    record = make_record(task, "complete", None)
-    record["metrics"] = metrics
     record["rate_per_dimension"] = on_test.rate_per_dimension.mean(dim=0).tolist()
     record["metric_declarations"] = declarations()
     record["notes"] = notes(config, splits)
@@ -160,15 +130,62 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     record["measured"] = {"epoch": measured, "val/elbo": validated}
     if state.best_epoch:
         record["best"] = {"epoch": state.best_epoch, "val/elbo": state.best_elbo}
-    record["environment"]["dataset"] = {
-        "name": splits.name,
-        "digest": splits.digest,
-        "shape": list(splits.shape),
-        "train": len(x),
-        "validation": len(validation),
-        "test": len(test),
-    }
+    record["environment"]["dataset"] = describe_splits(splits)
     return record
+
+
+def _train(
+    config: RunConfig,
+    store: RunStore,
+    state: State,
+    images: tuple[Tensor, Tensor, Tensor],
+    on_epoch: OnEpoch,
+) -> float | None:
+    """Train what is left to train; return the peak of memory in MB, None where it is not known.
+
+    What an epoch leaves is on the disk before the next begins; the checkpoint carries the epoch's
+    journal line, so that the two cannot disagree after a crash.
+    """
+    x, validation, test = images
+    peak = peak_memory(x.device.type)
+    resumed_at = state.epoch
+    estimator = ESTIMATORS[config.estimator.name]
+    for statistics in train(state, estimator, x, validation, plan(config), seed=config.seed):
+        if is_snapshot_epoch(statistics.epoch):
+            save_snapshot(store, state.vae, test, seed=config.seed, epoch=statistics.epoch)
+        if state.best_epoch == statistics.epoch:
+            store.save_tensors("best.pt", {"model": state.vae.state_dict()})
+        line = journal_line(statistics)
+        store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line})
+        store.append(line)
+        on_epoch(line)
+    return peak() if state.epoch > resumed_at else None
+
+
+def _choose_weights(config: RunConfig, store: RunStore, state: State) -> int:
+    """Load the weights that are measured, and return their epoch: the last, or the best one."""
+    if config.evaluate == "best":
+        best = store.load_tensors("best.pt")
+        if best is None:
+            raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
+        state.vae.load_state_dict(best["model"])
+    store.save_tensors("weights.pt", state.vae.state_dict())
+    return state.best_epoch if config.evaluate == "best" else state.epoch
+
+
+def _evaluate(
+    config: RunConfig, vae: VAE, x: Tensor, test: Tensor
+) -> tuple[Evaluation, Evaluation]:
+    """Measure the test images and a part of the training images, the same way for all cells."""
+    part = x[:TRAIN_PART]
+    if config.dataset.binarize == "dynamic":  # drawn once, as validation and test are
+        part = datasets.binarize(part, stream(0, f"{config.dataset.name}/binarize/train"))
+
+    def on(images: Tensor, name: str) -> Evaluation:
+        shape = (EVALUATION_DRAWS, len(images), vae.latent_dim)
+        return evaluate(vae, images, torch.randn(shape, generator=stream(config.seed, name)))
+
+    return on(test, "evaluation"), on(part, "evaluation/train")
 
 
 def resume(state: State, store: RunStore) -> None:

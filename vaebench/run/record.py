@@ -95,6 +95,18 @@ def declarations() -> dict[str, dict[str, Any]]:
     return {name: dict(vars(declaration)) for name, declaration in declared.items()}
 
 
+def describe_splits(splits: Splits) -> dict[str, Any]:
+    """The data set and how it was cut, for the record's ``environment``."""
+    return {
+        "name": splits.name,
+        "digest": splits.digest,
+        "shape": list(splits.shape),
+        "train": len(splits.train.x),
+        "validation": len(splits.validation.x),
+        "test": len(splits.test.x),
+    }
+
+
 def notes(config: RunConfig, splits: Splits) -> list[str]:
     """What a reader of the numbers must know."""
     window = ssim_window(*splits.shape[1:])

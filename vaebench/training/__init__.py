@@ -4,34 +4,38 @@ The data live as one tensor on the device; there is no DataLoader. Whatever an e
 noise, binarisation) comes from streams named after ``(seed, name, epoch)``, drawn on the CPU a
 whole epoch at a time, so that a training resumes at any epoch, on any device.
 
-To add an optimiser or a schedule: a function with annotated keyword options and an entry in its
-dict at the bottom; the configuration (``training.optimizer``, ``training.schedule``) follows.
+Beside the loop: ``optimizers`` and ``schedules``, two dicts that the configuration follows.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LRScheduler,
-    MultiStepLR,
-    ReduceLROnPlateau,
-)
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from vaebench.datasets import binarize
 from vaebench.errors import DivergedError
 from vaebench.estimators import Estimate, Estimator, closed_form_kl
 from vaebench.seeding import stream
+from vaebench.training.optimizers import OPTIMIZERS
+from vaebench.training.schedules import SCHEDULES
 from vaebench.vae import VAE
 
-Fraction = Annotated[float, Gt(0), Lt(1)]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "EpochStatistics",
+    "Means",
+    "Plan",
+    "State",
+    "train",
+    "validate",
+]
 
 
 class Means(NamedTuple):
@@ -273,97 +277,3 @@ def train(
         if validated is not None and validated.elbo > state.best_elbo:
             state.best_elbo, state.best_epoch = validated.elbo, epoch
         yield EpochStatistics(epoch, trained, validated, beta, learning_rate, seconds)
-
-
-def _fused(vae: VAE) -> bool:
-    return next(vae.parameters()).device.type in {"cpu", "cuda"}
-
-
-def adam(
-    vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.0
-) -> Optimizer:
-    """Adam (Kingma & Ba 2015) with PyTorch's defaults for the rest."""
-    parameters = vae.parameters()
-    return Adam(parameters, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
-
-
-def adamw(
-    vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.01
-) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019): decoupled weight decay."""
-    parameters = vae.parameters()
-    return AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
-
-
-def sgd(
-    vae: VAE,
-    learning_rate: float,
-    *,
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0,
-    weight_decay: Annotated[float, Ge(0)] = 0.0,
-) -> Optimizer:
-    """Stochastic gradient descent, with momentum if asked."""
-    return SGD(
-        vae.parameters(),
-        learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        fused=_fused(vae),
-    )
-
-
-def constant(optimizer: Optimizer, epochs: int) -> LRScheduler:  # noqa: ARG001
-    """Leave the learning rate as it is."""
-    return MultiStepLR(optimizer, milestones=[])
-
-
-def plateau(
-    optimizer: Optimizer,
-    epochs: int,  # noqa: ARG001
-    *,
-    factor: Fraction = 0.1,
-    patience: Annotated[int, Ge(0)] = 5,
-    min_learning_rate: Annotated[float, Ge(0)] = 0.0,
-) -> LRScheduler:
-    """Multiply by ``factor`` when the validation ELBO has not improved for ``patience`` epochs.
-
-    Improved means by 0.01 nats: PyTorch's relative threshold at 100 nats. A relative one fails for
-    the positive ELBOs of densities, where standing still would count as an improvement.
-    """
-    return ReduceLROnPlateau(
-        optimizer,
-        "min",
-        factor,
-        patience,
-        threshold=0.01,
-        threshold_mode="abs",
-        min_lr=min_learning_rate,
-    )
-
-
-def cosine(
-    optimizer: Optimizer, epochs: int, *, min_learning_rate: Annotated[float, Ge(0)] = 0.0
-) -> LRScheduler:
-    """Anneal along half a cosine to ``min_learning_rate`` (Loshchilov & Hutter 2017)."""
-    return CosineAnnealingLR(optimizer, T_max=epochs, eta_min=min_learning_rate)
-
-
-def multistep(
-    optimizer: Optimizer,
-    epochs: int,  # noqa: ARG001
-    *,
-    milestones: tuple[Annotated[int, Gt(0)], ...] = (),
-    gamma: Fraction = 0.1,
-) -> LRScheduler:
-    """Multiply by ``gamma`` after each of the epochs in ``milestones``."""
-    return MultiStepLR(optimizer, list(milestones), gamma)
-
-
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
-
-SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
-    "constant": constant,
-    "plateau": plateau,
-    "cosine": cosine,
-    "multistep": multistep,
-}
