@@ -1,0 +1,42 @@
+"""What records and cells are called, and which record stands for a cell."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def best_seed(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    """Which of a cell's completed records stands for it, as an index, and why.
+
+    The one with the best validation ELBO of the weights that were measured. Where there is no
+    validation split, or the test images serve as one, the lowest seed: nothing is ever selected on
+    the test split.
+    """
+    scores = [_validation_elbo(record) for record in records]
+    known = [score for score in scores if score is not None]
+    if len(records) > 1 and len(known) == len(records):
+        return scores.index(max(known)), "the seed with the best validation ELBO"
+    seeds = [int(record["seed"]) for record in records]
+    return seeds.index(min(seeds)), "the lowest seed"
+
+
+def _validation_elbo(record: Mapping[str, Any]) -> float | None:
+    measured, config = record.get("measured"), record.get("config")
+    dataset = config.get("dataset") if isinstance(config, dict) else None
+    if not isinstance(measured, dict) or not isinstance(dataset, dict):
+        return None
+    value = measured.get("val/elbo")
+    usable = isinstance(value, float) and math.isfinite(value)
+    return value if usable and dataset.get("validation") != "test" else None
+
+
+def cell_label(cell: Mapping[str, Any]) -> str:
+    """A cell in words: ``fnn / bce / sgvb``; axes beyond these three as ``latent_dim=8``."""
+    plain = {"model", "loss", "estimator"}
+    words = [str(v) if k in plain else f"{k.rpartition('.')[2]}={v}" for k, v in cell.items()]
+    return " / ".join(words) or "run"
+
+
+def run_label(cell: Mapping[str, Any], seed: int) -> str:
+    """A run in words: ``fnn / bce / sgvb, seed 0``."""
+    return f"{cell_label(cell)}, seed {seed}"
