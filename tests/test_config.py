@@ -694,3 +694,25 @@ def test_digits_without_a_file_are_the_demo_and_other_data_sets_the_defaults() -
     assert demo == make_grid(read_yaml(DEMO))
     assert len(demo.runs()) == 8
     assert without_file("mnist") == without_file(None) == {}
+
+
+@pytest.mark.parametrize("named", ["mse", {"name": "mse", "mse": {"sigma2": 0.1}}])
+def test_a_choice_at_the_top_of_a_file_without_axes_is_an_axis_of_one_value(named: object) -> None:
+    grid = make_grid({"loss": named})
+    assert grid.axes == {"model": ("fnn", "cnn"), "loss": ("mse",), "estimator": ("sgvb", "kl")}
+    assert {run.config.loss.name for run in grid.runs()} == {"mse"}
+    sections = make_grid({"loss": {"mse": {"sigma2": 0.1}}})
+    assert sections.axes["loss"] == ("bce", "mse"), "options alone choose nothing"
+
+
+@pytest.mark.parametrize("text", ["dataset: digits\ndataset: mnist\n", "a: {b: 1, b: 2}\n"])
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="stands twice"):
+        read_yaml(path)
+
+
+def test_a_value_that_an_axis_names_twice_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="model names a value twice"):
+        make_grid({"axes": {"model": ["fnn", "fnn"]}})

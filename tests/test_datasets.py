@@ -670,14 +670,18 @@ LABELS = gzip.decompress(idx_file(np.arange(3, dtype=np.uint8)))
     [
         (b"", "not an IDX file"),
         (b"plain text", "not a gzip file"),
-        (gzip.compress(LABELS)[:-9], "not a gzip file"),
-        (gzip.compress(LABELS)[:12] + b"\xff" * 9, "not a gzip file"),
-        (gzip.compress(LABELS[:6]), "not an IDX file"),
-        (gzip.compress(b"\0\0\x0d" + LABELS[3:]), "not an IDX file"),
+        (gzip.compress(LABELS, mtime=0)[:-9], "not a gzip file"),
+        (gzip.compress(LABELS, mtime=0)[:12] + b"\xff" * 9, "not a gzip file"),
+        (gzip.compress(LABELS[:6], mtime=0), "not an IDX file"),
+        (gzip.compress(b"\0\0\x0d" + LABELS[3:], mtime=0), "not an IDX file"),
         (idx_file(np.zeros((3, 2, 2), np.uint8)), "not an IDX file"),
-        (gzip.compress(LABELS[:-1]), "2 values, but its header says [3]"),
-        (gzip.compress(LABELS + b"\0"), "4 values, but its header says [3]"),
-        (gzip.compress(LABELS[:4] + b"\xff" * 4 + LABELS[8:]), "header says [4294967295]"),
+        (gzip.compress(LABELS[:-1], mtime=0), "2 values, but its header says [3]"),
+        (gzip.compress(LABELS + b"\0", mtime=0), "4 values, but its header says [3]"),
+        (gzip.compress(LABELS[:4] + b"\xff" * 4 + LABELS[8:], mtime=0), "header says [4294967295]"),
+    ],
+    ids=[
+        *("empty", "plain text", "short", "garbled", "half a header", "other type"),
+        *("images", "too few", "too many", "huge"),
     ],
 )
 def test_malformed_idx_file_is_an_error(content: bytes, part: str) -> None:

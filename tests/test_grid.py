@@ -442,6 +442,20 @@ def test_an_interrupted_grid_marks_its_runs_and_goes_on_where_it_was(tmp_path: P
     assert {record["attempt"] for record in resumed.records} == {1}
 
 
+@pytest.mark.usefixtures("here")
+def test_a_grid_goes_on_when_nobody_reads_its_progress_any_more(tmp_path: Path) -> None:
+    class Broken(Heard):
+        def event(self, event: Event) -> None:
+            super().event(event)
+            raise BrokenPipeError("nobody reads")
+
+    one = {"axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}}
+    listener = Broken()
+    done = run_grid(raw(**one), Options(results=tmp_path, device="cpu"), listener)
+    assert [record["status"] for record in done.records] == ["complete"]
+    assert [event.kind for event in listener.events] == ["started"]
+
+
 # ---------------------------------------------------------------- refusing
 
 

@@ -755,3 +755,15 @@ def test_reading_records_imports_neither_torch_nor_mlflow(shared):
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_device_is_not_replaced_and_a_link_stays_a_link(tmp_path):
+    grid = make_results(tmp_path, axes=SMALL, seeds=[0])
+    with pytest.raises(ResultsError, match="is no file"):
+        report.write(grid, "md", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+    (tmp_path / "real.md").write_text("old")
+    (tmp_path / "link.md").symlink_to(tmp_path / "real.md")
+    report.write(grid, "md", tmp_path / "link.md")
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "real.md").read_text().startswith("#")

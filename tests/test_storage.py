@@ -340,3 +340,10 @@ def test_best_seed_is_chosen_on_validation_only(
     records: list[dict[str, object]], wanted: int
 ) -> None:
     assert best_seed(records)[0] == wanted
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "name: x", "{name: x, axes: 3, seeds: [], runs: []}"])
+def test_a_damaged_manifest_says_how_to_go_on(tmp_path: Path, text: str) -> None:
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(ResultsError, match="delete it and run the same command"):
+        read_manifest(tmp_path)

@@ -171,8 +171,9 @@ def test_wrong_uri_is_refused_with_what_to_do(tmp_path: Path, uri: str, said: st
         ("http://user:secret@host:5000/x", "http://***@host:5000/x"),
         ("postgresql://u:p@ss@host/db failed", "postgresql://***@host/db failed"),
         ("mysql://host/db?user=u&password=secret&x=1", "mysql://host/db?user=u&password=***&x=1"),
-        ("http://host/a@b", "http://host/a@b"),
-        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("http://user:se/cret@x@host:1/y", "http://***@host:1/y"),
+        ("http://host/a@b", "http://***@b"),  # rather too much than a password
+        ("sqlite:////a@b/c.db", "sqlite:////a@b/c.db"),
     ],
 )
 def test_passwords_are_not_shown(text: str, clean: str) -> None:
@@ -784,7 +785,8 @@ def test_model_and_run_load_again_from_mlflow(
     raw = {
         "name": "tiny",
         "dataset": {"name": "digits", "train": 64},
-        "axes": {"model": ["cnn"], "loss": ["bce"], "estimator": ["kl"]},
+        # a cell whose name MLflow would not take for a model: "cnn-0.5"
+        "axes": {"model": ["cnn"], "training.beta": [0.5]},
         "seeds": 2,
         "training": {"epochs": 1},
     }
@@ -794,7 +796,7 @@ def test_model_and_run_load_again_from_mlflow(
         {"run_id": r.config.run_id, "cell": r.cell, "seed": r.config.seed} for r in (one, other)
     ]
     folder.mkdir()
-    manifest = {"name": "tiny", "axes": {"model": ["cnn"]}, "seeds": [0, 1], "runs": planned}
+    manifest = {"name": "tiny", "axes": raw["axes"], "seeds": [0, 1], "runs": planned}
     (folder / "grid.yaml").write_text(yaml.safe_dump(manifest))
     for r in (one, other):
         done = run(Task(r.config, r.cell, folder / "runs" / r.config.run_id, device="cpu"))
@@ -874,3 +876,10 @@ def test_what_serving_finds_unsent_is_sent_first(make: Results) -> None:
 def test_nothing_to_serve_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="holds no grid to show"), serve(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("name", ["was?", "a#b", "a%20b"])
+def test_a_folder_that_a_uri_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TrackingError, match="choose another --results"):
+        connect(tmp_path / name, "grid")
+    assert connect(tmp_path / "50% of it", "grid").grid == "grid"

@@ -13,6 +13,17 @@ Each message says where, what, and what to do, in one or two lines: the command 
 it stands. To add an error, derive it here and add it to the drawing.
 """
 
+import re
+
+# a password may hold anything, a slash too: everything up to the last @ goes
+_USER = r"(?<=://)(?<!sqlite://)(?<!file://)[^\s'\"]*(?=@)"
+_SECRETS = re.compile(rf"{_USER}|(?<=password=)[^&\s'\"]+|(?<=token=)[^&\s'\"]+")
+
+
+def redact(text: str) -> str:
+    """``text`` with the user name and password of every URI in it replaced by ``***``."""
+    return _SECRETS.sub("***", text)
+
 
 class VaebenchError(Exception):
     """Base of all errors that are meant for the user's eyes."""

@@ -101,7 +101,10 @@ def in_workers(tasks: Sequence[Task], hear: Hear, *, jobs: int) -> None:
                 idle.append(worker)
                 hear(Event("done", busy.pop(worker), message))
     finally:
-        for worker in (*idle, *busy):
+        workers = (*idle, *busy)
+        for worker in workers:  # all at once: a second Ctrl-C must not leave one training
+            worker.process.kill()
+        for worker in workers:
             worker.kill()
 
 

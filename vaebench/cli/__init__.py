@@ -30,6 +30,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _terminate)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, _terminate)  # the terminal is gone; nohup ignores that
         try:
             return super().invoke(ctx)
         except Terminated:

@@ -4,6 +4,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Self
 
@@ -212,7 +213,8 @@ def print_results(results: Results, options: Options) -> None:
     elif tracking.problem:
         say(f"MLflow:  {tracking.problem}")
     if tracking.links:
-        where = "" if options.results == Path("results") else f" --results {options.results}"
+        folder = str(options.results)
+        where = "" if folder == "results" else f" --results {quote(folder)}"
         say(f"MLflow:  vaebench ui{where}, then")
         for link in tracking.links:
             say(f"  {link.title}: {link.url}")

@@ -58,6 +58,9 @@ class Grid(Section):
     def _no_seeds(cls, axes: dict[str, Any]) -> dict[str, Any]:
         if "seed" in axes:
             raise ValueError("seed is no axis; use seeds")
+        for axis, values in axes.items():
+            if any(value in values[:i] for i, value in enumerate(values)):
+                raise ValueError(f"{axis} names a value twice")
         return axes
 
     @field_validator("seeds")
@@ -125,6 +128,19 @@ def without_file(dataset: str | None) -> dict[str, Any]:
     return read_yaml(DEMO) if dataset == "digits" else {}
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is a mistake, not the last word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping from a YAML file.
 
@@ -132,7 +148,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, is not YAML, or holds something else.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except (yaml.YAMLError, RecursionError) as error:
@@ -165,7 +181,7 @@ def make_grid(
     raw = dict(raw)
     own = {key: raw.pop(key) for key in GRID_KEYS if key in raw}
     if own.get("axes") in (None, {}):
-        own["axes"] = dict(axes)
+        own["axes"] = {axis: _named(raw.get(axis)) or values for axis, values in axes.items()}
     elif isinstance(own["axes"], dict):
         own["axes"] = dict(own["axes"])
     _require_known_exclusions(own, source)
@@ -197,6 +213,12 @@ def make_grid(
         raise ConfigError(f"{source}: {'; '.join(messages(error, Grid))}") from error
     grid.runs(source)
     return grid
+
+
+def _named(choice: object) -> list[str] | None:
+    """The name that a file gives to a choice: an axis of one value."""
+    name = choice.get("name") if isinstance(choice, dict) else choice
+    return [name] if isinstance(name, str) else None
 
 
 def _require_known_exclusions(own: Mapping[str, Any], source: str) -> None:

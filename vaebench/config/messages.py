@@ -43,6 +43,8 @@ def _plain(message: str) -> str:
     message = re.sub(r"a valid dictionary.*", "a mapping of keys to values", message)
     message = re.sub(r"Predicate '(\w+)' failed", r"Input should be \1", message)
     message = message.replace("Tuple should", "List should").replace("a valid tuple", "a list")
+    if "match pattern" in message:
+        return "should be up to 64 letters, digits, dots, underscores, dashes, no dash or dot first"
     return message.replace(" after validation", "")
 
 

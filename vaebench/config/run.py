@@ -75,7 +75,7 @@ class EarlyStopping(Section):
 class Training(Section):
     """How a run is trained; see :class:`vaebench.training.Plan`."""
 
-    epochs: int = Field(default=50, ge=1)
+    epochs: int = Field(default=50, ge=1, le=1_000_000)
     batch_size: int = Field(default=256, ge=1)
     optimizer: _Optimizer = _Optimizer(name="adam")
     learning_rate: float = Field(default=1e-3, gt=0)

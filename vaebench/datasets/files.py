@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from vaebench.errors import DataError
+from vaebench.errors import DataError, redact
 
 CONNECTION_TIMEOUT = 10.0  # seconds without an answer after which a mirror counts as unreachable
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the same files
@@ -208,11 +208,11 @@ def _download(files: RemoteFiles, name: str, root: Path, mirror: str | None) -> 
         try:
             content = _get(url)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            failures.append(f"{base}: {_reason(error)}")
+            failures.append(redact(f"{base}: {_reason(error)}"))
             continue
         if (actual := _md5(content)) == files.md5[name]:
-            return content, url
-        failures.append(f"{base}: wrong bytes, md5 {actual}, expected {files.md5[name]}")
+            return content, redact(url)
+        failures.append(redact(f"{base}: wrong bytes, md5 {actual}, expected {files.md5[name]}"))
     variable = f" or {files.mirror_variable}" if files.mirror_variable else ""
     raise DataError(
         f"{files.name}: cannot download {name} ({'; '.join(failures)})\n"

@@ -174,8 +174,9 @@ def _do(
             (executor or partial(in_workers, jobs=jobs))(_longest_first(tasks), follower)
         except _FailedFast:
             follower.close_open_runs("stopped, as another run failed (--fail-fast)")
-        except KeyboardInterrupt:
-            follower.close_open_runs("interrupted")
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            follower.close_open_runs("interrupted" if interrupted else f"stopped: {error!r}")
             limit = HURRY
             raise
         finally:
@@ -206,7 +207,10 @@ class _Follower:
             del self.open[run_id]
             self.done.append(event.data)
         self.writer.touch(run_id)
-        self.listener.event(event)
+        try:
+            self.listener.event(event)
+        except OSError:  # nobody reads the progress any more, which is no reason to stop
+            self.listener = Listener()
         if self.fail_fast and event.data.get("status") == "failed":
             raise _FailedFast
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.config import NUMBERS_VERSION, Grid, Run
-from vaebench.errors import ConfigError
+from vaebench.errors import ConfigError, ResultsError
 from vaebench.storage import read_manifest
 
 
@@ -104,7 +104,7 @@ def merged_manifest(
         return new
     try:
         require_same_settings(folder, new)
-    except ConfigError:
+    except (ConfigError, ResultsError):
         if not replace:
             raise
         return new
@@ -116,7 +116,11 @@ def merged_manifest(
     }
 
     def position(entry: dict[str, Any]) -> tuple[list[int], int]:
-        return [axes[axis].index(value) for axis, value in entry["cell"].items()], entry["seed"]
+        indices = [
+            values.index(value) if (value := entry["cell"].get(axis)) in values else len(values)
+            for axis, values in axes.items()
+        ]
+        return indices, entry["seed"]
 
     return new | {
         "axes": axes,

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vaebench.config import Grid, Run
-from vaebench.errors import ConfigError, ResultsError
+from vaebench.environment import resolve_device
+from vaebench.errors import ConfigError
 from vaebench.grid.manifest import make_manifest, require_same_settings
+from vaebench.report.records import Damaged, read_record
+from vaebench.report.records import Planned as Listed
 from vaebench.run import model_cost
 from vaebench.storage import run_store
 
@@ -55,6 +58,7 @@ def plan(grid: Grid, options: Options) -> list[Planned]:
     Raises:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
     """
+    resolve_device(options.device)
     runs = grid.runs(grid.name)
     for run in runs:
         if run.config.seed != grid.seeds[0]:
@@ -71,9 +75,8 @@ def plan(grid: Grid, options: Options) -> list[Planned]:
 
 def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
     store = run_store(folder, run.config.run_id)
-    try:
-        record = store.record
-    except ResultsError:
+    record = read_record(folder, Listed(run.config.run_id, run.cell, run.config.seed))
+    if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
     if status is not None and store.config != run.config.to_dict():

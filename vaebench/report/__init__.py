@@ -75,13 +75,16 @@ def write(directory: Path | str, format: str, output: Path | str) -> Path:  # no
     output = Path(output)
     if output.is_dir():
         raise ResultsError(f"{output}: is a folder; name a file in it, e.g. {output / 'report.md'}")
+    if output.exists() and not output.is_file():
+        raise ResultsError(f"{output}: is no file; leave --output out for the terminal")
     pictures = Pictures(output)
     text = _render(load(directory), format, pictures)
     try:
         write_copies(pictures)
-        write_atomic(output, text)
+        write_atomic(output.resolve(), text)  # a link stays one
     except OSError as error:
-        raise ResultsError(f"{error.filename}: cannot be written: {error.strerror}") from error
+        where = error.filename or output
+        raise ResultsError(f"{where}: cannot be written: {error.strerror}") from error
     return output
 
 

@@ -43,7 +43,10 @@ def load_run(path: Path | str) -> LoadedRun:
         raise ResultsError(f"{path}: the run is {record['status']}: {record['reason']}")
     weights = store.load_tensors("weights.pt")
     if weights is None:
-        raise ResultsError(f"{path}: weights.pt is not there; train the run again to have it")
+        raise ResultsError(
+            f"{path}: weights.pt is not there (published results have none); "
+            f"train it under another --name"
+        )
     config = make_run(raw, source=f"{path}/config.yaml")
     channels, height, width = record["environment"]["dataset"]["shape"]
     with seeded(0, "load"):

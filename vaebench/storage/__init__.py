@@ -261,8 +261,16 @@ def read_manifest(grid_dir: Path) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError) as error:
         raise ResultsError(f"{path}: damaged: {' '.join(str(error).split())}") from error
     wanted = {"name", "axes", "seeds", "runs"}
-    if not isinstance(value, dict) or not wanted <= value.keys():
-        raise ResultsError(f"{path}: damaged: not the manifest of a grid")
+    kinds = {"axes": dict, "seeds": list, "runs": list, "settings": dict}
+    if (
+        not isinstance(value, dict)
+        or not wanted <= value.keys()
+        or not all(isinstance(value.get(key, kind()), kind) for key, kind in kinds.items())
+    ):
+        raise ResultsError(
+            f"{path}: damaged: not the manifest of a grid; delete it and run the same command "
+            f"(finished runs are kept)"
+        )
     return value
 
 

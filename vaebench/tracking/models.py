@@ -5,6 +5,7 @@ The format is pt2 (``torch.export``): a traced graph and its weights, no pickle,
 ``mlflow.pytorch.log_model`` would need its global state.
 """
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
 
     model = client.create_logged_model(
         experiment_id,
-        name=run_name(run.cell),
+        name=re.sub(r"[/:.%\"']", "_", run_name(run.cell)),  # which MLflow forbids in a model's
         source_run_id=mlflow_run_id,
         model_type="vae",
         tags={"vaebench.run_id": run.run_id, "vaebench.cell": cell_label(run.cell)},

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from vaebench.errors import TrackingError
+from vaebench.errors import TrackingError, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +41,6 @@ QUIET = {
 }
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
-SECRETS = re.compile(r"(?<=://)[^/\s'\"]*(?=@)|(?<=password=)[^&\s'\"]+|(?<=token=)[^&\s'\"]+")
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ def connect(
         TrackingError: MLflow has no store of that kind.
     """
     results = results_dir.resolve()
+    _require_plain(results)
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or grid_file_uri or default_uri(results)
     _check(chosen)
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or grid_name
@@ -109,6 +109,15 @@ def connect(
     return Window(results, grid_name, chosen, experiment, artifacts)
 
 
+def _require_plain(results: Path) -> None:
+    """A URI has no room for these, and MLflow would put its files elsewhere."""
+    if re.search(r"[?#]|%[0-9A-Fa-f]{2}", str(results)):
+        raise TrackingError(
+            f"{results}: MLflow cannot keep its store in a folder with ?, # or % in its name; "
+            f"choose another --results"
+        )
+
+
 def default_uri(results: Path) -> str:
     """The store of a results folder of which nothing else was said."""
     return f"sqlite:///{results.resolve() / 'mlflow.db'}"
@@ -118,11 +127,6 @@ def sqlite_file(uri: str) -> Path | None:
     """The file behind a ``sqlite:`` URI; None for other URIs and for ``:memory:``."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
     return Path(match[1]).resolve() if match and match[1] != ":memory:" else None
-
-
-def redact(text: str) -> str:
-    """``text`` with the user name and password of every URI in it replaced by ``***``."""
-    return SECRETS.sub("***", text)
 
 
 def _scheme(uri: str) -> str:
