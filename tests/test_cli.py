@@ -484,6 +484,8 @@ def test_a_signal_leaves_everything_consistent_and_the_same_command_goes_on(
     environment |= {"GIT_PYTHON_REFRESH": "quiet"}
     with subprocess.Popen(
         [*VAEBENCH, *arguments, "--epochs", "100000"],
+        # what a shell starts in the background, these tests perhaps, is told to ignore SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
