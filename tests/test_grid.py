@@ -18,7 +18,7 @@ from filelock import FileLock
 from small_runs import in_this_process_only, numbers, results, settings
 
 import vaebench
-from vaebench import datasets, report
+from vaebench import datasets, executors, report
 from vaebench.config import make_grid, make_run
 from vaebench.errors import ConfigError, DataError, ResultsError
 from vaebench.executors import Event
@@ -454,6 +454,35 @@ def test_a_grid_goes_on_when_nobody_reads_its_progress_any_more(tmp_path: Path) 
     done = run_grid(raw(**one), Options(results=tmp_path, device="cpu"), listener)
     assert [record["status"] for record in done.records] == ["complete"]
     assert [event.kind for event in listener.events] == ["started"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_whose_worker_was_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    one = {"axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}}
+    options = Options(results=tmp_path / "torn", device="cpu")
+
+    class Interrupts(Heard):
+        def event(self, event: Event) -> None:
+            if event.kind == "epoch":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(raw(**one), options, Interrupts())
+    path = next((tmp_path / "torn").glob("*/runs/*/record.json"))
+    record = json.loads(path.read_text())
+    for reason, action in (
+        (f"{executors.WORKER_DIED} (signal SIGKILL)", "resume"),
+        ("train elbo (nan) stopped being finite in epoch 1", "rerun"),
+    ):
+        path.write_text(json.dumps(record | {"status": "failed", "reason": reason}))
+        assert actions(raw(**one), options) == [action]
+    path.write_text(
+        json.dumps(record | {"status": "failed", "reason": f"{executors.WORKER_DIED} (x)"})
+    )
+    (resumed,) = run_grid(raw(**one), options).records
+    (whole,) = run_grid(raw(**one), Options(results=tmp_path / "whole", device="cpu")).records
+    assert (resumed["status"], resumed["attempt"]) == ("complete", 1)
+    assert results(resumed) == results(whole)
 
 
 # ---------------------------------------------------------------- refusing

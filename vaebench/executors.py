@@ -23,6 +23,8 @@ from typing import IO, Any, Literal, NamedTuple
 from vaebench.config import make_run
 from vaebench.run import Task, close, run
 
+WORKER_DIED = "its worker process died"
+
 
 class Event(NamedTuple):
     """Something that happened to a task.
@@ -89,7 +91,7 @@ def in_workers(tasks: Sequence[Task], hear: Hear, *, jobs: int) -> None:
                 how = worker.end()
                 if worker in busy:
                     task = busy.pop(worker)
-                    record = close(task, "failed", f"its worker process died ({how})")
+                    record = close(task, "failed", f"{WORKER_DIED} ({how})")
                     hear(Event("done", task, record))
                 else:
                     idle.remove(worker)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError
+from vaebench.executors import WORKER_DIED
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.report.records import Damaged, read_record
 from vaebench.report.records import Planned as Listed
@@ -88,7 +89,9 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
     if status == "failed" and record is not None:
         if rerun == "missing":
             return "skip", "failed; --rerun missing leaves it"
-        return "rerun", f"failed: {record['reason']}"
+        # a process that was killed (no memory, a reboot) says nothing against its checkpoint
+        killed = str(record["reason"]).startswith(WORKER_DIED) and store.journal
+        return "resume" if killed else "rerun", f"failed: {record['reason']}"
     if rerun == "failed":
         return "skip", f"{status or 'missing'}; --rerun failed leaves it"
     epochs = len(store.journal)
