@@ -34,10 +34,13 @@ class _Commands(click.Group):
             signal.signal(signal.SIGHUP, _terminate)  # the terminal is gone; nohup ignores that
         try:
             return super().invoke(ctx)
-        except Terminated:
-            self._leave("Terminated: what was running resumes with the same command.", 143)
-        except KeyboardInterrupt:
-            self._leave("Interrupted: what was running resumes with the same command.", 130)
+        except KeyboardInterrupt as error:
+            word, code = (
+                ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
+            )
+            training = ctx.invoked_subcommand in {"run-grid", "train"}
+            more = ": what was running resumes with the same command" if training else ""
+            self._leave(f"{word}{more}.", code)
         except ConfigError as error:
             self._leave(f"Error: {error}", 2)
         except VaebenchError as error:

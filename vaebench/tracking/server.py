@@ -70,8 +70,11 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
                 say(f"  {link.title}: {link.url}")
         if served.ours:
             say(f"MLflow: {served.address} (Ctrl-C ends it)")
-            with contextlib.suppress(KeyboardInterrupt):
+            try:
                 threading.Event().wait()
+            except KeyboardInterrupt as interrupt:
+                if type(interrupt) is not KeyboardInterrupt:
+                    raise  # SIGTERM is not how a person ends it
 
 
 @contextlib.contextmanager
