@@ -19,7 +19,7 @@ from small_runs import in_this_process_only, numbers, results, settings
 
 import vaebench
 from vaebench import datasets, executors, report
-from vaebench.config import make_grid, make_run
+from vaebench.config import RunConfig, make_grid, make_run
 from vaebench.errors import ConfigError, DataError, ResultsError
 from vaebench.executors import Event
 from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
@@ -483,6 +483,29 @@ def test_a_run_whose_worker_was_killed_goes_on_from_its_checkpoint(tmp_path: Pat
     (whole,) = run_grid(raw(**one), Options(results=tmp_path / "whole", device="cpu")).records
     assert (resumed["status"], resumed["attempt"]) == ("complete", 1)
     assert results(resumed) == results(whole)
+
+
+@pytest.mark.usefixtures("here")
+def test_no_fingerprint_is_made_while_a_run_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pydantic would swallow an interrupt that arrives there, and the run would count as failed."""
+    made = RunConfig.run_id.fget  # type: ignore[attr-defined]
+
+    class Watches(Heard):
+        training = False
+
+        def event(self, event: Event) -> None:
+            Watches.training = event.kind == "epoch" and event.data["epoch"] == 1
+
+    def watched(config: Any) -> str:
+        assert not Watches.training
+        return str(made(config))
+
+    monkeypatch.setattr(RunConfig, "run_id", property(watched))
+    one = {"axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}}
+    done = run_grid(raw(**one), Options(results=tmp_path, device="cpu"), Watches())
+    assert [record["status"] for record in done.records] == ["complete"]
 
 
 # ---------------------------------------------------------------- refusing

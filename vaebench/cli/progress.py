@@ -64,7 +64,7 @@ class Progress(Listener):
     def event(self, event: Event) -> None:
         """Move the bars, or print a line."""
         config, name = event.task.config, run_label(event.task.cell, event.task.config.seed)
-        run_id = config.run_id
+        run_id = event.task.key
         if event.kind == "started":
             self.tasks[run_id] = self.bars.add_task(
                 name, total=config.training.epochs, unit="epochs", note=""
@@ -129,7 +129,7 @@ class Clock:
 
     def epoch(self, event: Event) -> None:
         """A run has finished an epoch."""
-        run_id, now = event.task.config.run_id, time.monotonic()
+        run_id, now = event.task.key, time.monotonic()
         if run_id in self.last:
             self.spent[self.model_of[run_id]].append(now - self.last[run_id])
         self.last[run_id] = now
@@ -137,7 +137,7 @@ class Clock:
 
     def done(self, event: Event) -> None:
         """A run is done, with or without all its epochs."""
-        self.left_of[event.task.config.run_id] = 0
+        self.left_of[event.task.key] = 0
 
     def left(self) -> str:
         """The time left, in words; a model not yet seen is judged by its FLOPs."""

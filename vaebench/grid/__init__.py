@@ -200,7 +200,7 @@ class _Follower:
         self.done: list[dict[str, Any]] = []
 
     def __call__(self, event: Event) -> None:
-        run_id = event.task.config.run_id
+        run_id = event.task.key
         if event.kind == "started":
             self.open[run_id] = event.task
         if event.kind == "done":

@@ -34,6 +34,15 @@ class Task:
     data_dir: Path | None = None
     jobs: int = 1
 
+    @property
+    def key(self) -> str:
+        """The run's id as its folder has it: nothing is computed while a run trains.
+
+        (The fingerprint of a configuration is made in pydantic, which turns an interrupt that
+        arrives there into an error of its own.)
+        """
+        return self.folder.name
+
 
 def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
     """An epoch as the journal keeps it, stamped now (Unix time in milliseconds)."""
