@@ -458,7 +458,18 @@ def test_a_stored_configuration_read_as_a_single_run_is_the_same_run() -> None:
 def candidates() -> list[Any]:
     """Values of every kind that a key of the configuration may take."""
     names = [name for registry in REGISTRIES.values() for name in registry]
-    words = ["static", "best", "quantiles", "linear", "sigmoid", "gelu", "relu", "none", "last"]
+    words = [
+        "optimal",
+        "static",
+        "best",
+        "quantiles",
+        "linear",
+        "sigmoid",
+        "gelu",
+        "relu",
+        "none",
+        "last",
+    ]
     return [*names, *words, True, False, 2, 1, 0.25, 0.5, [3], [2, 2, 2], {"patience": 3}]
 
 
@@ -468,6 +479,7 @@ EVERYTHING = [
         "model": model,
         "loss": loss,
         "training": {"optimizer": optimizer, "schedule": schedule, "early_stopping": early},
+        "diagnostics": {"gradient_variance": early is None},
     }
     for model, loss, optimizer, schedule, early in zip(
         [*MODELS, *["fnn"] * 4],
@@ -486,6 +498,20 @@ def test_the_configurations_whose_keys_are_walked_name_every_registered_name() -
     assert {config.loss.name for config in configs} == set(LIKELIHOODS)
     assert {config.training.optimizer.name for config in configs} == set(OPTIMIZERS)
     assert {config.training.schedule.name for config in configs} == set(SCHEDULES)
+
+
+def test_what_is_measured_is_no_part_of_a_runs_identity() -> None:
+    plain, more = make_run({}), make_run({"metrics": {"log_px": 200}})
+    assert more.run_id == plain.run_id
+    assert more.identity() == plain.identity() == plain.to_dict()
+    assert more.to_dict()["metrics"] == {"log_px": 200}
+    assert make_run(more.to_dict()) == more
+
+
+def test_sections_at_their_defaults_that_came_later_leave_a_configuration_as_it_was() -> None:
+    spelled = make_run({"diagnostics": {"gradient_variance": False}, "metrics": {"log_px": None}})
+    assert spelled.to_dict() == make_run({}).to_dict()
+    assert not {"diagnostics", "metrics"} & spelled.to_dict().keys()
 
 
 @pytest.mark.parametrize("raw", EVERYTHING)

@@ -4,30 +4,37 @@ A likelihood pairs two functions that must agree: ``log_prob(x, params)``, where
 the decoder returned, and ``mean(params)``, the image that it stands for. The link between the two
 (a sigmoid, unless the configuration says otherwise) belongs to the likelihood.
 
-To add one: a frozen dataclass with these two methods and its ``support``, whose fields are its
-options (annotated with their bounds, each with a default), and an entry in ``LIKELIHOODS`` at the
-bottom. The configuration (``loss.<name>.<option>``), the command line, the tables and the
-contract tests follow.
+To add one: a frozen dataclass (or a module, if it has parameters of its own) with these two
+methods and its ``support``, whose fields are its options (annotated with their bounds, each with a
+default), and an entry in ``LIKELIHOODS`` at the bottom. The configuration
+(``loss.<name>.<option>``), the command line, the tables and the contract tests follow.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Gt
-from torch import Tensor
+from torch import Tensor, nn
+
+from vaebench.distributions import LOG_VAR_MAX, LOG_VAR_MIN
+
+Support = Literal["binary", "unit", "real"]
+Link = Literal["sigmoid", "linear"]
 
 
 class Likelihood(Protocol):
     """What a VAE asks of p(x|z).
 
     Attributes:
-        support: The pixels on which it is a normalised density: ``binary`` {0, 1} or ``real``.
+        support: The pixels on which it is a normalised density: ``binary`` {0, 1}, ``unit``
+            [0, 1] or ``real``.
     """
 
-    support: ClassVar[Literal["binary", "real"]]
+    support: ClassVar[Support]
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         """Log-density of images ``x`` (B, C, H, W) given ``params`` of that shape: nats, (B,)."""
@@ -35,6 +42,15 @@ class Likelihood(Protocol):
 
     def mean(self, params: Tensor) -> Tensor:
         """Images in the data's units that ``params`` stands for, shape (B, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A likelihood with something to fit to the training split once the weights are final."""
+
+    def fit(self, decoded: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit to batches of images and of what the decoder made of their codes."""
         ...
 
 
@@ -52,7 +68,7 @@ class Bernoulli:
         Kingma & Welling (2014), appendix C.1, https://arxiv.org/abs/1312.6114
     """
 
-    support: ClassVar[Literal["binary", "real"]] = "binary"
+    support: ClassVar[Support] = "binary"
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         """Log-probability of ``x`` in [0, 1] given logits: nats, shape (B,)."""
@@ -78,10 +94,10 @@ class Gaussian:
         output: ``sigmoid`` (the same link as ``bce``) or ``linear``.
     """
 
-    support: ClassVar[Literal["binary", "real"]] = "real"
+    support: ClassVar[Support] = "real"
 
     sigma2: Annotated[float, Gt(0)] = 0.5
-    output: Literal["sigmoid", "linear"] = "sigmoid"
+    output: Link = "sigmoid"
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         """Log-density of ``x`` given the decoder's output: nats, shape (B,)."""
@@ -94,4 +110,123 @@ class Gaussian:
         return torch.sigmoid(params) if self.output == "sigmoid" else params
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {"bce": Bernoulli, "mse": Gaussian}
+class FittedGaussian(nn.Module):
+    r"""Independent Gaussian pixels of one variance that is fitted: the ``gaussian`` loss.
+
+    The density is that of :class:`Gaussian`; only where :math:`\sigma^2` comes from differs.
+
+    - ``learned``: :math:`\log \sigma^2` is a parameter, trained beside the weights.
+    - ``optimal``: each training batch has its maximum-likelihood variance, the mean squared error
+      of its pixels (a constant to the gradient: at the optimum its own derivative vanishes). In
+      evaluation mode it is frozen, so that no image's value depends on its neighbours: at a
+      running mean over the last batches while training goes on, and at the optimum of the whole
+      training split, see :meth:`fit`, before anything is measured.
+
+    Attributes:
+        log_sigma2: The logarithm of the variance in squared pixel units, a scalar.
+        output: ``sigmoid`` or ``linear``, as in :class:`Gaussian`.
+
+    References:
+        Rybkin et al. (2021), sigma-VAE, https://arxiv.org/abs/2006.13202
+    """
+
+    support: ClassVar[Support] = "real"
+    log_sigma2: Tensor
+
+    MOMENTUM = 0.05  # of the running mean: a training batch's share
+
+    def __init__(
+        self, sigma2: Literal["learned", "optimal"] = "learned", output: Link = "sigmoid"
+    ) -> None:
+        super().__init__()
+        self.optimal = sigma2 == "optimal"
+        self.output = output
+        start = torch.tensor(math.log(Gaussian.sigma2))
+        if self.optimal:
+            self.register_buffer("log_sigma2", start)
+        else:
+            self.log_sigma2 = nn.Parameter(start)
+
+    @property
+    def sigma2(self) -> float:
+        """The variance in squared pixel units."""
+        return self._bounded(self.log_sigma2).exp().item()
+
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
+        """Log-density of ``x`` given the decoder's output: nats, shape (B,)."""
+        error = (x - self.mean(params)).square().flatten(1)
+        log_sigma2 = self._bounded(self.log_sigma2)
+        if self.optimal and self.training:
+            log_sigma2 = self._bounded(error.detach().mean().log())
+            if torch.is_grad_enabled():
+                self.log_sigma2.lerp_(log_sigma2.to(self.log_sigma2.dtype), self.MOMENTUM)
+        constant = 0.5 * error.shape[1] * (math.log(2 * math.pi) + log_sigma2)
+        return -0.5 * error.sum(dim=1) * (-log_sigma2).exp() - constant
+
+    def mean(self, params: Tensor) -> Tensor:
+        """The Gaussian's mean image."""
+        return Gaussian(output=self.output).mean(params)
+
+    def fit(self, decoded: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Freeze an ``optimal`` variance: the mean squared error of all pixels of all batches."""
+        if not self.optimal:
+            return
+        squares, count = 0.0, 0
+        for x, params in decoded:
+            squares += (x - self.mean(params)).square().double().sum().item()
+            count += x.numel()
+        self.log_sigma2.fill_(math.log(max(squares / count, math.exp(LOG_VAR_MIN))))
+
+    @staticmethod
+    def _bounded(log_sigma2: Tensor) -> Tensor:
+        return log_sigma2.clamp(LOG_VAR_MIN, LOG_VAR_MAX)
+
+
+_SMALL = 0.1  # half a logit; below it the closed forms cancel, and three terms err by 3e-13
+
+
+@dataclass(frozen=True)
+class ContinuousBernoulli:
+    r"""Continuous Bernoulli pixels, computed from logits :math:`\eta`: the ``cb`` loss.
+
+    .. math:: \log p(x|z) = \sum_d \eta_d x_d - A(\eta_d), \quad
+        A(\eta) = \log \int_0^1 e^{\eta x} dx
+        = \tfrac\eta2 + \log \frac{\sinh(\eta/2)}{\eta/2}
+
+    What the relaxed Bernoulli lacks is its normalisation: this is a density of pixels in [0, 1].
+
+    References:
+        Loaiza-Ganem & Cunningham (2019), https://arxiv.org/abs/1907.06845
+    """
+
+    support: ClassVar[Support] = "unit"
+
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
+        """Log-density of ``x`` in [0, 1] given logits: nats, shape (B,)."""
+        half = params / 2
+        return (2 * half * x - half - _log_sinh_ratio(half)).flatten(1).sum(dim=1)
+
+    def mean(self, params: Tensor) -> Tensor:
+        r"""Mean pixels, :math:`A'(\eta) = (1 + \coth t - 1/t) / 2` with :math:`t = \eta/2`."""
+        half = params / 2
+        is_small = half.abs() < _SMALL
+        t = torch.where(is_small, 1.0, half)  # keeps the branch that is not taken finite
+        series = half / 3 - half**3 / 45 + 2 * half**5 / 945
+        return 0.5 + 0.5 * torch.where(is_small, series, 1 / t.tanh() - 1 / t)
+
+
+def _log_sinh_ratio(t: Tensor) -> Tensor:
+    r""":math:`\log (\sinh(t) / t)`, which is even and 0 at 0, without overflow or cancellation."""
+    is_small = t.abs() < _SMALL
+    size = torch.where(is_small, 1.0, t).abs()
+    large = size - (2 * size).log() + torch.log1p(-(-2 * size).exp())
+    small = torch.where(is_small, t, 0.0)
+    return torch.where(is_small, small**2 / 6 - small**4 / 180 + small**6 / 2835, large)
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bce": Bernoulli,
+    "mse": Gaussian,
+    "gaussian": FittedGaussian,
+    "cb": ContinuousBernoulli,
+}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaebench.likelihoods import Likelihood
+from vaebench.likelihoods import Fitted, Likelihood
 from vaebench.models import Encoder, Networks, Shape
 
 
@@ -38,6 +38,27 @@ class VAE(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Reconstructions (B, C, H, W) from the posterior mean, clipped to [0, 1]."""
         return self.decode(self.encoder(x).mean).clamp(0.0, 1.0)
+
+
+def fit_likelihood(vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500) -> None:
+    """Fit what the likelihood fits to the training split (nothing, for most) at final weights.
+
+    Arguments:
+        vae: The model; its likelihood is changed in place.
+        x: Training images (N, C, H, W), on the model's device.
+        noise: Standard normal draws (1, N, Z): the codes are sampled, as in the bound.
+        batch_size: Images at a time.
+    """
+    if not isinstance(vae.likelihood, Fitted):
+        return
+    vae.eval()
+    with torch.no_grad():
+        vae.likelihood.fit(
+            (images, vae.decoder(vae.encoder(images).sample(draws.to(x.device)).flatten(0, 1)))
+            for images, draws in zip(
+                torch.split(x, batch_size), torch.split(noise, batch_size, 1), strict=True
+            )
+        )
 
 
 def parameter_count(vae: VAE) -> int:

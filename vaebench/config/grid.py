@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from vaebench.config.choices import Section, did_you_mean
+from vaebench.config.claims import Claim, Published
 from vaebench.config.messages import messages
 from vaebench.config.run import RunConfig, make_run
 from vaebench.errors import ConfigError
@@ -41,6 +42,8 @@ class Grid(Section):
         seeds: Of the runs of every cell; the same in each, so that cells are paired.
         axes: Configuration keys, dotted, and the values that each takes.
         exclude: Cells to leave out: every cell that has all the values of one entry.
+        claims: What the report is to judge.
+        published: What the report compares with.
         tracking_uri: Of MLflow, unless given otherwise.
         settings: The other keys of the file, as in :class:`RunConfig`.
     """
@@ -50,6 +53,8 @@ class Grid(Section):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
     axes: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     exclude: tuple[dict[str, Any], ...] = ()
+    claims: tuple[Claim, ...] = ()
+    published: tuple[Published, ...] = ()
     tracking_uri: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -98,11 +103,25 @@ class Grid(Section):
                     f"exclude one of them"
                 ] = None
             runs += [Run(cell, config.model_copy(update={"seed": s})) for s in self.seeds]
+        errors.update(dict.fromkeys(self._unknown_cells()))
         if errors:
             raise ConfigError(f"{source}: {'; '.join(errors)}")
         if not runs:
             raise ConfigError(f"{source}: exclude leaves no run of the grid")
         return runs
+
+    def _unknown_cells(self) -> list[str]:
+        """What claims and published numbers name that is no axis: one line each."""
+        sides = [
+            (f"claims.{i}", side) for i, claim in enumerate(self.claims) for side in claim.sides
+        ]
+        sides += [(f"published.{i}", entry.cell) for i, entry in enumerate(self.published)]
+        return [
+            f"{where}: {axis!r} is no axis; {did_you_mean(axis, self.axes)}"
+            for where, side in sides
+            for axis in side
+            if axis not in self.axes
+        ]
 
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key != "settings")

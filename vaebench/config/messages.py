@@ -51,6 +51,8 @@ def _plain(message: str) -> str:
 def _fields(section: Any, path: list[str]) -> list[str]:
     """Names of the keys that the section at a path knows."""
     for key in path:
+        if key.isdecimal():
+            continue  # an index: the annotation before it was that of a list of sections
         annotation = section.model_fields[key].annotation if hasattr(section, "model_fields") else 0
         sections = [a for a in (annotation, *get_args(annotation)) if is_section(a)]
         section = sections[0] if sections else None

@@ -5,7 +5,13 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from vaebench.config.choices import Choice, Named, Section, choice, one_of
 from vaebench.config.messages import messages
@@ -92,6 +98,21 @@ class FigureOptions(Section):
     manifold: Literal["linear", "quantiles"] = "linear"
 
 
+class Diagnostics(Section):
+    """What is watched while a run trains, beyond its loss; it moves no other number."""
+
+    gradient_variance: bool = False
+
+
+class MetricOptions(Section):
+    """What is measured after training only if asked for: ``log_px`` with its number of samples.
+
+    It can be asked for later, too (``vaebench evaluate``), and is no part of a run's identity.
+    """
+
+    log_px: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
 class RunConfig(Section):
     """One cell of the grid for one seed, every value resolved.
 
@@ -107,6 +128,8 @@ class RunConfig(Section):
     training: Training = Training()
     evaluate: Literal["last", "best"] = "last"
     figures: FigureOptions = FigureOptions()
+    diagnostics: Diagnostics = Diagnostics()
+    metrics: MetricOptions = MetricOptions()
 
     @model_validator(mode="after")
     def _validation_is_there(self) -> Self:
@@ -120,14 +143,25 @@ class RunConfig(Section):
                 raise ValueError(f"{key} needs a validation split, but dataset.validation is 0")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_unused_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Sections that came later stay out at their defaults: a run keeps its identity."""
+        later: dict[str, Section] = {"diagnostics": Diagnostics(), "metrics": MetricOptions()}
+        unused = {key for key, default in later.items() if getattr(self, key) == default}
+        return {key: value for key, value in handler(self).items() if key not in unused}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to ``config.yaml``; reading them gives an equal config."""
         return self.model_dump(mode="json")
 
+    def identity(self) -> dict[str, Any]:
+        """What makes the run what it is: all of it but what is measured on its weights."""
+        return {key: value for key, value in self.to_dict().items() if key != "metrics"}
+
     @property
     def run_id(self) -> str:
-        """Fingerprint of every value here and of :data:`NUMBERS_VERSION`: 12 hex digits."""
-        text = json.dumps([NUMBERS_VERSION, self.to_dict()], sort_keys=True)
+        """Fingerprint of :meth:`identity` and of :data:`NUMBERS_VERSION`: 12 hex digits."""
+        text = json.dumps([NUMBERS_VERSION, self.identity()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

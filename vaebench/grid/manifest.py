@@ -14,12 +14,14 @@ from vaebench.storage import read_manifest
 
 def make_manifest(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
     """What ``grid.yaml`` says of a grid with these runs."""
-    configs = [run.config.to_dict() for run in runs]
+    configs = [run.config.identity() for run in runs]
     return {
         "name": grid.name,
         "question": grid.question,
         "axes": {axis: list(values) for axis, values in grid.axes.items()},
         "seeds": list(grid.seeds),
+        "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in grid.claims],
+        "published": [entry.model_dump(mode="json", exclude_none=True) for entry in grid.published],
         "numbers_version": NUMBERS_VERSION,
         "settings": _without(_shared(configs), ["seed", *grid.axes]),
         "runs": [

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
@@ -80,7 +80,7 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
-    if status is not None and store.config != run.config.to_dict():
+    if status is not None and not _is_of(run, store.config):
         return "rerun", "its stored configuration is damaged"
     if rerun == "all":
         return ("rerun", "--rerun all") if status or store.journal else ("run", "new")
@@ -98,3 +98,9 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
     if epochs:
         return "resume", f"after epoch {epochs} of {run.config.training.epochs}"
     return "run", status or "new"
+
+
+def _is_of(run: Run, stored: dict[str, Any] | None) -> bool:
+    """Whether a stored configuration is that of a run; what is measured may differ."""
+    stored = {key: value for key, value in (stored or {}).items() if key != "metrics"}
+    return stored == run.config.identity()

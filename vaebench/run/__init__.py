@@ -34,7 +34,7 @@ from vaebench.run.record import (
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
 from vaebench.training import State, train
-from vaebench.vae import VAE, flops_per_image, parameter_count
+from vaebench.vae import VAE, fit_likelihood, flops_per_image, parameter_count
 
 __all__ = [
     "LoadedRun",
@@ -101,7 +101,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     peak_mb = _train(config, store, state, (x, validation, test), on_epoch)
 
     # The weights that are measured, and the measurement.
-    measured = _choose_weights(config, store, state)
+    measured = _choose_weights(config, store, state, x)
     save_snapshot(store, state.vae, test, seed=config.seed, epoch=measured)
     on_test, on_train = _evaluate(config, state.vae, x, test)
 
@@ -125,7 +125,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     }
     record["rate_per_dimension"] = on_test.rate_per_dimension.mean(dim=0).tolist()
     record["metric_declarations"] = declarations()
-    record["notes"] = notes(config, splits)
+    record["notes"] = notes(config, splits, state.vae)
     validated = journal[measured - 1]["metrics"].get("val/elbo")
     record["measured"] = {"epoch": measured, "val/elbo": validated}
     if state.best_epoch:
@@ -162,13 +162,15 @@ def _train(
     return peak() if state.epoch > resumed_at else None
 
 
-def _choose_weights(config: RunConfig, store: RunStore, state: State) -> int:
+def _choose_weights(config: RunConfig, store: RunStore, state: State, x: Tensor) -> int:
     """Load the weights that are measured, and return their epoch: the last, or the best one."""
     if config.evaluate == "best":
         best = store.load_tensors("best.pt")
         if best is None:
             raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
         state.vae.load_state_dict(best["model"])
+    noise = torch.randn(1, len(x), state.vae.latent_dim, generator=stream(config.seed, "fit"))
+    fit_likelihood(state.vae, _drawn_once(config, x), noise)
     store.save_tensors("weights.pt", state.vae.state_dict())
     return state.best_epoch if config.evaluate == "best" else state.epoch
 
@@ -177,15 +179,20 @@ def _evaluate(
     config: RunConfig, vae: VAE, x: Tensor, test: Tensor
 ) -> tuple[Evaluation, Evaluation]:
     """Measure the test images and a part of the training images, the same way for all cells."""
-    part = x[:TRAIN_PART]
-    if config.dataset.binarize == "dynamic":  # drawn once, as validation and test are
-        part = datasets.binarize(part, stream(0, f"{config.dataset.name}/binarize/train"))
+    part = _drawn_once(config, x[:TRAIN_PART])
 
     def on(images: Tensor, name: str) -> Evaluation:
         shape = (EVALUATION_DRAWS, len(images), vae.latent_dim)
         return evaluate(vae, images, torch.randn(shape, generator=stream(config.seed, name)))
 
     return on(test, "evaluation"), on(part, "evaluation/train")
+
+
+def _drawn_once(config: RunConfig, x: Tensor) -> Tensor:
+    """Training images as they are measured: binarised once, as validation and test are."""
+    if config.dataset.binarize != "dynamic":
+        return x
+    return datasets.binarize(x, stream(0, f"{config.dataset.name}/binarize/train"))
 
 
 def resume(state: State, store: RunStore) -> None:

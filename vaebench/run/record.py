@@ -8,10 +8,11 @@ from typing import Any
 from vaebench.config import NUMBERS_VERSION, RunConfig
 from vaebench.datasets import Splits
 from vaebench.environment import describe, resolve_device
-from vaebench.likelihoods import LIKELIHOODS
+from vaebench.likelihoods import FittedGaussian
 from vaebench.metrics import COSTS, METRICS, ssim_window
 from vaebench.storage import RunStore, dump_json, write_atomic
 from vaebench.training import EpochStatistics
+from vaebench.vae import VAE
 
 
 @dataclass(frozen=True)
@@ -116,15 +117,16 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
     }
 
 
-def notes(config: RunConfig, splits: Splits) -> list[str]:
+def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
     """What a reader of the numbers must know."""
     window = ssim_window(*splits.shape[1:])
     found = [f"SSIM window: {window.description}; data range 1."]
-    likelihood = LIKELIHOODS[config.loss.name]
-    if likelihood.support == "binary" and config.dataset.binarize == "none":
+    if vae.likelihood.support == "binary" and config.dataset.binarize == "none":
         found.append(
             f"{config.loss.name} on gray pixels is the relaxed Bernoulli: not a normalised density."
         )
+    if isinstance(vae.likelihood, FittedGaussian):
+        found.append(f"sigma2 was fitted: {vae.likelihood.sigma2:.4g} squared pixel units.")
     if config.dataset.validation == "test":
         found.append(
             "The test split served as validation split: whatever was selected on it (schedule, "
