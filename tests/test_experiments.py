@@ -25,7 +25,7 @@ from vaebench.storage import dump_yaml, run_store, write_atomic
 from vaebench.vae import VAE, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "experiments"
-GRIDS = sorted(FOLDER.glob("*.yaml"))
+GRIDS = sorted(FOLDER.rglob("*.yaml"))
 NOTEBOOK = FOLDER / "empirical_eval.ipynb"
 MNIST = (1, 28, 28)
 CELLS = 8
@@ -47,7 +47,7 @@ def on_meta(config: RunConfig) -> VAE:
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
 def test_grid_is_valid_has_a_question_and_is_explained(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    grid = read(path.name)
+    grid = read(str(path.relative_to(FOLDER)))
     assert grid.name == path.stem
     assert grid.question.endswith("?")
     assert text.startswith("# ")
@@ -57,7 +57,7 @@ def test_grid_is_valid_has_a_question_and_is_explained(path: Path) -> None:
         assert parameters > 0
         assert flops > parameters
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert f"`vaebench run-grid experiments/{path.name}`" in readme
+    assert f"`vaebench run-grid experiments/{path.relative_to(FOLDER)}`" in readme
 
 
 def test_readme_names_no_file_that_is_not_there() -> None:
@@ -77,7 +77,7 @@ def test_demo_is_the_eight_cells_on_the_embedded_digits_with_models_of_one_size(
 
 
 def test_reference_setting_of_the_published_curves() -> None:
-    found = configs("vae-mnist.yaml")
+    found = configs("reproduce/vae-mnist.yaml")
     assert [(c.model.name, c.loss.name, c.estimator.name) for c in found] == [
         ("fnn", "bce", "kl"),
         ("fnn", "mse", "kl"),
@@ -134,7 +134,7 @@ def layers(module: nn.Module) -> list[str]:
 
 
 def test_reference_cnn_layer_by_layer() -> None:
-    vae = on_meta(configs("vae-mnist.yaml")[2])
+    vae = on_meta(configs("reproduce/vae-mnist.yaml")[2])
     assert layers(vae.encoder) == [
         *("Conv2d 1-32 k3 s1 p1", "BatchNorm2d 32", "ReLU"),
         *("Conv2d 32-64 k3 s2 p1", "BatchNorm2d 64", "ReLU"),
@@ -156,7 +156,7 @@ def test_reference_cnn_layer_by_layer() -> None:
 
 
 def test_reference_fnn_layer_by_layer() -> None:
-    vae = on_meta(configs("vae-mnist.yaml")[0])
+    vae = on_meta(configs("reproduce/vae-mnist.yaml")[0])
     assert layers(vae.encoder) == [
         *("Flatten", "Linear 784-512", "ReLU", "Linear 512-256", "ReLU", "Linear 256-16"),
     ]
