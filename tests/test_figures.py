@@ -72,6 +72,11 @@ DRAW: dict[str, Draw] = {
     "curves": lambda title: figures.curves(
         journal(**{"train/rate": [20.0, 19.0], "train/distortion": [80.0, 71.0]}), title=title
     ),
+    "gradient_variance": lambda title: figures.gradient_variance(
+        journal(**{"grad/encoder_variance/kl": [2.0, 3.0], "grad/decoder_snr/kl": [0.1, 70.0]}),
+        title=title,
+        trained="kl",
+    ),
     "rate_per_dimension": lambda title: figures.rate_per_dimension(RATES, title=title),
     "comparison": lambda title: figures.comparison(
         [cell("fnn / bce / kl"), cell("cnn / bce / kl")], title=title

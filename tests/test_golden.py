@@ -30,7 +30,7 @@ def curves(cell: str) -> Curves:
     vae = make_vae(model, loss)
     optimizer = OPTIMIZERS["adam"](vae, 1e-2)
     state = State(vae, optimizer, SCHEDULES["constant"](optimizer, 5))
-    plan = Plan(epochs=5, batch_size=4)
+    plan = Plan(epochs=5, batch_size=4, samples=ESTIMATORS[estimator].samples)
     found: Curves = {}
     x, validation = images(7), images(5, name="validation")
     for epoch in train(state, ESTIMATORS[estimator], x, validation, plan, seed=0):

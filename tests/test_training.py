@@ -104,7 +104,9 @@ class Recorder:
 def test_every_cell_learns(model: str, loss: str, estimator: str) -> None:
     state = make_state(make_vae(model, loss), learning_rate=2e-2)
     x = TRAIN.round()
-    found = run(state, Plan(epochs=15, batch_size=5), estimator=ESTIMATORS[estimator], x=x)
+    chosen = ESTIMATORS[estimator]
+    plan = Plan(epochs=15, batch_size=5, samples=chosen.samples)
+    found = run(state, plan, estimator=chosen, x=x)
     assert [epoch.epoch for epoch in found] == list(range(1, 16))
     first, last = (found[i].train.elbo for i in (0, -1))
     assert last > first + 0.1
@@ -114,7 +116,7 @@ def test_every_estimator_trains_differently() -> None:  # trap 5
     trained = {}
     for name, estimator in ESTIMATORS.items():
         state = make_state()
-        run(state, Plan(epochs=2, batch_size=5), estimator=estimator)
+        run(state, Plan(epochs=2, batch_size=5, samples=2), estimator=estimator)
         trained[name] = weights(state.vae)
     for one, other in itertools.combinations(trained, 2):
         assert not torch.allclose(trained[one], trained[other], rtol=1e-4), f"{one} like {other}"
@@ -566,10 +568,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(  # trap 12
 @pytest.mark.parametrize("loss", LIKELIHOODS)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_cell_resumes_bit_for_bit(model: str, loss: str, estimator: str) -> None:  # trap 12
+    options = {model: SMALL[model]} if model in SMALL else {}
     config = make_run(
         {
             "dataset": "digits",
-            "model": {"name": model, "latent_dim": 3, model: SMALL.get(model, {})},
+            "model": {"name": model, "latent_dim": 3, **options},
             "loss": loss,
             "estimator": estimator,
             "seed": 3,
@@ -585,7 +588,7 @@ def test_every_cell_resumes_bit_for_bit(model: str, loss: str, estimator: str) -
         "validation": VALIDATION.float(),
         "seed": 3,
     }
-    plan, whole = Plan(3, 4), make()
+    plan, whole = Plan(3, 4, samples=config.estimator.samples), make()
     expected = list(train(whole, plan=plan, **more))
     state, found = interrupted(make, plan, 1, **more)
     assert timeless(found) == timeless(expected)

@@ -6,12 +6,15 @@ model without an entry in `SMALL` is built with its defaults.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vaebench.datasets import Split
 from vaebench.likelihoods import LIKELIHOODS, Gaussian
+from vaebench.metrics import Reference, Subject
 from vaebench.models import MODELS, Encoder, Networks, Shape
 from vaebench.seeding import seeded, stream
 from vaebench.vae import VAE
@@ -50,6 +53,26 @@ def images(
 def draws(*shape: int, name: str = "noise", dtype: torch.dtype = torch.float64) -> Tensor:
     """Return standard normal noise of the given shape."""
     return torch.randn(shape, generator=stream(0, f"test/{name}"), dtype=dtype)
+
+
+def make_subject(vae: VAE, *, count: int = 20, shape: Shape = SHAPE, **others: Any) -> Subject:
+    """What metrics measure: ``count`` images, twice as many to train on, a linear "classifier"."""
+    with seeded(0, "body"):
+        body = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 3)).double()
+    with torch.no_grad():
+        body[1].weight.copy_(draws(3, math.prod(shape), name="weights"))
+        body[1].bias.zero_()
+        features = body(images(count, shape))
+    known = Reference(body, features, recipe="recipe", weights="weights", accuracy=1.0)
+    subject = Subject(
+        vae=vae,
+        images=Split(images(count, shape), torch.arange(count) % 3),
+        training=Split(images(2 * count, shape, name="train"), torch.arange(2 * count) % 3),
+        seed=0,
+        reference=lambda: known,
+        samples=4,
+    )
+    return replace(subject, **others)
 
 
 def torch_log_prob(distribution: Any, x: Tensor) -> Tensor:

@@ -37,6 +37,24 @@ class EstimatorChoice(Choice):
 
     samples: int = Field(default=1, ge=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        """Resolve how many samples the estimator takes, so that a stored configuration says it."""
+        if isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, dict) and "samples" not in value:
+            estimator = ESTIMATORS.get(str(value.get("name", "kl")))
+            return value | {"samples": estimator.samples} if estimator else value
+        return value
+
+    @model_validator(mode="after")
+    def _samples_suffice(self) -> Self:
+        least = ESTIMATORS[self.name].least_samples
+        if self.samples < least:
+            raise ValueError(f"{self.name} needs samples of at least {least}, not {self.samples}")
+        return self
+
 
 if TYPE_CHECKING:  # what follows from the dicts is known only when the program runs
     _Model = ModelChoice
@@ -47,7 +65,8 @@ if TYPE_CHECKING:  # what follows from the dicts is known only when the program 
 else:
     _Model = choice(ModelChoice, MODELS, "fnn")
     _Loss = choice(Choice, LIKELIHOODS, "bce")
-    _Estimator = choice(EstimatorChoice, ESTIMATORS, "kl")
+    _functions = {name: estimator.function for name, estimator in ESTIMATORS.items()}
+    _Estimator = choice(EstimatorChoice, _functions, "kl")
     _Optimizer = choice(Choice, OPTIMIZERS, "adam")
     _Schedule = choice(Choice, SCHEDULES, "constant")
 
@@ -141,6 +160,16 @@ class RunConfig(Section):
             }
             for key in (key for key, wants in wanting.items() if wants):
                 raise ValueError(f"{key} needs a validation split, but dataset.validation is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _bound_splits_where_beta_weighs_it(self) -> Self:
+        weighed = (self.training.beta, self.training.beta_warmup) != (1, 0)
+        if weighed and not ESTIMATORS[self.estimator.name].splits:
+            raise ValueError(
+                f"estimator: the bound of {self.estimator.name} does not split into a rate and a "
+                f"distortion: leave training.beta at 1 and training.beta_warmup at 0"
+            )
         return self
 
     @model_serializer(mode="wrap")

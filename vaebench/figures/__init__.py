@@ -2,7 +2,8 @@
 
 - `images` draws grids of images: reconstructions, samples, manifold, traversals, interpolations,
   and the comparison of the cells of a grid; `grid` lays them out.
-- `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves.
+- `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves,
+  `gradient_variance` how noisy the estimators' gradients are.
 - `tiles` makes the small square pictures of the image slider, as uint8 pixels.
 - `style` holds what all of them share: colours, fonts, layout, PNG encoding.
 
@@ -12,6 +13,7 @@ tests then cover it. pyplot is never imported: it keeps global state.
 """
 
 from vaebench.figures.charts import latent, rate_per_dimension
+from vaebench.figures.gradient_variance import gradient_variance
 from vaebench.figures.images import (
     CellImages,
     comparison,
@@ -29,6 +31,7 @@ __all__ = [
     "CellImages",
     "comparison",
     "curves",
+    "gradient_variance",
     "interpolations",
     "latent",
     "manifold",

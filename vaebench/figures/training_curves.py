@@ -48,20 +48,22 @@ def curves(journal: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         name: {
             split: series
             for split, *_ in _SPLITS
-            if np.isfinite(series := _series(journal, f"{split}/{name}")).any()
+            if np.isfinite(series := metric_series(journal, f"{split}/{name}")).any()
         }
         for name in _PANELS
     }
     if "train" not in losses["elbo"]:
         raise ValueError("the journal holds no epoch with a finite train/elbo")
     shown = [name for name in _PANELS if losses[name]]
-    schedules = {name: _series(journal, f"train/{name}") for name in _SCHEDULES}
+    schedules = {name: metric_series(journal, f"train/{name}") for name in _SCHEDULES}
     varying = [name for name, values in schedules.items() if _varies(values)]
 
     count = len(shown) + len(varying)
     columns = 2 if count == 4 else min(3, count)
     rows = math.ceil(count / columns)
     explanation = "Training: mean over the epoch. "
+    if "train" not in losses["rate"] and "val" in losses["rate"]:
+        explanation = "Training: mean over the epoch, of a bound other than the ELBO. "
     if "val" in losses["elbo"]:
         explanation += "Validation: after the epoch. "
     explanation += "All at beta = 1."
@@ -88,7 +90,7 @@ def curves(journal: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     return figure
 
 
-def _series(journal: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
+def metric_series(journal: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
     """One metric per line, NaN where it is missing, null or infinite."""
     values = np.array(
         [math.nan if (value := line["metrics"].get(key)) is None else value for line in journal],

@@ -1,13 +1,12 @@
 """One run, top to bottom: data in, record out. Read this first.
 
 :func:`run` does what happens to one cell for one seed; :func:`load_run` reads what it left. Beside
-it: ``building`` (configuration to model), ``pictures`` (arrays and figures), ``record`` (what a run
-says of itself), ``loading``.
+it: ``building`` (configuration to model), ``measuring`` (also later, of a finished run),
+``pictures`` (arrays and figures), ``record`` (what a run says of itself), ``loading``.
 """
 
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,11 +15,20 @@ from torch import Tensor
 from vaebench import datasets
 from vaebench.config import RunConfig
 from vaebench.environment import peak_memory, resolve_device
-from vaebench.errors import ResultsError, VaebenchError
+from vaebench.errors import ResultsError, StorageError, VaebenchError
 from vaebench.estimators import ESTIMATORS
-from vaebench.metrics import Evaluation, evaluate, measure
+from vaebench.metrics import COSTS
+from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, model_cost, plan, require_trainable
+from vaebench.run.diagnostics import diagnose
 from vaebench.run.loading import LoadedRun, load_run
+from vaebench.run.measuring import (
+    describe_classifier,
+    drawn_once,
+    make_subject,
+    measure_subject,
+    remeasure,
+)
 from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
 from vaebench.run.record import (
     Task,
@@ -29,12 +37,13 @@ from vaebench.run.record import (
     describe_splits,
     journal_line,
     make_record,
+    measured_names,
     notes,
 )
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
 from vaebench.training import State, train
-from vaebench.vae import VAE, fit_likelihood, flops_per_image, parameter_count
+from vaebench.vae import fit_likelihood, flops_per_image, parameter_count
 
 __all__ = [
     "LoadedRun",
@@ -44,16 +53,17 @@ __all__ = [
     "close",
     "load_run",
     "model_cost",
+    "remeasure",
     "run",
 ]
 
-EVALUATION_DRAWS = 16
-TRAIN_PART = 10_000  # training images on which the final ELBO is measured too
-
 OnEpoch = Callable[[dict[str, Any]], None]
+Warn = Callable[[str], None]
 
 
-def run(task: Task, on_epoch: OnEpoch = lambda _: None) -> dict[str, Any]:
+def run(
+    task: Task, on_epoch: OnEpoch = lambda _: None, warn: Warn = lambda _: None
+) -> dict[str, Any]:
     """Do a run, or finish it from its last checkpoint, and return its record.
 
     A run that fails is a result too: its record has the status ``failed`` and the reason.
@@ -61,30 +71,34 @@ def run(task: Task, on_epoch: OnEpoch = lambda _: None) -> dict[str, Any]:
     Arguments:
         task: What to run.
         on_epoch: Called with the journal's line after each epoch.
+        warn: Called with what was found damaged and set aside.
 
     Raises:
         KeyboardInterrupt: After the record has been marked ``interrupted``.
+        StorageError: The disk is full, or cannot be written.
     """
     store = RunStore(task.folder)
-    store.clean()
-    write_atomic(store.path / "config.yaml", dump_yaml(task.config.to_dict()))
     try:
-        with _same_arithmetic():
-            record = _run(task, store, on_epoch)
+        store.clean()
+        write_atomic(store.path / "config.yaml", dump_yaml(task.config.to_dict()))
+        with same_arithmetic():
+            record = _run(task, store, on_epoch, warn)
+        write_atomic(store.path / "record.json", dump_json(record))
     except KeyboardInterrupt:
         close(task, "interrupted", "interrupted from the keyboard")
         raise
     except VaebenchError as error:
         return close(task, "failed", str(error))
     except Exception as error:
+        if isinstance(error, OSError) and (unwritable := StorageError.of(error, store.path)):
+            raise unwritable from error
         write_atomic(store.path / "error.txt", traceback.format_exc())
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return close(task, "failed", f"{reason} (see {store.path.name}/error.txt)")
-    write_atomic(store.path / "record.json", dump_json(record))
     return record
 
 
-def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
+def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str, Any]:
     config = task.config
     device = torch.device(resolve_device(task.device))
 
@@ -97,15 +111,19 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     # The model and its optimiser, as they begin or as the last checkpoint left them; training.
     state = build(config, splits.shape, device)
     require_trainable(state.vae, len(x), config.training.batch_size)
-    resume(state, store)
+    resume(config, state, store, warn)
     peak_mb = _train(config, store, state, (x, validation, test), on_epoch)
 
     # The weights that are measured, and the measurement.
-    measured = _choose_weights(config, store, state, x)
+    drawn = drawn_once(config, x)
+    measured = _choose_weights(config, store, state, drawn)
     save_snapshot(store, state.vae, test, seed=config.seed, epoch=measured)
-    on_test, on_train = _evaluate(config, state.vae, x, test)
+    subject = make_subject(config, state.vae, splits, drawn, task.data_dir)
+    names = measured_names(config)
+    metrics = measure_subject(subject, names)
 
     # The pictures, made from arrays that stay beside them.
+    on_test = subject.evaluation
     arrays = figure_arrays(state.vae, splits, on_test, seed=config.seed, options=config.figures)
     store.save_arrays(arrays)
     draw_figures(store, run_label(task.cell, config.seed))
@@ -115,8 +133,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
     seconds = sum(line["metrics"]["train/seconds"] for line in journal) / len(journal)
     record = make_record(task, "complete", None)
     record["metrics"] = {
-        **measure(on_test, "test"),
-        **measure(on_train, "train_eval", ["elbo", "rate", "distortion"]),
+        **metrics,
         "cost/images_per_second": len(x) / seconds,
         "cost/seconds_per_epoch": seconds,
         "cost/peak_memory_mb": peak_mb,
@@ -124,13 +141,13 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch) -> dict[str, Any]:
         "cost/flops_per_image": flops_per_image(state.vae, splits.shape),
     }
     record["rate_per_dimension"] = on_test.rate_per_dimension.mean(dim=0).tolist()
-    record["metric_declarations"] = declarations()
+    record["metric_declarations"] = declarations(config, [*names, *COSTS])
     record["notes"] = notes(config, splits, state.vae)
     validated = journal[measured - 1]["metrics"].get("val/elbo")
     record["measured"] = {"epoch": measured, "val/elbo": validated}
     if state.best_epoch:
         record["best"] = {"epoch": state.best_epoch, "val/elbo": state.best_elbo}
-    record["environment"]["dataset"] = describe_splits(splits)
+    record["environment"] |= {"dataset": describe_splits(splits), **describe_classifier(subject)}
     return record
 
 
@@ -156,6 +173,7 @@ def _train(
         if state.best_epoch == statistics.epoch:
             store.save_tensors("best.pt", {"model": state.vae.state_dict()})
         line = journal_line(statistics)
+        line["metrics"] |= diagnose(config, state.vae, x, statistics)
         store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line})
         store.append(line)
         on_epoch(line)
@@ -163,67 +181,38 @@ def _train(
 
 
 def _choose_weights(config: RunConfig, store: RunStore, state: State, x: Tensor) -> int:
-    """Load the weights that are measured, and return their epoch: the last, or the best one."""
+    """Load the weights that are measured, and return their epoch: the last, or the best one.
+
+    ``x``: the training images as they are measured, to which a likelihood may be fitted.
+    """
     if config.evaluate == "best":
         best = store.load_tensors("best.pt")
         if best is None:
             raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
         state.vae.load_state_dict(best["model"])
     noise = torch.randn(1, len(x), state.vae.latent_dim, generator=stream(config.seed, "fit"))
-    fit_likelihood(state.vae, _drawn_once(config, x), noise)
+    fit_likelihood(state.vae, x, noise)
     store.save_tensors("weights.pt", state.vae.state_dict())
     return state.best_epoch if config.evaluate == "best" else state.epoch
 
 
-def _evaluate(
-    config: RunConfig, vae: VAE, x: Tensor, test: Tensor
-) -> tuple[Evaluation, Evaluation]:
-    """Measure the test images and a part of the training images, the same way for all cells."""
-    part = _drawn_once(config, x[:TRAIN_PART])
-
-    def on(images: Tensor, name: str) -> Evaluation:
-        shape = (EVALUATION_DRAWS, len(images), vae.latent_dim)
-        return evaluate(vae, images, torch.randn(shape, generator=stream(config.seed, name)))
-
-    return on(test, "evaluation"), on(part, "evaluation/train")
-
-
-def _drawn_once(config: RunConfig, x: Tensor) -> Tensor:
-    """Training images as they are measured: binarised once, as validation and test are."""
-    if config.dataset.binarize != "dynamic":
-        return x
-    return datasets.binarize(x, stream(0, f"{config.dataset.name}/binarize/train"))
-
-
-def resume(state: State, store: RunStore) -> None:
+def resume(config: RunConfig, state: State, store: RunStore, warn: Warn) -> None:
     """Take up the last checkpoint. A damaged one is set aside, and the run starts anew."""
     try:
+        if store.set_aside_torn_lines():
+            warn("the end of its journal was torn; it is kept in journal.torn")
         checkpoint = store.load_tensors("checkpoint.pt")
         if checkpoint is not None:
             if not {"line", *state.state_dict()} <= checkpoint.keys():
                 raise ResultsError(f"{store.path}: checkpoint.pt: not that of a run")
+            if config.evaluate == "best" and checkpoint["best_epoch"]:
+                store.load_tensors("best.pt")  # is it whole?
             store.append(checkpoint["line"])
             state.load_state_dict(checkpoint)
         elif store.journal:
             raise ResultsError(f"{store.path}: a journal, but no checkpoint")
-    except ResultsError:
-        config = (store.path / "config.yaml").read_bytes()
+    except ResultsError as error:
+        warn(f"{error}; it starts anew, what there was is kept in attempts/{store.attempt}")
+        written = (store.path / "config.yaml").read_bytes()
         store.set_aside()
-        write_atomic(store.path / "config.yaml", config)
-
-
-@contextmanager
-def _same_arithmetic() -> Iterator[None]:
-    """What moves the last bits, or more, is the same in every run of a machine.
-
-    One CPU thread (threads of several workers would collide, too); on CUDA no TF32, which PyTorch
-    allows in convolutions alone and would favour one model, and no choice of kernels by timing.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    exact = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
-    try:
-        with torch.backends.cudnn.flags(**exact):
-            yield
-    finally:
-        torch.set_num_threads(before)
+        write_atomic(store.path / "config.yaml", written)

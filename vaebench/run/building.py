@@ -25,8 +25,7 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
     """
     with seeded(config.seed, "init"):
         vae = build_vae(config.model, config.loss, shape)
-    # channels last: a fifth faster for convolutions, and nothing to fully connected layers
-    vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = placed(vae, device)
     training = config.training
     optimizer = OPTIMIZERS[training.optimizer.name](
         vae, training.learning_rate, **training.optimizer.options
@@ -35,6 +34,13 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
         optimizer, training.epochs, **training.schedule.options
     )
     return State(vae, optimizer, schedule)
+
+
+def placed(vae: VAE, device: torch.device | str) -> VAE:
+    """Move a model to where it is trained and measured, in one layout: layouts move last bits."""
+    # channels last: a fifth faster for convolutions, and nothing to fully connected layers
+    moved: VAE = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 def build_vae(model: ModelChoice, loss: Choice, shape: Shape) -> VAE:

@@ -34,19 +34,10 @@ def load_run(path: Path | str) -> LoadedRun:
         ResultsError: The folder holds no finished run, or its weights are gone or damaged.
     """
     store = RunStore(Path(path))
-    record, raw = store.record, store.config
-    if record is None or raw is None:
-        raise ResultsError(f"{path}: not the folder of a finished run (config.yaml, record.json)")
-    if not {"status", "metrics", "environment"} <= record.keys():
-        raise ResultsError(f"{path}: record.json: damaged: not the record of a run")
-    if record["status"] != "complete":
-        raise ResultsError(f"{path}: the run is {record['status']}: {record['reason']}")
+    record, raw = finished(store)
     weights = store.load_tensors("weights.pt")
     if weights is None:
-        raise ResultsError(
-            f"{path}: weights.pt is not there (published results have none); "
-            f"train it under another --name"
-        )
+        raise no_weights(store)
     config = make_run(raw, source=f"{path}/config.yaml")
     channels, height, width = record["environment"]["dataset"]["shape"]
     with seeded(0, "load"):
@@ -56,3 +47,27 @@ def load_run(path: Path | str) -> LoadedRun:
     except RuntimeError as error:
         raise ResultsError(f"{path}: weights.pt: not of the model in config.yaml") from error
     return LoadedRun(vae.eval(), config, record["metrics"], record)
+
+
+def finished(store: RunStore) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The record and the configuration of a finished run.
+
+    Raises:
+        ResultsError: The folder holds no finished run.
+    """
+    record, raw, path = store.record, store.config, store.path
+    if record is None or raw is None:
+        raise ResultsError(f"{path}: not the folder of a finished run (config.yaml, record.json)")
+    if not {"status", "metrics", "environment"} <= record.keys():
+        raise ResultsError(f"{path}: record.json: damaged: not the record of a run")
+    if record["status"] != "complete":
+        raise ResultsError(f"{path}: the run is {record['status']}: {record['reason']}")
+    return {"metric_declarations": {}, "notes": []} | record, raw
+
+
+def no_weights(store: RunStore) -> ResultsError:
+    """The error that a run's weights are gone."""
+    return ResultsError(
+        f"{store.path}: weights.pt is not there (published results have none); "
+        f"train it under another --name"
+    )

@@ -102,6 +102,7 @@ def draw_figures(store: RunStore, label: str) -> None:
     if arrays is None:
         return
     a = arrays
+    journal, config = store.journal, store.config or {}
     two = a["latent_mean"].shape[1] == 2
     axes = ("z1", "z2") if two else (f"first {_COMPONENT}", f"second {_COMPONENT}")
     drawings: dict[str, Callable[[], Figure]] = {
@@ -115,11 +116,17 @@ def draw_figures(store: RunStore, label: str) -> None:
         "interpolations": lambda: figures.interpolations(
             a["interpolations"], title=f"{label}: interpolations"
         ),
-        "curves": lambda: figures.curves(store.journal, title=f"{label}: training"),
+        "curves": lambda: figures.curves(journal, title=f"{label}: training"),
         "rate_per_dimension": lambda: figures.rate_per_dimension(
             a["rate_per_dimension"], title=f"{label}: rate per latent dimension"
         ),
     }
+    if any(key.startswith("grad/") for line in journal for key in line["metrics"]):
+        drawings["gradient_variance"] = lambda: figures.gradient_variance(
+            journal,
+            title=f"{label}: noise of the gradients",
+            trained=config["estimator"]["name"],
+        )
     if "manifold" in a:
         drawings["manifold"] = lambda: figures.manifold(
             a["manifold"], a["manifold_axis"], title=f"{label}: latent manifold"

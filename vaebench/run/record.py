@@ -1,6 +1,7 @@
 """What a run says of itself: the journal's line of an epoch, and the record at its end."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from vaebench.config import NUMBERS_VERSION, RunConfig
 from vaebench.datasets import Splits
 from vaebench.environment import describe, resolve_device
-from vaebench.likelihoods import FittedGaussian
+from vaebench.likelihoods import LIKELIHOODS, FittedGaussian
 from vaebench.metrics import COSTS, METRICS, ssim_window
 from vaebench.storage import RunStore, dump_json, write_atomic
 from vaebench.training import EpochStatistics
@@ -26,6 +27,8 @@ class Task:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         data_dir: Where data sets lie; None for the default.
         jobs: Runs that share the machine, for the record.
+        metrics: Names of metrics to measure of a finished run, which is all that is then done;
+            None: do the run.
     """
 
     config: RunConfig
@@ -34,6 +37,7 @@ class Task:
     device: str = "auto"
     data_dir: Path | None = None
     jobs: int = 1
+    metrics: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:
@@ -55,12 +59,17 @@ def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
     metrics["train/beta"] = statistics.beta
     metrics["train/learning_rate"] = statistics.learning_rate
     metrics["train/seconds"] = statistics.seconds
-    return {"epoch": statistics.epoch, "time": _now(), "metrics": metrics}
+    return {"epoch": statistics.epoch, "time": now(), "metrics": metrics}
 
 
 def close(task: Task, status: str, reason: str) -> dict[str, Any]:
-    """Write and return the record of a run that did not complete; one that did keeps its own."""
+    """Write and return the record of a run that did not complete; one that did keeps its own.
+
+    A finished run that was only to be measured keeps its own, too; what is returned says so.
+    """
     finished = RunStore(task.folder).record
+    if task.metrics is not None:
+        return (finished or {}) | {"status": status, "reason": reason}
     if finished is not None and finished["status"] == "complete":
         return finished
     record = make_record(task, status, reason)
@@ -92,17 +101,72 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "measured": None,
         "epochs": journal[-1]["epoch"] if journal else 0,
         "started": _started(journal),
-        "finished": _now(),
+        "finished": now(),
         "environment": environment,
         "notes": [],
         "reason": reason,
     }
 
 
-def declarations() -> dict[str, dict[str, Any]]:
-    """What every number of a record declares, by the name behind the slash."""
-    declared = {name: metric.declaration for name, metric in METRICS.items()} | COSTS
-    return {name: dict(vars(declaration)) for name, declaration in declared.items()}
+def measured_names(config: RunConfig) -> list[str]:
+    """Metrics that are measured of a run: all but those that are opt-in or mean nothing there."""
+    return [
+        name
+        for name, metric in METRICS.items()
+        if not metric.opt_in or (_samples(config, name) and name not in _impossible(config))
+    ]
+
+
+def declarations(config: RunConfig, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What metrics and costs of a run declare, by the name behind the slash."""
+    declared = {}
+    for name in names:
+        declaration = COSTS[name] if name in COSTS else METRICS[name].declaration
+        samples = _samples(config, name)
+        declared[name] = (declaration.with_samples(samples) if samples else declaration).to_dict()
+    return declared
+
+
+def outdated(config: RunConfig, record: dict[str, Any]) -> list[str]:
+    """Metrics that a record lacks, or has by an older definition or with another K."""
+    found = []
+    for name, now in declarations(config, measured_names(config)).items():
+        then = record["metric_declarations"].get(name, {})
+        version, samples = int(then.get("version", 1)), then.get("samples")
+        current = version > now["version"] or (version, samples) == (
+            now["version"],
+            now.get("samples"),
+        )
+        if record["metrics"].get(f"test/{name}") is None or not current:
+            found.append(name)
+    return found
+
+
+def _samples(config: RunConfig, name: str) -> int | None:
+    """K of an opt-in metric; None where it is not asked for."""
+    samples: int | None = getattr(config.metrics, name, None)
+    return samples
+
+
+def _is_relaxed(config: RunConfig) -> bool:
+    """Whether the loss is a distribution of binary pixels, and the pixels are gray."""
+    return LIKELIHOODS[config.loss.name].support == "binary" and config.dataset.binarize == "none"
+
+
+def _impossible(config: RunConfig) -> dict[str, str]:
+    """Metrics that mean nothing for a run, and why."""
+    if not _is_relaxed(config):
+        return {}
+    return {"log_px": f"{config.loss.name} on gray pixels is not a normalised density"}
+
+
+def unmeasured_notes(config: RunConfig) -> list[str]:
+    """What was asked for and is not measured, and why."""
+    return [
+        f"{METRICS[name].declaration.title} is not measured: {why}."
+        for name, why in _impossible(config).items()
+        if _samples(config, name)
+    ]
 
 
 def describe_splits(splits: Splits) -> dict[str, Any]:
@@ -121,7 +185,7 @@ def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
     """What a reader of the numbers must know."""
     window = ssim_window(*splits.shape[1:])
     found = [f"SSIM window: {window.description}; data range 1."]
-    if vae.likelihood.support == "binary" and config.dataset.binarize == "none":
+    if _is_relaxed(config):
         found.append(
             f"{config.loss.name} on gray pixels is the relaxed Bernoulli: not a normalised density."
         )
@@ -132,16 +196,17 @@ def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
             "The test split served as validation split: whatever was selected on it (schedule, "
             "early stopping, best epoch) has seen the test images."
         )
-    return found
+    return found + unmeasured_notes(config)
 
 
 def _started(journal: list[dict[str, Any]]) -> int:
     """When the first epoch began, Unix time in milliseconds."""
     if not journal:
-        return _now()
+        return now()
     first = journal[0]
     return int(first["time"] - 1000 * first["metrics"]["train/seconds"])
 
 
-def _now() -> int:
+def now() -> int:
+    """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000

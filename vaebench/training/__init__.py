@@ -4,7 +4,8 @@ The data live as one tensor on the device; there is no DataLoader. Whatever an e
 noise, binarisation) comes from streams named after ``(seed, name, epoch)``, drawn on the CPU a
 whole epoch at a time, so that a training resumes at any epoch, on any device.
 
-Beside the loop: ``optimizers`` and ``schedules``, two dicts that the configuration follows.
+Beside the loop: ``optimizers`` and ``schedules``, two dicts that the configuration follows, and
+``gradient_variance``, which watches a training without touching it.
 """
 
 import math
@@ -20,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from vaebench.datasets import binarize
 from vaebench.errors import DivergedError
-from vaebench.estimators import Estimate, Estimator, closed_form_kl
+from vaebench.estimators import Estimate, EstimateFunction, closed_form_kl
 from vaebench.seeding import stream
 from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.schedules import SCHEDULES
@@ -33,6 +34,7 @@ __all__ = [
     "Means",
     "Plan",
     "State",
+    "objective",
     "train",
     "validate",
 ]
@@ -185,7 +187,7 @@ def validate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int) -> Means:
     return sums.means(len(x))
 
 
-def _objective(estimate: Estimate, beta: float) -> Tensor:
+def objective(estimate: Estimate, beta: float) -> Tensor:
     """Mean over the batch of what training minimises, at this beta."""
     loss = -estimate.surrogate
     if beta != 1.0:
@@ -216,7 +218,7 @@ def _require_finite(
 
 def train(
     state: State,
-    estimator: Estimator,
+    estimator: EstimateFunction,
     x: Tensor,
     validation: Tensor,
     plan: Plan,
@@ -256,7 +258,7 @@ def train(
         batches = zip(torch.split(order, size), torch.split(noise, size, 1), strict=True)
         for indices, draws in batches:
             estimate = estimator(vae, images[indices], draws)
-            _objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
+            objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
             if plan.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(vae.parameters(), plan.gradient_clip)
             optimizer.step()

@@ -1,0 +1,169 @@
+"""A small classifier of a data set, in whose features generated images are judged.
+
+One for each data set, whatever a run does: trained on the gray images of the data set's own
+training split, and compared on its gray test images. It is trained once and kept in the data
+directory, under a hash of all that it depends on: ``classifiers/<hash>.pt``. To change the network
+or its training, raise :data:`RECIPE`, and the version of the metrics that use it.
+"""
+
+import hashlib
+import os
+import pickle
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from torch import Tensor, nn
+
+from vaebench import datasets
+from vaebench.datasets.files import data_directory
+from vaebench.seeding import seeded, stream
+
+RECIPE = 1
+FEATURES = 64  # width of the penultimate layer
+LEARNING_RATE = 4e-3  # at its highest
+BATCH_SIZE = 64
+SEEN = 200_000  # training images in all: about 20 s on one core
+EPOCHS = (4, 30)  # the least and the most for that: 4 for MNIST, 30 (two seconds) for digits
+
+
+class Reference(NamedTuple):
+    """A data set as its classifier sees it.
+
+    Attributes:
+        body: Gray images (N, C, H, W) to features (N, F).
+        features: Of the test images, (N, F), float32.
+        recipe: The hash of all that the classifier depends on.
+        weights: A hash of its weights: machines may round differently on the same recipe.
+        accuracy: Of the classifier on the test images.
+    """
+
+    body: nn.Module
+    features: Tensor
+    recipe: str
+    weights: str
+    accuracy: float
+
+    def features_of(self, images: Tensor, batch_size: int = 500) -> Tensor:
+        """Features (N, F), on the CPU, of gray images (N, C, H, W) from anywhere."""
+        return _batched(self.body, images.to(next(self.body.parameters())), batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"recipe": self.recipe, "weights": self.weights, "test_accuracy": self.accuracy}
+
+
+@cache  # where the data directory cannot be written, at least a process trains it only once
+def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference:
+    """The classifier of a data set, from the data directory, or trained now and kept there.
+
+    Arguments:
+        name: A key of ``DATASETS``.
+        digest: Of its source data, as in :class:`vaebench.datasets.Splits`.
+        data_dir: Where data sets lie; None for the default.
+
+    Raises:
+        DataError: It must be trained, and the data set cannot be loaded.
+    """
+    recipe = _recipe(digest, datasets.DATASETS[name].validation)
+    path = data_directory(data_dir) / "classifiers" / f"{recipe}.pt"
+    state = _read(path)
+    if state is None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                state = _read(path)  # another process may have trained it meanwhile
+                if state is None:
+                    state = _trained(name, data_dir)
+                    _write(path, state)
+        except OSError:
+            state = state or _trained(name, data_dir)
+    with seeded(0, "load"):
+        network = _network(datasets.DATASETS[name].shape, len(state["model"]["7.bias"]))
+    network.load_state_dict(state["model"])
+    return Reference(
+        body=network[:-1].eval(),
+        features=state["features"],
+        recipe=recipe,
+        weights=_digest(state["model"]),
+        accuracy=state["accuracy"],
+    )
+
+
+def _network(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    channels, height, width = shape
+    features = 32 * -(-height // 4) * -(-width // 4)  # two strides of 2, rounded up
+    return nn.Sequential(
+        *(nn.Conv2d(channels, 16, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(features, FEATURES), nn.ReLU(), nn.Linear(FEATURES, classes)),
+    ).to(memory_format=torch.channels_last)
+
+
+def _trained(name: str, data_dir: Path | None) -> dict[str, Any]:
+    """Train on the CPU, with one thread: the same recipe gives the same bits on one machine."""
+    splits = datasets.load(name, data_dir=data_dir)
+    (x, y), test = splits.train, splits.test
+    with seeded(0, f"{name}/classifier"):
+        network = _network(splits.shape, int(y.max()) + 1)
+    epochs = min(max(round(SEEN / len(x)), EPOCHS[0]), EPOCHS[1])
+    optimizer = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=epochs * -(-len(x) // BATCH_SIZE)
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for epoch in range(epochs):
+            order = torch.randperm(len(x), generator=stream(0, f"{name}/classifier/order", epoch))
+            for batch in torch.split(order, BATCH_SIZE):
+                optimizer.zero_grad()
+                F.cross_entropy(network(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+        features = _batched(network[:-1], test.x, 500)
+        guessed = _batched(network[-1], features, 500).argmax(dim=1)
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        "model": network.state_dict(),
+        "features": features,
+        "accuracy": (guessed == test.y).double().mean().item(),
+    }
+
+
+def _batched(function: nn.Module, x: Tensor, size: int) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([function(part) for part in torch.split(x, size)])
+
+
+def _recipe(digest: str, validation: int) -> str:
+    """What the classifier depends on: the source data, how many are held out, the recipe."""
+    return hashlib.sha256(f"{digest}/{validation}/{RECIPE}".encode()).hexdigest()[:12]
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for value in state.values():
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A kept classifier; None when there is none, or it is damaged (and is to be trained anew)."""
+    try:
+        state = torch.load(path, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+        return None
+    whole = isinstance(state, dict) and {"model", "features", "accuracy"} <= state.keys()
+    return state if whole else None
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """Write by a temporary name and a rename: half a file never has the final name."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    torch.save(state, partial)
+    partial.replace(path)

@@ -1,0 +1,113 @@
+"""Measuring a trained model: at the end of its run, and again later, for what is new or changed."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaebench import datasets
+from vaebench.config import RunConfig
+from vaebench.datasets import Split, Splits
+from vaebench.environment import resolve_device
+from vaebench.errors import ResultsError, VaebenchError
+from vaebench.metrics import METRICS, Subject, measure, reference
+from vaebench.run.arithmetic import same_arithmetic
+from vaebench.run.building import placed
+from vaebench.run.loading import load_run
+from vaebench.run.record import Task, close, declarations, now, unmeasured_notes
+from vaebench.seeding import stream
+from vaebench.storage import dump_json, write_atomic
+from vaebench.vae import VAE
+
+TRAIN_PART = 10_000  # training images on which the final ELBO is measured too
+ON_TRAIN = ("elbo", "rate", "distortion")
+
+
+def make_subject(
+    config: RunConfig, vae: VAE, splits: Splits, x: Tensor, data_dir: Path | None
+) -> Subject:
+    """Say what is measured: the test images, the same way for all cells.
+
+    Arguments:
+        config: Of the run.
+        vae: The model, with the weights that are measured.
+        splits: The data.
+        x: The training images as they are measured, see :func:`drawn_once`.
+        data_dir: Where data sets lie; None for the default.
+    """
+    return Subject(
+        vae=vae,
+        images=Split(splits.test.x.to(x.device), splits.test.y),
+        training=Split(x, splits.train.y),
+        seed=config.seed,
+        reference=partial(reference, splits.name, splits.digest, data_dir),
+        samples=config.metrics.log_px,
+    )
+
+
+def drawn_once(config: RunConfig, x: Tensor) -> Tensor:
+    """Training images as they are measured: binarised once, as validation and test are."""
+    if config.dataset.binarize != "dynamic":
+        return x
+    return datasets.binarize(x, stream(0, f"{config.dataset.name}/binarize/train"))
+
+
+def measure_subject(subject: Subject, names: Iterable[str]) -> dict[str, float]:
+    """Values on the test images and, of the bound, on a part of the training images."""
+    names = list(names)
+    part = Split(subject.training.x[:TRAIN_PART], subject.training.y[:TRAIN_PART])
+    on_train = replace(subject, images=part, noise="evaluation/train")
+    return {
+        **measure(subject, "test", names),
+        **measure(on_train, "train_eval", [name for name in ON_TRAIN if name in names]),
+    }
+
+
+def describe_classifier(subject: Subject) -> dict[str, Any]:
+    """The classifier behind the generation metrics, for the record's ``environment``."""
+    return {"classifier": subject.reference().describe()}
+
+
+def remeasure(task: Task) -> dict[str, Any]:
+    """Measure ``task.metrics`` of a finished run on its stored weights, and return its record.
+
+    Nothing else in the record moves. Of a run that cannot be measured, the record stays as it is;
+    what is returned has the status ``failed`` and the reason.
+    """
+    try:
+        with same_arithmetic():
+            record = _remeasured(task, task.metrics or ())
+    except VaebenchError as error:
+        return close(task, "failed", str(error))
+    except Exception as error:
+        return close(task, "failed", " ".join(f"{type(error).__name__}: {error}".split()))
+    write_atomic(task.folder / "record.json", dump_json(record))
+    return record
+
+
+def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
+    config, (vae, _, _, record) = task.config, load_run(task.folder)
+    splits = datasets.load(data_dir=task.data_dir, **config.dataset.model_dump())
+    if splits.digest != record["environment"]["dataset"]["digest"]:
+        raise ResultsError(f"{task.folder}: was trained on another {splits.name} than lies here")
+    device = torch.device(resolve_device(task.device))
+    x = drawn_once(config, splits.train.x).to(device)
+    subject = make_subject(config, placed(vae, device), splits, x, task.data_dir)
+    measured = measure_subject(subject, names)
+    described = describe_classifier(subject) if _uses_classifier(names) else {}
+    new_notes = [note for note in unmeasured_notes(config) if note not in record["notes"]]
+    return record | {
+        "metrics": record["metrics"] | measured,
+        "metric_declarations": record["metric_declarations"] | declarations(config, names),
+        "environment": record["environment"] | described,
+        "notes": record["notes"] + new_notes,
+        "evaluated": now(),
+    }
+
+
+def _uses_classifier(names: Iterable[str]) -> bool:
+    return any(METRICS[name].part == "generation" for name in names)
