@@ -209,6 +209,19 @@ def edit_record(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
 
 
+def assign(grid: Path, metric: str, value: Callable[[dict[str, Any], int], float | None]) -> None:
+    """Set a metric of every run of a grid to a function of its cell and seed."""
+    for folder in run_dirs(grid):
+        edit_record(folder, lambda r: r["metrics"].__setitem__(metric, value(r["cell"], r["seed"])))
+
+
+def edit_manifest(grid: Path, **fields: Any) -> None:
+    """Set keys of a grid's manifest."""
+    path = grid / "grid.yaml"
+    manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump({**manifest, **fields}, sort_keys=False), encoding="utf-8")
+
+
 def run_dirs(grid: Path) -> list[Path]:
     """The folders of the manifest's runs, in its order."""
     manifest = yaml.safe_load((grid / "grid.yaml").read_text(encoding="utf-8"))

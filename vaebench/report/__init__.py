@@ -3,6 +3,9 @@
 - ``records`` reads a grid's folder, ``cells`` groups its runs by cell and summarises them.
 - ``comparable`` says which rows may be ranked; ``tables`` is the one table model, with rounding.
 - ``notes`` says in words what a reader must know; ``pictures`` finds, links and copies pictures.
+- ``effects`` and ``claims`` (from ``contrasts``) and ``published`` are what the numbers show;
+  ``effect_tables`` and ``evidence`` put them in words.
+- ``comparing`` sets two grids against each other, ``compare_text`` prints that.
 - ``markdown`` (from the pieces in ``markup``), ``latex`` and ``plain`` (JSON, CSV, data frame)
   write it out; ``status`` counts.
 
@@ -15,6 +18,8 @@ from pathlib import Path
 
 from vaebench.errors import ResultsError
 from vaebench.report.cells import Cell, cells
+from vaebench.report.compare_text import comparison_text
+from vaebench.report.comparing import Comparison, compare, comparison_json
 from vaebench.report.latex import latex_report
 from vaebench.report.markdown import markdown_report
 from vaebench.report.pictures import Pictures, comparison_picture, write_copies
@@ -26,10 +31,14 @@ from vaebench.storage import write_atomic
 __all__ = [
     "FORMATS",
     "Cell",
+    "Comparison",
     "GridStatus",
     "Report",
     "cells",
+    "compare",
+    "comparison_json",
     "comparison_picture",
+    "comparison_text",
     "load",
     "render",
     "status",

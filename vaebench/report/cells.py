@@ -3,7 +3,7 @@
 A cell is summarised over its seeds, or not at all: an incomplete row has no mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,15 @@ def cells(report: Report) -> tuple[Cell, ...]:
             )
         )
     return tuple(result)
+
+
+def matching(cells: Sequence[Cell], values: Mapping[str, Any]) -> list[Cell]:
+    """The cells that have all of these values of axes."""
+    return [
+        cell
+        for cell in cells
+        if all(axis in cell.cell and cell.cell[axis] == value for axis, value in values.items())
+    ]
 
 
 def chosen(cell: Cell) -> tuple[Record, str] | None:

@@ -1,8 +1,8 @@
 """Which rows may be compared by a metric, and which of them are best.
 
 A metric declares how far it compares: within one ``likelihood``, one ``dataset`` or one
-``machine``. A row belongs to the group of its key, and only rows of one group are ever ranked. To
-add a kind of comparability, write its key and name it in :data:`KEYS`.
+``machine``. A row belongs to the group of its key, and only rows of one group are ever ranked or
+set against each other. To add a kind of comparability, write its key and name it in :data:`KEYS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def best_rows(
     groups: dict[str | None, list[int]] = {}
     for i, cell in enumerate(cells):
         if shown[i] is not None:
-            groups.setdefault(_group(cell, kind), []).append(i)
+            groups.setdefault(cell_key(cell, kind), []).append(i)
     if kind == "machine" and len(groups) > 1:
         return set()
     groups.pop(None, None)
@@ -69,10 +69,17 @@ def relaxed(record: Record) -> bool:
     return bool(loss == "bce" and binarize == "none")
 
 
-def _group(cell: Cell, kind: str) -> str | None:
+def cell_key(cell: Cell, kind: str) -> str | None:
     """The key that all runs of a cell share; None when they do not, and it compares with none."""
     keys = {KEYS.get(kind, dataset_key)(record) for record in cell.records}
     return keys.pop() if len(keys) == 1 else None
+
+
+def separates(axis: str, kind: str) -> bool:
+    """Whether values of an axis are never set against each other by a metric of this kind."""
+    if kind == "likelihood" and axis.partition(".")[0] == "loss":
+        return True
+    return axis in ("dataset", "dataset.name", "dataset.binarize")
 
 
 def _ordered(value: Any) -> Any:

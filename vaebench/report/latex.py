@@ -1,10 +1,14 @@
-"""The main table as LaTeX: a ``tabular`` with booktabs rules, for a document that loads booktabs.
+"""The main table and the claims as LaTeX, for a document that loads booktabs: a ``tabular`` each.
 
 The columns are those of the Markdown report without the pictures; its notes are comments.
 """
 
+from collections.abc import Iterable, Sequence
+
 from vaebench.report import notes
 from vaebench.report.cells import cells
+from vaebench.report.claims import Judged, claims
+from vaebench.report.evidence import CLAIM_HEADINGS, claim_notes, claim_texts
 from vaebench.report.records import Report
 from vaebench.report.tables import Column, Entry, main_table
 
@@ -26,30 +30,59 @@ _ESCAPES = {
     "`": r"\textasciigrave{}",
     "σ": r"\ensuremath{\sigma}",
     "²": r"\textsuperscript{2}",
+    "±": r"\ensuremath{\pm}",
+    "×": r"\ensuremath{\times}",
     "—": "---",
 }
 _ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}
 
 
 def latex_report(report: Report) -> str:
-    """The table between comments that say what it shows and what it needs."""
+    """The tables between comments that say what they show and what they need."""
     found = cells(report)
     table = main_table(found)
     said = [f"{report.name}: {notes.summary(report, found)}", *notes.table_notes(table, found)]
-    lines = [r"% Needs \usepackage{booktabs} and UTF-8 input."]
-    lines += [f"% {' '.join(text.split())}" for text in said]
-    lines += [
-        rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * len(table.columns)}}}",
-        r"\toprule",
-        _row([*map(escape, table.axes), *map(_heading, table.columns)]),
-        r"\midrule",
-    ]
+    rows = []
     for i, (labels, remark) in enumerate(zip(table.labels, table.remarks, strict=True)):
         texts = [_entry(column.entries[i]) for column in table.columns]
         if remark is not None and texts:
             texts = [rf"\multicolumn{{{len(texts)}}}{{l}}{{{escape(remark)}}}"]
-        lines.append(_row([*map(escape, labels), *texts]))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+        rows.append([*map(escape, labels), *texts])
+    headings = [*map(escape, table.axes), *map(_heading, table.columns)]
+    lines = [
+        r"% Needs \usepackage{booktabs} and UTF-8 input.",
+        *map(_comment, said),
+        *_tabular("l" * len(table.axes) + "r" * len(table.columns), headings, rows),
+        *_claims(claims(report, found)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _claims(found: Sequence[Judged]) -> list[str]:
+    if not found:
+        return []
+    rows = [[escape(text) for text in claim_texts(judged)] for judged in found]
+    return [
+        "",
+        *map(_comment, claim_notes(found)),
+        *_tabular("lllrrrrl", [escape(heading) for heading in CLAIM_HEADINGS], rows),
+    ]
+
+
+def _tabular(alignment: str, headings: list[str], rows: Iterable[list[str]]) -> list[str]:
+    return [
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        _row(headings),
+        r"\midrule",
+        *map(_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def _comment(text: str) -> str:
+    return f"% {' '.join(text.split())}"
 
 
 def escape(text: object) -> str:

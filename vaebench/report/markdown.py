@@ -13,8 +13,13 @@ import yaml
 
 from vaebench.report import notes
 from vaebench.report.cells import Cell, cells
+from vaebench.report.claims import claims
+from vaebench.report.effect_tables import effects_section
+from vaebench.report.effects import effects
+from vaebench.report.evidence import claims_section, published_section
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
 from vaebench.report.pictures import Pictures, last_tile
+from vaebench.report.published import published
 from vaebench.report.records import Planned, Report
 from vaebench.report.tables import (
     Column,
@@ -37,8 +42,11 @@ def markdown_report(report: Report, pictures: Pictures) -> str:
     found = cells(report)
     sections = [
         _head(report, found),
+        claims_section(claims(report, found)),
         _results(report, found, pictures),
         _comparison(report, pictures),
+        effects_section(effects(found), found),
+        published_section(published(report, found)),
         _costs(found),
         _gap(found),
         _runs(found),

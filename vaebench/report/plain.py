@@ -12,6 +12,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vaebench.report.cells import cells
+from vaebench.report.claims import claims, claims_json
+from vaebench.report.effects import effects, effects_json
+from vaebench.report.published import published, published_json
 from vaebench.report.records import Record, Report
 
 if TYPE_CHECKING:
@@ -19,12 +22,13 @@ if TYPE_CHECKING:
 
 
 def json_report(report: Report) -> str:
-    """``{"grid", "manifest", "runs", "cells", "effects", "claims", ...}``, in full precision.
+    """``{"grid", "manifest", "runs", "cells", "effects", "claims", "published", ...}``, unrounded.
 
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
     null.
     """
+    found = cells(report)
     content = {
         "grid": report.name,
         "manifest": report.manifest,
@@ -35,18 +39,16 @@ def json_report(report: Report) -> str:
                 "n": len(cell.records),
                 "metrics": {name: asdict(summary) for name, summary in cell.summaries.items()},
             }
-            for cell in cells(report)
+            for cell in found
         ],
-        "effects": [],
-        "claims": [],
+        "effects": effects_json(effects(found)),
+        "claims": claims_json(claims(report, found)),
+        "published": published_json(published(report, found)),
         "missing": [asdict(run) for run in report.missing],
         "foreign": list(report.foreign),
         "damaged": [{**asdict(found.run), "reason": found.reason} for found in report.damaged],
     }
-    try:
-        return _lines(content)
-    except ValueError:  # rare, and walking 10,000 records to look for it first would be slow
-        return _lines(_without_nan(content))
+    return json_lines(content)
 
 
 def csv_report(report: Report) -> str:
@@ -88,8 +90,16 @@ def to_frame(records: Iterable[Record]) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
+def json_lines(content: dict[str, Any]) -> str:
+    """JSON with a line per entry of a list; what is not finite is null."""
+    try:
+        return _lines(content)
+    except ValueError:  # rare, and walking 10,000 records to look for it first would be slow
+        return _lines(_without_nan(content))
+
+
 def _lines(content: dict[str, Any]) -> str:
-    """JSON with a line per entry: diffs stay readable, and ``indent`` is ten times as slow."""
+    """A line per entry: diffs stay readable, and ``indent`` is ten times as slow."""
 
     def encoded(value: Any) -> str:
         if isinstance(value, list) and value:

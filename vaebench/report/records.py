@@ -209,9 +209,9 @@ def _fault(record: Any, run: Planned) -> str | None:
 
 
 def finite(value: Any) -> float | None:
-    """A number as it is; None for what was not measured, is not finite, or fits no float."""
+    """A number as it is; None for what was not measured, is not finite, or has no finite square."""
     try:
-        finite = isinstance(value, int | float) and math.isfinite(value)
+        finite = isinstance(value, int | float) and math.isfinite(float(value) * value)
     except OverflowError:
         finite = False
     return value if finite else None

@@ -1,12 +1,11 @@
 """The one table model behind every format: which columns, which numbers, which are best.
 
-Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in
-:func:`rounded` and nowhere else. Titles, directions and comparability come from the declarations
-that the records carry, so a new ``test/...`` metric becomes a column by itself. To place it, add
-its name to :data:`ORDER`.
+Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``rounding`` and
+nowhere else. Titles, directions and comparability come from the declarations that the records
+carry, so a new ``test/...`` metric becomes a column by itself. To place it, add its name to
+:data:`ORDER`.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +13,16 @@ from typing import Any
 from vaebench.report.cells import Cell, declarations
 from vaebench.report.comparable import best_rows, relaxed
 from vaebench.report.records import setting
+from vaebench.report.rounding import decimals_of, rounded
 from vaebench.statistics import Summary, summarise
 from vaebench.storage import cell_label
 
-ORDER = ("elbo", "rate", "distortion", "ssim", "psnr", "mse_px", "mae_px", "active_units")
+ORDER = (
+    *("elbo", "rate", "distortion", "log_px"),
+    *("ssim", "psnr", "mse_px", "mae_px"),
+    *("active_units", "knn_accuracy"),
+    *("classifier_frechet", "precision", "recall"),
+)
 COSTS = (
     "images_per_second",
     "seconds_per_epoch",
@@ -27,7 +32,6 @@ COSTS = (
 )
 ARROWS = {"higher": "↑", "lower": "↓"}
 AXIS_TITLES = {"model": "Model", "loss": "Loss", "estimator": "Estimator"}
-UNIT_DECIMALS = {"nats": 2, "dB": 2}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Column:
     unit: str
     direction: str | None
     comparable: str
+    decimals: int
     entries: tuple[Entry, ...]
 
     @property
@@ -102,6 +107,7 @@ def gap_table(cells: Sequence[Cell]) -> Table | None:
         unit=test.unit,
         direction=None,
         comparable=test.comparable,
+        decimals=_decimals(gaps, test.unit),
         entries=_entries(gaps, test.unit),
     )
     title = test.title
@@ -113,6 +119,11 @@ def gap_table(cells: Sequence[Cell]) -> Table | None:
             gap,
         ),
     )
+
+
+def metric_column(cells: Sequence[Cell], metric: str) -> Column:
+    """One metric of the cells, with what its declaration says."""
+    return _table(cells, [metric]).columns[0]
 
 
 def run_table(cells: Sequence[Cell]) -> Table | None:
@@ -142,23 +153,6 @@ def run_table(cells: Sequence[Cell]) -> Table | None:
     )
 
 
-def rounded(value: float, decimals: int) -> str:
-    """A number as every format shows it: fixed decimals, groups of three digits, no minus zero."""
-    text = f"{value:,.{decimals}f}"
-    return text.lstrip("-") if not text.strip("-0.,") else text
-
-
-def decimals_of(values: Iterable[float], unit: str) -> int:
-    """Decimals that suit a whole column: none for counts, else about four significant digits."""
-    known = list(values)
-    if unit in UNIT_DECIMALS:
-        return UNIT_DECIMALS[unit]
-    if all(float(value).is_integer() for value in known):
-        return 0
-    largest = max(map(abs, known))
-    return min(max(3 - math.floor(math.log10(largest)), 0), 9)
-
-
 def axis_title(axis: str) -> str:
     """``Model`` for ``model``, ``latent_dim`` for ``model.latent_dim``."""
     return AXIS_TITLES.get(axis, axis.rpartition(".")[2])
@@ -172,10 +166,10 @@ def axis_text(axis: str, cell: Cell) -> str:
     record = (cell.records + cell.others)[0]
     if relaxed(record):
         return f"{text} (relaxed)"
-    sigma2 = setting(record, "loss", "mse", "sigma2")
-    if text == "mse" and sigma2 is not None:
-        return f"{text} (σ²={sigma2})"
-    return text
+    sigma2 = setting(record, "loss", text, "sigma2")
+    if sigma2 is None:
+        return text
+    return f"{text} (σ² {sigma2})" if isinstance(sigma2, str) else f"{text} (σ²={sigma2})"
 
 
 def _table(cells: Sequence[Cell], metrics: Iterable[str]) -> Table:
@@ -198,7 +192,8 @@ def _column(cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, An
     unit = str(declaration.get("unit") or "")
     direction = str(declaration.get("direction"))
     comparable = str(declaration.get("comparable") or "dataset")
-    entries = _entries([cell.summaries.get(metric) for cell in cells], unit)
+    summaries = [cell.summaries.get(metric) for cell in cells]
+    entries = _entries(summaries, unit)
     best = best_rows(cells, [entry.mean for entry in entries], metric, direction, comparable)
     return Column(
         metric=metric,
@@ -206,14 +201,15 @@ def _column(cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, An
         unit=unit,
         direction=direction if direction in ARROWS else None,
         comparable=comparable,
+        decimals=_decimals(summaries, unit),
         entries=tuple(replace(entry, best=i in best) for i, entry in enumerate(entries)),
     )
 
 
 def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...]:
-    known = [summary for summary in summaries if summary is not None]
-    decimals = decimals_of((s.mean for s in known if s.mean is not None), unit)
-    varies = any(summary.std for summary in known)  # parameters, say, are the same for every seed
+    decimals = _decimals(summaries, unit)
+    # parameters, say, are the same for every seed
+    varies = any(summary.std for summary in summaries if summary is not None)
     entries = []
     for summary in summaries:
         if summary is None or summary.mean is None:
@@ -222,6 +218,10 @@ def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...
         width = rounded(summary.ci95, decimals) if varies and summary.ci95 is not None else None
         entries.append(Entry(mean=rounded(summary.mean, decimals), half_width=width))
     return tuple(entries)
+
+
+def _decimals(summaries: Sequence[Summary | None], unit: str) -> int:
+    return decimals_of((s.mean for s in summaries if s is not None and s.mean is not None), unit)
 
 
 def _gap(cell: Cell) -> Summary | None:

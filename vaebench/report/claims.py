@@ -1,0 +1,251 @@
+"""The claims of a grid, each with a verdict and the numbers that it rests on.
+
+supported, refuted
+    A difference: the adjusted exact p is below 0.05, and the sign is the claimed one, or the other.
+    An equivalence: both one-sided tests reject a difference beyond the margin (adjusted p below
+    0.05), or the 90 % interval lies wholly beyond it.
+inconclusive
+    Neither, or there are too few seeds, or too few of the runs are done, to tell.
+not comparable
+    The claim sets against each other what the metric does not compare.
+
+A metric that compares only within one loss judges a claim about several losses in none of them:
+such a claim is to be written once per loss. To add a kind of claim: its place in :func:`claims`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vaebench.errors import ResultsError
+from vaebench.report.cells import Cell, declarations, matching
+from vaebench.report.contrasts import Adjusted, Contrast, adjust, label, measure, paired
+from vaebench.report.effects import contrast_json
+from vaebench.report.records import Report
+from vaebench.report.rounding import p_text, signed
+from vaebench.report.tables import ARROWS, Column, axis_text, metric_column
+from vaebench.statistics import Equivalence, equivalence
+from vaebench.storage import cell_label
+
+SUPPORTED, REFUTED = "supported", "refuted"
+INCONCLUSIVE, NOT_COMPARABLE = "inconclusive", "not comparable"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as the grid states it.
+
+    Attributes:
+        text: In words.
+        metric: A final metric.
+        first: Values of axes: the side that is said to be better, or one of two equal ones.
+        second: The other side.
+        margin: What counts as equal; None where the claim is one of a difference.
+    """
+
+    text: str
+    metric: str
+    first: dict[str, Any]
+    second: dict[str, Any]
+    margin: float | None
+
+    @property
+    def name(self) -> str:
+        """Its words, or what it says where it has none."""
+        first, second = cell_label(self.first), cell_label(self.second)
+        is_ = "the same as" if self.margin is not None else "better than"
+        return self.text or f"{first} is {is_} {second}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and its verdict.
+
+    Attributes:
+        claim: The claim.
+        column: Its metric, with its declaration.
+        sides: What is subtracted from what: ``cnn - fnn, mse (σ²=0.5)``.
+        contrast: First side minus second, seed by seed.
+        equivalence: Of a claim that has a margin and numbers.
+        adjusted: Its p value among the claims of its kind.
+        verdict: One of the four.
+        reason: Why, in words.
+    """
+
+    claim: Claim
+    column: Column
+    sides: str
+    contrast: Contrast
+    equivalence: Equivalence | None
+    adjusted: Adjusted
+    verdict: str
+    reason: str
+
+
+def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
+    """Every claim of the manifest, judged by the records.
+
+    Holm's families are all claims of a difference, and all claims of an equivalence.
+
+    Raises:
+        ResultsError: The manifest's claims are damaged.
+    """
+    stated = _stated(report)
+    columns = [metric_column(cells, claim.metric) for claim in stated]
+    contrasts = [_contrast(c, k, cells) for c, k in zip(stated, columns, strict=True)]
+    equal = [_equivalence(c, k) for c, k in zip(stated, contrasts, strict=True)]
+    differ = [
+        k.difference if claim.margin is None else None
+        for claim, k in zip(stated, contrasts, strict=True)
+    ]
+    differing = adjust(
+        [None if d is None else d.p for d in differ],
+        [None if d is None else d.smallest_p for d in differ],
+        noun="claim",
+        about="of a difference",
+    )
+    equals = adjust(
+        [None if e is None else e.p for e in equal],
+        [None] * len(equal),
+        noun="claim",
+        about="of an equivalence",
+    )
+    found = []
+    for i, claim in enumerate(stated):
+        its = differing[i] if claim.margin is None else equals[i]
+        verdict, reason = _verdict(claim, columns[i], contrasts[i], equal[i], its)
+        sides = label(_named(claim.first, cells), _named(claim.second, cells))
+        found.append(Judged(claim, columns[i], sides, contrasts[i], equal[i], its, verdict, reason))
+    return tuple(found)
+
+
+def claims_json(found: Sequence[Judged]) -> list[dict[str, Any]]:
+    """The claims for programs, in full precision; ``p`` is that of the claim's own kind of test."""
+    return [
+        {
+            "claim": judged.claim.name,
+            "metric": judged.claim.metric,
+            "kind": "difference" if judged.claim.margin is None else "equivalence",
+            "first": judged.claim.first,
+            "second": judged.claim.second,
+            "margin": judged.claim.margin,
+            "verdict": judged.verdict,
+            "why": judged.reason,
+            **contrast_json(judged.contrast, judged.adjusted),
+            **_equivalence_json(judged),
+        }
+        for judged in found
+    ]
+
+
+def _equivalence_json(judged: Judged) -> dict[str, Any]:
+    if judged.claim.margin is None:
+        return {}
+    known = judged.equivalence
+    return {
+        "p": known.p if known else None,
+        "ci90": known.ci90 if known else None,
+        "smallest_p": None,
+    }
+
+
+def _stated(report: Report) -> list[Claim]:
+    try:
+        return [_claim(raw) for raw in report.manifest.get("claims") or []]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{report.directory / 'grid.yaml'}: claims: damaged ({type(error).__name__}: {error}); "
+            "run the grid again to write it anew"
+        ) from error
+
+
+def _claim(raw: Mapping[str, Any]) -> Claim:
+    first, second = raw["same"] if "same" in raw else (raw["better"], raw["than"])
+    return Claim(
+        text=str(raw.get("claim") or ""),
+        metric=str(raw["metric"]),
+        first=dict(first),
+        second=dict(second),
+        margin=float(raw["margin"]) if "same" in raw else None,
+    )
+
+
+def _contrast(claim: Claim, column: Column, cells: Sequence[Cell]) -> Contrast:
+    """First side minus second over the pairs of cells that agree in all else."""
+    fault = _fault(claim, column, cells)
+    if fault is not None:
+        return Contrast(0, reason=fault, comparable=False)
+    first, second = (matching(cells, side) for side in (claim.first, claim.second))
+    return measure(paired(first, second, tuple(claim.first)), claim.metric, column.comparable)
+
+
+def _fault(claim: Claim, column: Column, cells: Sequence[Cell]) -> str | None:
+    """Why a claim cannot be judged by these cells, whatever their numbers are."""
+    records = [record for cell in cells for record in cell.records]
+    for side in (claim.first, claim.second):
+        if not matching(cells, side):
+            named = ", ".join(f"{axis}: {value}" for axis, value in side.items())
+            return f"no cell has {named}"
+    if claim.first.keys() != claim.second.keys() or claim.first == claim.second:
+        return "its sides must name the same axes, with different values"
+    if records and not any(claim.metric in record["metrics"] for record in records):
+        return f"no run has measured {claim.metric}"
+    if column.metric.partition("/")[2] in declarations(records)[1]:
+        return "the runs declare the metric differently"
+    if column.comparable == "machine":
+        return "costs are not tested"
+    if records and claim.margin is None and column.direction not in ARROWS:
+        return "the metric does not say which direction is better"
+    return None
+
+
+def _named(side: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, str]:
+    """A side with what must not be forgotten about its loss: the variance of mse."""
+    found = matching(cells, side)
+    return {axis: axis_text(axis, found[0]) if found else str(v) for axis, v in side.items()}
+
+
+def _equivalence(claim: Claim, contrast: Contrast) -> Equivalence | None:
+    if claim.margin is None or len(contrast.values) < 2:
+        return None
+    return equivalence(contrast.values, claim.margin)
+
+
+def _verdict(
+    claim: Claim,
+    column: Column,
+    contrast: Contrast,
+    equal: Equivalence | None,
+    adjusted: Adjusted,
+) -> tuple[str, str]:
+    if contrast.difference is None:
+        reason = contrast.reason or ""
+        if contrast.comparable:
+            return INCONCLUSIVE, reason
+        hint = "; state it once per loss" if "different losses" in reason else ""
+        return NOT_COMPARABLE, reason + hint
+    if contrast.difference.n == 1:
+        return INCONCLUSIVE, "one seed: no interval, no test"
+    if equal is not None and claim.margin is not None:
+        return _of_equivalence(contrast.difference.mean, equal, claim.margin, adjusted, column)
+    if adjusted.out_of_reach:
+        n, least = contrast.difference.n, p_text(adjusted.smallest or 0.0)
+        return (
+            INCONCLUSIVE,
+            f"significance cannot be reached with {n} seeds: smallest adjusted p {least}",
+        )
+    if not adjusted.significant:
+        return INCONCLUSIVE, "no difference shown"
+    if (contrast.difference.mean > 0) == (column.direction == "higher"):
+        return SUPPORTED, "significant, in the claimed direction"
+    return REFUTED, "significant, in the opposite direction"
+
+
+def _of_equivalence(
+    mean: float, equal: Equivalence, margin: float, adjusted: Adjusted, column: Column
+) -> tuple[str, str]:
+    low, high = (signed(mean + side * equal.ci90, column.decimals) for side in (-1, 1))
+    reason = f"90 % interval {low} to {high}, margin {margin:g}"
+    if adjusted.significant:
+        return SUPPORTED, reason
+    return REFUTED if abs(mean) - equal.ci90 > margin else INCONCLUSIVE, reason

@@ -1,0 +1,230 @@
+"""Two result sets cell by cell: is the second better, worse, or is no difference shown?
+
+Runs are paired by seed, since equal seeds have equal initial weights, batches and noise; the test
+is the paired sign-flip test, adjusted by Holm over the cells of one metric. Costs are not
+compared: they belong to a machine. :mod:`vaebench.report.compare_text` prints the outcomes.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vaebench.report.cells import Cell, cells, declarations
+from vaebench.report.comparable import KEYS, dataset_key
+from vaebench.report.contrasts import Adjusted, adjust
+from vaebench.report.plain import json_lines
+from vaebench.report.records import Record, Report, counted, dig
+from vaebench.report.rounding import p_text
+from vaebench.report.tables import ARROWS, Column, main_table
+from vaebench.statistics import Difference, difference
+
+BETTER, WORSE = "better", "worse"
+NO_DIFFERENCE, NOT_COMPARABLE = "no difference shown", "not comparable"
+OUTCOMES = (BETTER, WORSE, NO_DIFFERENCE, NOT_COMPARABLE)
+# values of single precision that agree this well differ by rounding: another machine, not a change
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell by one metric: the second set against the first.
+
+    Attributes:
+        cell: Axis to value.
+        column: The metric, with its declaration.
+        outcome: One of :data:`OUTCOMES`.
+        reason: Why, in words, where there is more to say than the outcome.
+        first: Mean of the first set over the seeds that both have; None where not comparable.
+        second: Likewise of the second.
+        seeds: Those seeds.
+        difference: Second less first, seed by seed; None where not comparable.
+        adjusted: Its p value among the cells of the metric.
+    """
+
+    cell: dict[str, Any]
+    column: Column
+    outcome: str
+    reason: str
+    first: float | None = None
+    second: float | None = None
+    seeds: tuple[int, ...] = ()
+    difference: Difference | None = None
+    adjusted: Adjusted | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two result sets side by side.
+
+    Attributes:
+        first: The set that is compared with.
+        second: The set that is judged.
+        outcomes: Metric by metric, cell by cell.
+        settings: Settings that differ: dotted key to both values.
+    """
+
+    first: Report
+    second: Report
+    outcomes: tuple[Outcome, ...]
+    settings: dict[str, tuple[Any, Any]]
+
+    def count(self, outcome: str) -> int:
+        """How many cells and metrics have this outcome."""
+        return sum(its.outcome == outcome for its in self.outcomes)
+
+    @property
+    def regressed(self) -> bool:
+        """Whether the second is worse anywhere."""
+        return self.count(WORSE) > 0
+
+
+def compare(first: Report, second: Report) -> Comparison:
+    """Judge ``second`` against ``first`` by every metric of either that has a direction."""
+    old, new = cells(first), cells(second)
+    columns = {c.metric: c for found in (new, old) for c in main_table(found).columns}
+    _, clashes = declarations([r for cell in (*old, *new) for r in cell.records])
+    outcomes: list[Outcome] = []
+    for column in columns.values():
+        # of two definitions of a metric neither says which value is better
+        clash = column.metric.partition("/")[2] in clashes
+        if clash or (column.direction in ARROWS and column.comparable != "machine"):
+            outcomes += _by_metric(column, old, new, clash)
+    settings = dict(_differing(first.manifest.get("settings"), second.manifest.get("settings")))
+    return Comparison(first, second, tuple(outcomes), settings)
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """The comparison for programs, in full precision."""
+    content = {
+        "first": comparison.first.name,
+        "second": comparison.second.name,
+        "counts": {outcome: comparison.count(outcome) for outcome in OUTCOMES},
+        "settings": {key: list(values) for key, values in comparison.settings.items()},
+        "cells": [_outcome_json(its) for its in comparison.outcomes],
+    }
+    return json_lines(content)
+
+
+def _outcome_json(its: Outcome) -> dict[str, Any]:
+    numbers = dict.fromkeys(("n", "mean", "ci95", "effect_size", "p", "smallest_p"))
+    return {
+        "cell": its.cell,
+        "metric": its.column.metric,
+        "outcome": its.outcome,
+        "reason": its.reason,
+        "first": its.first,
+        "second": its.second,
+        "seeds": list(its.seeds),
+        "difference": numbers if its.difference is None else asdict(its.difference),
+        "p_holm": its.adjusted.p if its.adjusted else None,
+        "family": its.adjusted.family if its.adjusted else None,
+    }
+
+
+def _by_metric(
+    column: Column, old: Sequence[Cell], new: Sequence[Cell], clash: bool
+) -> list[Outcome]:
+    """The outcomes of all cells by one metric, adjusted together."""
+    partners = {repr(cell.cell): cell for cell in new}
+    known = {repr(cell.cell) for cell in old}
+    drafts = [_draft(column, cell, partners.get(repr(cell.cell)), clash) for cell in old]
+    drafts += [
+        Outcome(cell.cell, column, NOT_COMPARABLE, "only in the second")
+        for key, cell in partners.items()
+        if key not in known
+    ]
+    tested = [draft.difference for draft in drafts]
+    adjusted = adjust(
+        [None if d is None else d.p for d in tested],
+        [None if d is None else d.smallest_p for d in tested],
+        noun="cell",
+        about=f"by {column.metric}",
+    )
+    return [
+        _judged(replace(draft, adjusted=its)) if draft.difference is not None else draft
+        for draft, its in zip(drafts, adjusted, strict=True)
+    ]
+
+
+def _draft(column: Column, old: Cell, new: Cell | None, clash: bool) -> Outcome:
+    reason = _obstacle(column, old, new, clash)
+    if reason is not None or new is None:
+        return Outcome(old.cell, column, NOT_COMPARABLE, reason or "only in the first")
+    seeds = tuple(seed for seed in old.seeds if seed in new.seeds)
+    before, after = (_values(cell, column.metric, seeds) for cell in (old, new))
+    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+    if len(pairs) < len(seeds):
+        return Outcome(old.cell, column, NOT_COMPARABLE, "not measured in every run")
+    values = [0.0 if math.isclose(a, b, rel_tol=ROUNDING) else b - a for a, b in pairs]
+    return Outcome(
+        cell=old.cell,
+        column=column,
+        outcome=NO_DIFFERENCE,
+        reason="" if any(values) else "equal in every seed, up to rounding",
+        first=sum(a for a, _ in pairs) / len(pairs),
+        second=sum(b for _, b in pairs) / len(pairs),
+        seeds=seeds,
+        difference=difference(values),
+    )
+
+
+def _judged(its: Outcome) -> Outcome:
+    """The outcome that the tests give."""
+    assert its.difference is not None
+    assert its.adjusted is not None
+    if its.reason:
+        return its
+    if its.difference.n == 1:
+        return replace(its, reason="one seed in common: no test")
+    if its.adjusted.out_of_reach:
+        least = p_text(its.adjusted.smallest or 0.0)
+        n = counted(its.difference.n, "seed")
+        reason = f"significance cannot be reached with {n}: smallest adjusted p {least}"
+        return replace(its, reason=reason)
+    if not its.adjusted.significant:
+        return its
+    rises = its.difference.mean > 0
+    outcome = BETTER if rises == (its.column.direction == "higher") else WORSE
+    return replace(its, outcome=outcome)
+
+
+def _obstacle(column: Column, old: Cell, new: Cell | None, clash: bool) -> str | None:
+    """Why the two rows of a cell cannot be compared by a metric."""
+    if new is None:
+        return "only in the first"
+    for where, cell in (("first", old), ("second", new)):
+        if not cell.complete:
+            return f"{cell.progress} in the {where}"
+    if clash:
+        return "the metric is declared differently: another version or definition"
+    if not set(old.seeds) & set(new.seeds):
+        return "no seed in common"
+    records = (*old.records, *new.records)
+    if len({record.get("numbers_version") for record in records}) > 1:
+        return "run by versions of vaebench that give other numbers"
+    if len({_test_images(record) for record in records}) > 1:
+        return "other test images"
+    if len({KEYS.get(column.comparable, dataset_key)(record) for record in records}) > 1:
+        return "another likelihood"
+    return None
+
+
+def _test_images(record: Record) -> str:
+    """What the test split is: the data, its digest and size, its binarisation."""
+    dataset = dig(record.get("environment"), "dataset")
+    return dataset_key(record) + repr([dig(dataset, key) for key in ("digest", "test")])
+
+
+def _values(cell: Cell, metric: str, seeds: Sequence[int]) -> list[float | None]:
+    by_seed = {record["seed"]: record["metrics"].get(metric) for record in cell.records}
+    return [by_seed.get(seed) for seed in seeds]
+
+
+def _differing(first: Any, second: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Dotted keys of two nested mappings that differ, with both values."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in dict.fromkeys((*first, *second)):
+            yield from _differing(first.get(key), second.get(key), f"{prefix}{key}.")
+    elif first != second:
+        yield prefix.rstrip("."), (first, second)

@@ -1,0 +1,146 @@
+"""Claims and published numbers as Markdown sections, with the notes that a reader needs.
+
+Rows are plain texts, so that LaTeX shows the same. Numbers are rounded as in the main table.
+"""
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from vaebench.report.claims import Judged
+from vaebench.report.contrasts import Contrast
+from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
+from vaebench.report.published import Published
+from vaebench.report.records import counted
+from vaebench.report.rounding import decimals_of, p_text, rounded, signed
+from vaebench.statistics import Summary
+from vaebench.storage import cell_label
+
+CLAIM_HEADINGS = ("Claim", "Metric", "Contrast", "Difference", "d_z", "p", "Seeds", "Verdict")
+_NUMBERS = range(3, 7)
+
+
+def claims_section(found: Sequence[Judged]) -> list[str]:
+    """The verdicts; nothing where the grid claims nothing."""
+    if not found:
+        return []
+    rows: list[Row] = []
+    for judged in found:
+        texts = claim_texts(judged)
+        row = [t if i in _NUMBERS else escape(t) for i, t in enumerate(texts)]
+        row[-1] = f"**{escape(judged.verdict)}**: {escape(judged.reason)}"
+        rows.append(row)
+    return [
+        "## Claims",
+        "",
+        *grid_lines([escape(heading) for heading in CLAIM_HEADINGS], rows, right=_NUMBERS),
+        "",
+        *bullets(claim_notes(found)),
+    ]
+
+
+def claim_texts(judged: Judged) -> tuple[str, ...]:
+    """A claim as plain texts, under :data:`CLAIM_HEADINGS`."""
+    column, known = judged.column, judged.contrast.difference
+    return (
+        judged.claim.name,
+        column.title if column.metric.startswith("test/") else column.metric,
+        judged.sides,
+        estimate(judged.contrast, column.decimals),
+        signed(known.effect_size, 1) if known and known.effect_size is not None else NOTHING,
+        NOTHING if judged.adjusted.p is None else p_text(judged.adjusted.p).removeprefix("= "),
+        NOTHING if known is None else str(known.n),
+        f"{judged.verdict}: {judged.reason}",
+    )
+
+
+def claim_notes(found: Sequence[Judged]) -> list[str]:
+    """What a reader must know of the verdicts."""
+    notes = [
+        "Difference: first less second, seed by seed, averaged over the pairs of cells that differ "
+        "in nothing else; ± is the half width of its 95 % Student-t interval over seeds. d_z: its "
+        "mean over its standard deviation from seed to seed, which says how reliably the sign "
+        "repeats, not whether the difference matters."
+    ]
+    named = list(dict.fromkeys(j.adjusted.family for j in found if j.adjusted.p is not None))
+    if named:
+        notes.append(
+            "p: exact paired sign-flip test of a difference, two one-sided t tests of an "
+            f"equivalence, adjusted by Holm within its family ({'; '.join(named)}). Among the "
+            "effects below the same contrast has another family, so another p."
+        )
+    return [
+        *notes,
+        "Supported: adjusted p below 0.05, and of a difference the claimed sign. Refuted: likewise "
+        "with the opposite sign; of an equivalence, its 90 % interval lies wholly beyond the "
+        "margin. Inconclusive does not mean equal.",
+    ]
+
+
+def published_section(rows: Sequence[Published]) -> list[str]:
+    """Published numbers beside ours; nothing where the grid names none."""
+    if not rows:
+        return []
+    return [
+        "## Published numbers",
+        "",
+        *grid_lines(
+            ["Source", "Setting", "Published", "Ours", "Within"],
+            [_published_texts(row) for row in rows],
+            right=(2, 3),
+        ),
+        "",
+        *bullets(
+            [
+                "Ours: mean over seeds ± the half width of its 95 % Student-t interval. Within: "
+                "whether that mean is as near to the published number as was asked for; the "
+                "difference is ours less published."
+            ]
+        ),
+    ]
+
+
+def estimate(contrast: Contrast, decimals: int) -> str:
+    """The mean of a contrast with its interval, where it has them."""
+    known = contrast.difference
+    if known is None:
+        return NOTHING
+    width = "" if known.ci95 is None else f" ±\u00a0{rounded(known.ci95, decimals)}"
+    return f"{signed(known.mean, decimals)}{width}"
+
+
+def _published_texts(row: Published) -> Row:
+    decimals = max(decimals_of([row.value], ""), 2)
+    where = [cell_label(row.cell), row.metric]
+    if row.epoch is not None:
+        where.append(f"epoch {row.epoch}")
+    if row.add:
+        where.append(f"ours {signed(row.add, 2)}")
+    return [
+        _link(row.source, row.url),
+        escape(", ".join(where)),
+        rounded(row.value, decimals),
+        escape(row.reason) if row.ours is None else _summary(row.ours, decimals),
+        _within(row, decimals),
+    ]
+
+
+def _summary(ours: Summary, decimals: int) -> str:
+    if ours.mean is None:
+        return NOTHING
+    width = "" if ours.ci95 is None else f" ±\u00a0{rounded(ours.ci95, decimals)}"
+    interval = "" if ours.ci95 is not None else ", no interval"
+    return f"{rounded(ours.mean, decimals)}{width} ({counted(ours.n, 'seed')}{interval})"
+
+
+def _within(row: Published, decimals: int) -> str:
+    asked = row.stated if row.stated.endswith("%") else f"{row.within:g}"
+    if row.difference is None:
+        return f"±{asked}: {NOTHING}"
+    word = "**yes**" if row.reproduced else "**no**"
+    return f"±{asked}: {word} ({signed(row.difference, decimals)})"
+
+
+def _link(text: str, url: str | None) -> str:
+    if url is None or not url.startswith(("http://", "https://")):
+        return escape(text)
+    return f"[{escape(text)}]({quote(url, safe=':/?#@!$&+,;=%~-._')})"

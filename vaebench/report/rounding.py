@@ -1,0 +1,37 @@
+"""Numbers as every format shows them: decimals, groups of digits, signs, p values.
+
+Only what is shown is rounded; JSON and CSV hold every digit.
+"""
+
+import math
+from collections.abc import Iterable
+
+UNIT_DECIMALS = {"nats": 2, "dB": 2}
+
+
+def rounded(value: float, decimals: int) -> str:
+    """A number as every format shows it: fixed decimals, groups of three digits, no minus zero."""
+    text = f"{value:,.{decimals}f}"
+    return text.lstrip("-") if not text.strip("-0.,") else text
+
+
+def signed(value: float, decimals: int) -> str:
+    """A rounded difference with its sign; none before zero."""
+    text = rounded(value, decimals)
+    return text if text.startswith("-") or not text.strip("0.,") else f"+{text}"
+
+
+def p_text(p: float) -> str:
+    """A p value after its sign: ``= 0.0039``, ``< 0.0001``."""
+    return "<\u00a00.0001" if p < 0.0001 else f"= {p:.3g}"
+
+
+def decimals_of(values: Iterable[float], unit: str) -> int:
+    """Decimals that suit a whole column: none for counts, else about four significant digits."""
+    known = list(values)
+    if unit in UNIT_DECIMALS:
+        return UNIT_DECIMALS[unit]
+    if all(float(value).is_integer() for value in known):
+        return 0
+    largest = max(map(abs, known))
+    return min(max(3 - math.floor(math.log10(largest)), 0), 9)
