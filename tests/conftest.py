@@ -5,6 +5,7 @@ Tests mirror the modules: ``test_<module>.py``. Whatever runs over a registry (`
 images are in ``tiny.py``, made-up results folders in ``records.py``.
 """
 
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,15 @@ def global_random_states() -> dict[str, Any]:
         "numpy": (kind, np.asarray(keys).tobytes(), *rest),
         "random": random.getstate(),
     }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def data_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Classifiers are kept in the user's data directory only if the user names one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "VAEBENCH_DATA" not in os.environ:
+            patch.setenv("VAEBENCH_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 @pytest.fixture(autouse=True)

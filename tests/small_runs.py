@@ -1,7 +1,8 @@
 """Runs that take a fraction of a second: 64 of the embedded digits, narrow networks.
 
 ``settings`` is what every small run shares; ``task`` a run of it in a folder; ``without_figures``
-leaves out what has tests of its own and takes most of a small run's time.
+leaves out what has tests of its own and takes most of a small run's time. (The classifier of the
+digits is trained once per session, in two seconds, see ``conftest``.)
 """
 
 from pathlib import Path

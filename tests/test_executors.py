@@ -147,13 +147,13 @@ CHATTY = """
 import os, sys
 print("a library prints this when it is imported")
 import vaebench.run
-real = vaebench.run.evaluate
-def evaluate(*args, **kwargs):
+real = vaebench.run.measure_subject
+def measure(*args, **kwargs):
     print('{"epoch": 99}')
     sys.stdout.flush()
     os.system('echo "and a child process this"')
     return real(*args, **kwargs)
-vaebench.run.evaluate = evaluate
+vaebench.run.measure_subject = measure
 """
 
 
@@ -252,11 +252,8 @@ def test_no_tasks_are_done_at_once(tmp_path: Path) -> None:
     assert events == []
 
 
-def test_a_worker_gives_the_numbers_of_this_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_gives_the_numbers_of_this_process(tmp_path: Path) -> None:
     """Trap 11, for a cnn with batch normalisation and a static binarisation."""
-    without_figures(monkeypatch)
     overrides = {"model": "cnn", "model__cnn__batch_norm": True, "dataset__binarize": "static"}
     here, there = (task(tmp_path / name, **overrides) for name in ("here", "there"))
     events: list[Event] = []

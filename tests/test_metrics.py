@@ -1,6 +1,11 @@
-"""What is measured on a split: by image, in evaluation mode, from sampled codes."""
+"""What is measured on a split: by image, in evaluation mode, from sampled codes.
 
+Of the evidence, see ``test_evidence``; of what is generated, ``test_generation``.
+"""
+
+import inspect
 import math
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -18,11 +23,11 @@ from tiny import (
     draws,
     images,
     linear_gaussian,
+    make_subject,
     make_vae,
 )
 from torch import Tensor, nn
 
-import vaebench.metrics
 from vaebench.errors import DivergedError
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import (
@@ -32,11 +37,15 @@ from vaebench.metrics import (
     Declaration,
     Direction,
     Evaluation,
+    Latents,
     Metric,
+    Part,
+    Subject,
     active_units,
     distortion,
     elbo,
     evaluate,
+    knn_accuracy,
     mae_px,
     measure,
     mse_px,
@@ -47,9 +56,16 @@ from vaebench.metrics import (
     ssim_window,
 )
 from vaebench.models import MODELS
+from vaebench.seeding import stream
 
 SHAPE = (1, 8, 7)
 DECLARATIONS = {name: metric.declaration for name, metric in METRICS.items()} | COSTS
+
+
+def batch_norm(model: str) -> dict[str, bool]:
+    """The option, where the model has it: what an image's neighbours could leak through."""
+    has_it = "batch_norm" in inspect.signature(MODELS[model]).parameters
+    return {"batch_norm": True} if has_it else {}
 
 
 def evaluation(x: Tensor, reconstruction: Tensor, **others: Tensor) -> Evaluation:
@@ -65,28 +81,61 @@ def test_a_number_declares_what_it_is(name: str) -> None:
     assert declaration.direction in (*get_args(get_args(Direction)[0]), None)
     assert declaration.comparable in get_args(Comparable)
     assert declaration.version >= 1
+    assert declaration.samples is None
     assert name == name.lower()
     assert "/" not in name
 
 
 def test_what_depends_on_the_likelihood_is_not_compared_across_it() -> None:
-    for name in ("elbo", "rate", "distortion"):
+    for name in ("elbo", "rate", "distortion", "log_px"):
         assert METRICS[name].declaration.comparable == "likelihood"
-    for name in ("ssim", "psnr", "mse_px", "mae_px", "active_units"):
+    for name in ("ssim", "psnr", "mse_px", "mae_px", "active_units", "knn_accuracy"):
+        assert METRICS[name].declaration.comparable == "dataset"
+    for name in ("classifier_frechet", "precision", "recall"):
         assert METRICS[name].declaration.comparable == "dataset"
     assert METRICS["rate"].declaration.direction is None
 
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("model", MODELS)
-def test_a_metric_is_the_same_for_every_batch_size(model: str, name: str) -> None:  # trap 7
-    vae = make_vae(model, shape=SHAPE, options={"batch_norm": True})
-    x, noise = images(20, SHAPE), draws(3, 20, 3)
+def test_a_metric_is_the_same_for_every_batch_size(  # traps 7, 13
+    model: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaebench.metrics.subject.GENERATED", 20)
+    vae = make_vae(model, shape=SHAPE, options=batch_norm(model))
     values = [
-        METRICS[name].function(evaluate(vae.train(), x, noise, batch_size=size))
+        METRICS[name](make_subject(vae.train(), shape=SHAPE, batch_size=size))
         for size in (1, 7, 128)
     ]
     assert values == pytest.approx([values[0]] * 3, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_is_of_a_part_that_there_is_and_names_k_only_if_k_is_chosen(name: str) -> None:
+    metric = METRICS[name]
+    assert metric.part in get_args(Part)
+    assert hasattr(Subject, metric.part)
+    with_k = metric.declaration.with_samples(5000)
+    assert with_k.title == f"{metric.declaration.title}, K = 5,000"
+    assert with_k.to_dict()["samples"] == 5000
+    assert "samples" not in metric.declaration.to_dict()
+
+
+def test_a_pass_is_made_once_for_all_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaebench.metrics.subject.GENERATED", 5)
+    subject = make_subject(make_vae(shape=SHAPE), shape=SHAPE)
+    parts = get_args(Part)
+    assert all(getattr(subject, part) is getattr(subject, part) for part in parts)
+
+
+def test_the_noise_of_an_evaluation_is_that_of_its_stream() -> None:
+    subject = make_subject(make_vae(shape=SHAPE), shape=SHAPE)
+    noise = torch.randn((16, 20, 3), generator=stream(0, "evaluation"))
+    assert_exact(
+        subject.evaluation.distortion, evaluate(subject.vae, subject.images.x, noise).distortion
+    )
+    other = replace(subject, noise="evaluation/train").evaluation.distortion
+    assert not torch.allclose(subject.evaluation.distortion, other)
 
 
 @given(count=st.integers(1, 12), size=st.integers(1, 15))
@@ -131,7 +180,7 @@ def test_distortion_counts_the_variance_of_the_posterior() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_an_image_does_not_see_its_neighbours(model: str) -> None:  # trap 13
-    vae = make_vae(model, shape=SHAPE, options={"batch_norm": True}).train()
+    vae = make_vae(model, shape=SHAPE, options=batch_norm(model)).train()
     with torch.no_grad():
         vae.decoder(vae.encoder(images(9, SHAPE, name="before")).mean)  # moves the averages
     vae.train()
@@ -145,7 +194,7 @@ def test_an_image_does_not_see_its_neighbours(model: str) -> None:  # trap 13
 
 @pytest.mark.parametrize("model", MODELS)
 def test_measuring_changes_nothing_in_the_model(model: str) -> None:  # trap 13
-    vae = make_vae(model, shape=SHAPE, options={"batch_norm": True}).train()
+    vae = make_vae(model, shape=SHAPE, options=batch_norm(model)).train()
     before = {name: value.clone() for name, value in vae.state_dict().items()}
     evaluate(vae, images(6, SHAPE), draws(1, 6, 3))
     for name, value in vae.state_dict().items():
@@ -168,7 +217,9 @@ def test_reconstruction_is_of_the_posterior_mean_and_clipped() -> None:
 def test_ssim_is_that_of_scikit_image_image_by_image(  # trap 14
     shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vaebench.metrics, "_STACK", 3)  # stacks of three, and a last one of two
+    monkeypatch.setattr(
+        "vaebench.metrics.images._STACK", 3
+    )  # stacks of three, and a last one of two
     x = images(8, shape)
     y = (x + 0.3 * (images(8, shape, name="y") - 0.5)).clamp(0, 1)
     y[4:] = images(4, shape, name="other")  # unlike neighbours: a leak across borders would show
@@ -236,6 +287,32 @@ def test_active_units_are_those_whose_mean_varies() -> None:
     assert active_units(evaluation(x, x, mean=mean)) == 2.0  # variances 1, 0.04, 0.0025, 0
 
 
+def latents(train: list[float], train_y: list[int], mean: list[float], y: list[int]) -> Latents:
+    columns = [torch.tensor(values).view(-1, 1) for values in (train, mean)]
+    return Latents(columns[0], torch.tensor(train_y), columns[1], torch.tensor(y))
+
+
+def test_five_neighbours_vote() -> None:
+    train, labels = [0.0, 1.0, 2.0, 3.0, 4.0, 100.0, 101.0, 102.0], [7, 7, 7, 3, 3, 3, 3, 3]
+    # of the five nearest to 3.5, three say 7, though the two nearest say 3
+    assert knn_accuracy(latents(train, labels, [3.5, 90.0], [7, 3])) == 1.0
+    assert knn_accuracy(latents(train, labels, [3.5, 90.0], [3, 3])) == 0.5
+
+
+def test_neighbours_come_from_the_training_split_by_posterior_mean() -> None:
+    subject = make_subject(make_vae(shape=SHAPE), shape=SHAPE)
+    found = subject.latents
+    with torch.no_grad():
+        assert_exact(found.train, subject.vae.encoder(subject.training.x).mean)
+        assert_exact(found.mean, subject.vae.encoder(subject.images.x).mean)
+    assert torch.equal(found.train_y, subject.training.y)
+    assert torch.equal(found.y, subject.images.y)
+    distances = torch.cdist(found.mean, found.train)
+    votes = subject.training.y[distances.topk(5, largest=False).indices].mode(dim=1).values
+    expected = (votes == subject.images.y).double().mean().item()
+    assert METRICS["knn_accuracy"](subject) == pytest.approx(expected)
+
+
 def test_a_collapsed_dimension_is_visible() -> None:  # trap 14
     vae = make_vae(shape=SHAPE, latent_dim=3)
     with torch.no_grad():  # the second dimension ignores the image and equals the prior
@@ -251,10 +328,10 @@ def test_a_collapsed_dimension_is_visible() -> None:  # trap 14
 
 
 def test_measure_names_its_values_after_the_split() -> None:
-    e = evaluate(make_vae(shape=SHAPE), images(4, SHAPE), draws(1, 4, 3))
-    everything = measure(e, "test")
-    assert set(everything) == {f"test/{name}" for name in METRICS}
-    assert measure(e, "train_eval", ["rate"]) == {"train_eval/rate": everything["test/rate"]}
+    subject = make_subject(make_vae(shape=SHAPE), shape=SHAPE)
+    found = measure(subject, "test", ["ssim", "rate"])
+    assert list(found) == ["test/ssim", "test/rate"]
+    assert measure(subject, "train_eval", ["rate"]) == {"train_eval/rate": found["test/rate"]}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -263,6 +340,5 @@ def test_a_value_that_is_not_finite_is_an_error_that_names_it(
 ) -> None:
     declaration = Declaration("Broken", "nats", None, "dataset")
     monkeypatch.setitem(METRICS, "broken", Metric(lambda _: value, declaration))
-    x = torch.zeros(1, 1, 7, 7)
     with pytest.raises(DivergedError, match=rf"test/broken is {value}"):
-        measure(evaluation(x, x), "test", ["broken"])
+        measure(make_subject(make_vae()), "test", ["broken"])

@@ -6,7 +6,7 @@ from tiny import SHAPE, draws, images, make_vae
 
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
-from vaebench.vae import flops_per_image, parameter_count
+from vaebench.vae import fit_likelihood, flops_per_image, parameter_count
 
 
 @pytest.mark.parametrize("loss", LIKELIHOODS)
@@ -34,6 +34,18 @@ def test_reconstruct_clips_what_a_linear_output_oversteps() -> None:
     assert raw.min() < 0
     assert raw.max() > 1
     assert torch.equal(vae.reconstruct(x), raw.clamp(0, 1))
+
+
+def test_optimal_variance_is_fitted_to_sampled_codes_as_they_are_measured() -> None:
+    vae = make_vae(loss="gaussian", loss_options={"sigma2": "optimal"})
+    x, noise = images(7), draws(1, 7, 3)
+    fit_likelihood(vae, x, noise, batch_size=3)
+    q = vae.encoder(x)
+    sampled, means = (
+        (x - vae.decode(z)).square().mean().item() for z in (q.sample(noise)[0], q.mean)
+    )
+    assert means != pytest.approx(sampled, rel=1e-3)
+    assert vae.likelihood.sigma2 == pytest.approx(sampled, rel=1e-9)
 
 
 def test_parameters_are_those_of_the_layers_by_hand() -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from vaebench.config import make_run
-from vaebench.run import Task, close, run
+from vaebench.errors import StorageError
+from vaebench.run import Task, close, remeasure, run
 
 WORKER_DIED = "its worker process died"
 
@@ -30,12 +31,13 @@ class Event(NamedTuple):
     """Something that happened to a task.
 
     Attributes:
-        kind: ``started``, ``epoch`` (``data`` is the journal's line) or ``done`` (the record).
+        kind: ``started``, ``epoch`` (``data`` is the journal's line), ``warning`` (its text), or
+            ``done`` (the record).
         task: The task.
         data: As ``kind`` says; empty for ``started``.
     """
 
-    kind: Literal["started", "epoch", "done"]
+    kind: Literal["started", "epoch", "warning", "done"]
     task: Task
     data: dict[str, Any]
 
@@ -60,7 +62,17 @@ def in_this_process(tasks: Sequence[Task], hear: Hear) -> None:
         def on_epoch(line: dict[str, Any], task: Task = task) -> None:
             hear(Event("epoch", task, line))
 
-        hear(Event("done", task, run(task, on_epoch)))
+        def warn(text: str, task: Task = task) -> None:
+            hear(Event("warning", task, {"warning": text}))
+
+        hear(Event("done", task, do(task, on_epoch, warn)))
+
+
+def do(
+    task: Task, on_epoch: Callable[[dict[str, Any]], None], warn: Callable[[str], None]
+) -> dict[str, Any]:
+    """Do a run, or only measure a finished one, as the task says; return its record."""
+    return run(task, on_epoch, warn) if task.metrics is None else remeasure(task)
 
 
 def in_workers(tasks: Sequence[Task], hear: Hear, *, jobs: int) -> None:
@@ -73,6 +85,9 @@ def in_workers(tasks: Sequence[Task], hear: Hear, *, jobs: int) -> None:
         tasks: What to do.
         hear: Is told of every event, in this thread.
         jobs: Number of workers.
+
+    Raises:
+        StorageError: A worker cannot write its results.
     """
     waiting = deque(tasks)
     said: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
@@ -97,8 +112,12 @@ def in_workers(tasks: Sequence[Task], hear: Hear, *, jobs: int) -> None:
                     idle.remove(worker)
                 if waiting:
                     idle.append(_Worker(said))
+            elif "unwritable" in message:
+                raise StorageError(message["unwritable"])
             elif "epoch" in message:
                 hear(Event("epoch", busy[worker], message))
+            elif "warning" in message:
+                hear(Event("warning", busy[worker], message))
             else:
                 idle.append(worker)
                 hear(Event("done", busy.pop(worker), message))
@@ -181,6 +200,7 @@ def to_message(task: Task) -> dict[str, Any]:
         "device": task.device,
         "data_dir": None if task.data_dir is None else str(task.data_dir),
         "jobs": task.jobs,
+        "metrics": task.metrics,
     }
 
 
@@ -194,6 +214,7 @@ def from_message(message: dict[str, Any]) -> Task:
         device=message["device"],
         data_dir=None if data_dir is None else Path(data_dir),
         jobs=message["jobs"],
+        metrics=None if message["metrics"] is None else tuple(message["metrics"]),
     )
 
 
@@ -204,9 +225,19 @@ def work() -> None:
     os.dup2(2, 1)  # what a library prints must not look like a message
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+
+    def tell(message: dict[str, Any]) -> None:
+        try:
+            _send(out, message)
+        except BrokenPipeError:  # the parent is gone, which is no failure of the run
+            os._exit(0)
+
     while True:
         task = from_message(json.loads(tasks.get()))
-        _send(out, run(task, lambda line: _send(out, line)))
+        try:
+            tell(do(task, tell, lambda text: tell({"warning": text})))
+        except (StorageError, OSError) as error:  # not even a record can be written
+            tell({"unwritable": str(error)})
 
 
 def _listen(tasks: "queue.SimpleQueue[bytes]") -> None:

@@ -5,6 +5,7 @@
 ``--help`` stays fast. To add a command: a function here, with a docstring that is its help.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,9 +15,18 @@ from typing import Any
 import click
 
 from vaebench import __version__
-from vaebench.cli.options import WHERE, registered, run_options, settings
+from vaebench.cli.options import (
+    WHERE,
+    assigned,
+    device_option,
+    job_count,
+    registered,
+    run_options,
+    settings,
+)
 from vaebench.errors import ConfigError, VaebenchError
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RESULTS = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -29,9 +39,9 @@ class _Commands(click.Group):
     """Turns the exceptions of vaebench, and interrupts, into messages and exit codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _terminate)
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            signal.signal(signal.SIGHUP, _terminate)  # the terminal is gone; nohup ignores that
+        for number in ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does where a terminal goes
+                signal.signal(number, _end)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -57,8 +67,18 @@ class _Commands(click.Group):
         sys.exit(code)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End in order, the first time; what is open is closed meanwhile. The second time: at once."""
+    for each in ENDING:
+        signal.signal(each, _end_at_once)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    """Leave everything as it lies. Workers end by themselves, and the next start mends the rest."""
+    if sys.stdout.isatty():
+        os.write(1, b"\x1b[?25h\n")  # the progress bars have hidden the cursor
+    os._exit(130 if number == signal.SIGINT else 143)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,10 +111,8 @@ def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> Non
 
     raw = read_yaml(grid) if grid else without_file(options["dataset"])
     chosen = make_grid(raw, settings(options), source=str(grid or "run-grid"))
-    if jobs != "auto" and (not jobs.isdecimal() or int(jobs) < 1):
-        raise ConfigError(f"--jobs: {jobs!r} is neither a number of runs from 1 nor auto")
     how = {name: options[name] for name in (*WHERE, "fail_fast")}
-    where = Options(**how, jobs=None if jobs == "auto" else int(jobs))
+    where = Options(**how, jobs=job_count(jobs))
     if dry_run:
         print_plan(plan(chosen, where))
         return
@@ -158,6 +176,68 @@ def report(directory: Path, format_: str, output: Path | None) -> None:
 
 @main.command()
 @click.argument("directory", default="results", metavar="[DIR]", type=RESULTS)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help=f"Only this one (repeatable), of: {', '.join(registered('metrics', 'METRICS'))}.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Ask for what is not measured by itself: metrics.log_px=200, its number of samples.",
+)
+@device_option("measure")
+@click.option("--data-dir", type=RESULTS, help="Where data sets lie; see `data fetch`.")
+@click.option("--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time.")
+def evaluate(
+    directory: Path,
+    metrics: tuple[str, ...],
+    assignments: tuple[str, ...],
+    device: str,
+    data_dir: Path | None,
+    jobs: str,
+) -> None:
+    """Measure finished runs without training them again.
+
+    DIR is a run's folder, a grid's folder, or a results folder that holds one grid. Computed is
+    what a run lacks: a metric that is new, asked for only now, or has a newer definition. Numbers
+    that are up to date stay as they are.
+    """
+    from vaebench.cli.progress import print_evaluated
+    from vaebench.grid.evaluating import Request
+    from vaebench.grid.evaluating import evaluate as execute
+
+    request = Request(metrics, assigned(assignments), device, data_dir, job_count(jobs))
+    counts = execute(directory, request, print_evaluated)
+    click.echo(", ".join(f"{n} {kind}" for kind, n in counts.items()))
+    if counts["failed"]:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("first", metavar="A", type=RESULTS)
+@click.argument("second", metavar="B", type=RESULTS)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Set grid B against grid A, cell by cell: better, worse, no difference shown, not comparable.
+
+    A and B are folders of grids. Runs are paired by seed. Exit code 3 where B is worse.
+    """
+    from vaebench.report import compare as execute
+    from vaebench.report import comparison_json, comparison_text, load
+
+    comparison = execute(load(first), load(second))
+    click.echo((comparison_json if as_json else comparison_text)(comparison), nl=False)
+    if comparison.regressed:
+        sys.exit(3)
+
+
+@main.command()
+@click.argument("directory", default="results", metavar="[DIR]", type=RESULTS)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(directory: Path, as_json: bool) -> None:
     """Show how far the grids in DIR are."""
@@ -166,6 +246,20 @@ def status(directory: Path, as_json: bool) -> None:
 
     rows = read(directory)
     click.echo(status_json(rows) if as_json else status_text(rows), nl=False)
+
+
+@main.command()
+@click.argument("directory", default="results", metavar="[DIR]", type=RESULTS)
+@click.option("--tracking-uri", help="MLflow's store.  [default: the results folder's own]")
+def sync(directory: Path, tracking_uri: str | None) -> None:
+    """Send to MLflow what it does not show of the grids in DIR.
+
+    DIR is a grid's folder or a results folder. What MLflow has already is not sent twice; runs that
+    nobody trains any more are closed. To fill another MLflow, name it with --tracking-uri.
+    """
+    from vaebench.tracking import sync_all
+
+    sync_all(directory, tracking_uri, click.echo)
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """Options that ``run-grid`` and ``train`` share, and how they become settings."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,13 +66,7 @@ def run_options(command: _F) -> _F:
             metavar="KEY=VALUE",
             help="Any configuration key, e.g. training.batch_size=128 (repeatable).",
         ),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            metavar="auto|cpu|cuda|mps",
-            help="Where to train.",
-        ),
+        device_option("train"),
         click.option(
             "--results",
             default="results",
@@ -97,21 +91,37 @@ def run_options(command: _F) -> _F:
     return command
 
 
+def device_option(verb: str) -> Callable[[_F], _F]:
+    """``--device``, where to do what ``verb`` says."""
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda|mps",
+        help=f"Where to {verb}.",
+    )
+
+
+def job_count(text: str) -> int | None:
+    """The value of ``--jobs``; None for auto.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--jobs: {text!r} is neither a number of runs from 1 nor auto")
+    return int(text)
+
+
 def settings(options: dict[str, Any]) -> dict[str, Any]:
     """What the options change, as dotted configuration keys.
 
     Raises:
         ConfigError: An assignment or a list of seeds cannot be read.
     """
-    changed: dict[str, Any] = {}
-    for assignment in options["assignments"]:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {assignment}: not KEY=VALUE, as in training.batch_size=128")
-        try:
-            changed[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment}: the value is not YAML") from None
+    changed = assigned(options["assignments"])
     for axis in ("model", "loss", "estimator"):
         if options[axis]:
             changed[axis] = list(options[axis])
@@ -125,6 +135,24 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
         changed["seeds"] = _seeds(options["seeds"])
     if options.get("seed") is not None:
         changed["seeds"] = [options["seed"]]
+    return changed
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    """The keys and values of ``--set``.
+
+    Raises:
+        ConfigError: One of them cannot be read.
+    """
+    changed: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {assignment}: not KEY=VALUE, as in training.batch_size=128")
+        try:
+            changed[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment}: the value is not YAML") from None
     return changed
 
 

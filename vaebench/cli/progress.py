@@ -15,6 +15,7 @@ from rich.table import Table
 
 from vaebench.executors import Event
 from vaebench.grid import REPORTS, Listener, Options, Planned, Results
+from vaebench.grid.evaluating import Outcome
 from vaebench.run import model_cost
 from vaebench.storage import cell_label, run_label
 
@@ -206,12 +207,9 @@ def print_results(results: Results, options: Options) -> None:
     say(f"report:  {results.folder / REPORTS['md']}")
     tracking = results.tracking
     if tracking.unsent:
-        say(
-            f"MLflow:  {tracking.unsent} runs unsent ({tracking.problem}); "
-            f"the same command again sends them"
-        )
+        say(f"MLflow:  {tracking.unsent} runs unsent ({tracking.problem}); send: {tracking.command}")
     elif tracking.problem:
-        say(f"MLflow:  {tracking.problem}")
+        say(f"MLflow:  {tracking.problem}; send what is missing: {tracking.command}")
     if tracking.links:
         folder = str(options.results)
         where = "" if folder == "results" else f" --results {quote(folder)}"
@@ -229,6 +227,15 @@ def print_metrics(record: dict[str, Any], folder: Path) -> None:
         table.add_row(name, "none" if value is None else f"{value:,.6g}", declared["unit"])
     console.print(table)
     console.print(f"folder: {folder / 'runs' / record['run_id']}", soft_wrap=True)
+
+
+def print_evaluated(outcome: Outcome) -> None:
+    """What became of a run that was measured again."""
+    values = ", ".join(f"{name} {value:,.6g}" for name, value in outcome.values.items())
+    said = {"measured": values or "nothing to measure", "current": "up to date"}
+    text = said.get(outcome.kind, outcome.kind)
+    remark = f" ({outcome.remark})" if outcome.remark else ""
+    Console(highlight=False, soft_wrap=True).print(f"{outcome.run}: {text}{remark}", markup=False)
 
 
 def _elbo(metrics: dict[str, float]) -> str:

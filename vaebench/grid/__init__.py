@@ -5,35 +5,33 @@ holds its manifest (``grid.yaml``): the settings that all runs share, and the ru
 with more seeds or other values of the same axes adds runs; with other settings it is an error.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
 
 from vaebench import datasets, report
 from vaebench.config import Grid, make_grid, make_single, read_yaml
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Event, Hear, default_jobs, in_this_process, in_workers
+from vaebench.grid.folder import REPORTS, alone, mend, write_reports
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, plan
 from vaebench.run import LoadedRun, Task, close, load_run, model_cost
-from vaebench.storage import cell_label, dump_yaml, run_store, write_atomic
+from vaebench.storage import cell_label, dump_yaml, run_label, run_store, write_atomic
 from vaebench.tracking import Outcome, Writer, connect
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Listener", "Options", "Planned", "Results", "plan", "run_grid", "train"]
+__all__ = ["REPORTS", "Listener", "Options", "Planned", "Results", "plan", "run_grid", "train"]
 
 Executor = Callable[[Sequence[Task], Hear], None]
-REPORTS = {"md": "report.md", "csv": "report.csv", "json": "report.json", "latex": "report.tex"}
-DRAIN = 60.0  # seconds without progress after which MLflow is given up at the end of a grid
+DRAIN = 30.0  # seconds without progress after which MLflow is given up at the end of a grid
+LIMIT = 300.0  # seconds after which it is given up in any case
 HURRY = 5.0  # seconds that MLflow has when the user wants to leave
 
 
@@ -148,7 +146,8 @@ def _do(
         datasets.load(data_dir=options.data_dir, **dataset.model_dump())
 
     folder = options.results / grid.name
-    with _alone(folder):
+    with alone(folder):
+        _warn_of_damage(folder, chosen, listener)
         replace = options.rerun == "all"
         manifest = merged_manifest(folder, grid, [e.run for e in todo], replace=replace)
         write_atomic(folder / "grid.yaml", dump_yaml(manifest))
@@ -169,7 +168,7 @@ def _do(
         writer = Writer(window, warn=listener.warning)
         writer.start()
         follower = _Follower(listener, writer, fail_fast=options.fail_fast)
-        limit = math.inf
+        limit = LIMIT
         try:
             (executor or partial(in_workers, jobs=jobs))(_longest_first(tasks), follower)
         except _FailedFast:
@@ -180,9 +179,24 @@ def _do(
             limit = HURRY
             raise
         finally:
-            _report(folder)
-            tracking = writer.close(DRAIN, limit)
+            try:
+                write_reports(folder)
+            finally:
+                tracking = writer.close(DRAIN, limit)
+            if limit == HURRY and tracking.unsent:  # no results are printed that would say so
+                listener.warning(f"MLflow: {tracking.unsent} runs unsent; send: {tracking.command}")
     return Results(folder, report.load(folder).records, follower.done, tracking)
+
+
+def _warn_of_damage(folder: Path, chosen: Sequence[Planned], listener: Listener) -> None:
+    """Say what is done again because it is damaged, the grid's own manifest included."""
+    manifest = mend(folder)
+    if manifest is not None:
+        listener.warning(manifest)
+    for entry in chosen:
+        if entry.is_damaged:
+            label = run_label(entry.run.cell, entry.run.config.seed)
+            listener.warning(f"{label} ({entry.run.config.run_id}): {entry.why}; it is done again")
 
 
 class _FailedFast(Exception):
@@ -208,16 +222,27 @@ class _Follower:
             self.done.append(event.data)
         self.writer.touch(run_id)
         try:
-            self.listener.event(event)
+            if event.kind == "warning":
+                self._warn(event)
+            else:
+                self.listener.event(event)
         except OSError:  # nobody reads the progress any more, which is no reason to stop
             self.listener = Listener()
         if self.fail_fast and event.data.get("status") == "failed":
             raise _FailedFast
 
+    def _warn(self, event: Event) -> None:
+        label = run_label(event.task.cell, event.task.config.seed)
+        self.listener.warning(f"{label} ({event.task.key}): {event.data['warning']}")
+
     def close_open_runs(self, reason: str) -> None:
-        """Mark what was under way as interrupted: it resumes after its last whole epoch."""
+        """Mark what was under way as interrupted: it resumes after its last whole epoch.
+
+        Where the disk is full, nothing is marked, and they resume just the same.
+        """
         for run_id, task in self.open.items():
-            close(task, "interrupted", reason)
+            with suppress(OSError):
+                close(task, "interrupted", reason)
             self.writer.touch(run_id)
 
 
@@ -230,27 +255,3 @@ def _longest_first(tasks: Sequence[Task]) -> list[Task]:
         if cell not in lengths:
             lengths[cell] = model_cost(task.config)[1] * task.config.training.epochs
     return sorted(tasks, key=lambda task: lengths[cell_label(task.cell)], reverse=True)
-
-
-def _report(folder: Path) -> None:
-    """Write the reports of a grid in every format, and the picture that compares its cells."""
-    picture = report.comparison_picture(report.load(folder))
-    if picture is not None:
-        write_atomic(folder / "comparison.png", picture)
-    for format_, name in REPORTS.items():
-        report.write(folder, format_, folder / name)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a grid's folder against another process on this machine."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ResultsError(
-            f"{folder}: another vaebench works on this grid; wait for it, or use --name"
-        ) from None
-    except OSError as error:
-        raise ResultsError(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -1,12 +1,13 @@
 """What a call would do: of every run of a grid, whether it is done, resumed, redone or skipped."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
-from vaebench.errors import ConfigError
+from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import WORKER_DIED
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.report.records import Damaged, read_record
@@ -52,9 +53,16 @@ class Planned(NamedTuple):
     action: Action
     why: str
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it is done again because something of it is damaged."""
+        return self.why.endswith("is damaged")
+
 
 def plan(grid: Grid, options: Options) -> list[Planned]:
     """Say of every run of a grid what is to be done about it, and why. Writes nothing.
+
+    A manifest that is damaged is as good as none: runs are known by their own configuration.
 
     Raises:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
@@ -70,7 +78,8 @@ def plan(grid: Grid, options: Options) -> list[Planned]:
             raise ConfigError(f"{grid.name}: {run.config.model.name}: {error}") from error
     folder = options.results / grid.name
     if options.rerun != "all":
-        require_same_settings(folder, make_manifest(grid, runs))
+        with suppress(ResultsError):
+            require_same_settings(folder, make_manifest(grid, runs))
     return [Planned(run, *_decide(folder, run, options.rerun)) for run in runs]
 
 
@@ -85,7 +94,8 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
     if rerun == "all":
         return ("rerun", "--rerun all") if status or store.journal else ("run", "new")
     if status == "complete":
-        return "skip", "complete"
+        damaged = store.first_damaged("weights.pt", "arrays.npz")
+        return ("resume", f"its {damaged} is damaged") if damaged else ("skip", "complete")
     if status == "failed" and record is not None:
         if rerun == "missing":
             return "skip", "failed; --rerun missing leaves it"

@@ -1,0 +1,178 @@
+"""Measure finished runs again: what is new, was asked for later, or has a newer definition.
+
+Nothing is trained, and no other number of a record moves: see :func:`vaebench.run.remeasure`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vaebench import report
+from vaebench.config import RunConfig, make_run, with_value
+from vaebench.config.choices import did_you_mean
+from vaebench.environment import resolve_device
+from vaebench.errors import ConfigError, ResultsError, VaebenchError
+from vaebench.executors import Event, default_jobs, in_workers
+from vaebench.grid.folder import alone, write_reports
+from vaebench.metrics import METRICS
+from vaebench.run import Task
+from vaebench.run.loading import finished, no_weights
+from vaebench.run.record import outdated, unmeasured_notes
+from vaebench.storage import RunStore, run_label
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, and how.
+
+    Attributes:
+        names: Metrics to consider; none: all.
+        assignments: Dotted keys below ``metrics`` and their values, for every run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        data_dir: Where data sets lie; None for the default.
+        jobs: Runs at a time; None fills the machine.
+    """
+
+    names: Sequence[str] = ()
+    assignments: Mapping[str, Any] | None = None
+    device: str = "auto"
+    data_dir: Path | None = None
+    jobs: int | None = None
+
+
+class Outcome(NamedTuple):
+    """What became of a run.
+
+    Attributes:
+        kind: ``measured``, ``current`` (nothing to do), ``unfinished`` (left alone), or ``failed``.
+        run: Its label.
+        values: New metrics by name.
+        remark: The reason of ``failed`` and ``unfinished``; else what was asked for in vain.
+    """
+
+    kind: Literal["measured", "current", "unfinished", "failed"]
+    run: str
+    values: dict[str, float]
+    remark: str = ""
+
+
+Hear = Callable[[Outcome], None]
+
+
+def evaluate(directory: Path, request: Request, hear: Hear = lambda _: None) -> Counter[str]:
+    """Measure what finished runs lack, and write the report of their grid anew.
+
+    Arguments:
+        directory: Of a run, of a grid, or a results folder that holds one grid.
+        request: What to measure, and how.
+        hear: Told of each run.
+
+    Returns:
+        How many runs had which kind of :class:`Outcome`.
+
+    Raises:
+        ConfigError: The request is wrong; nothing has been written.
+        ResultsError: There is no run, or another process works on the grid.
+    """
+    device = resolve_device(request.device)
+    _check(request)
+    grid, folders = _find(directory)
+    with alone(grid or directory):
+        judged = [_judge(RunStore(folder), request, device) for folder in folders]
+        tasks = [entry for entry in judged if isinstance(entry, Task)]
+        done = [entry for entry in judged if isinstance(entry, Outcome)]
+        for outcome in done:
+            hear(outcome)
+
+        def follow(event: Event) -> None:
+            if event.kind == "done":
+                done.append(_outcome(event))
+                hear(done[-1])
+
+        if tasks:
+            in_workers(tasks, follow, jobs=request.jobs or default_jobs(device))
+        if tasks and grid:
+            write_reports(grid)
+    return Counter(outcome.kind for outcome in done)
+
+
+def _check(request: Request) -> None:
+    for name in request.names:
+        if name not in METRICS:
+            raise ConfigError(f"--metric: unknown name {name!r}; {did_you_mean(name, METRICS)}")
+    raw: dict[str, Any] = {}
+    for key, value in (request.assignments or {}).items():
+        if not key.startswith("metrics."):
+            raise ConfigError(f"--set {key}: only metrics.* can be set after training")
+        raw = with_value(raw, key, value)
+    make_run(raw, source="--set")
+
+
+def _find(directory: Path) -> tuple[Path | None, list[Path]]:
+    """The grid, if there is one, and the folders of the runs."""
+    if (directory / "config.yaml").is_file():
+        grid = directory.resolve().parents[1]
+        return grid if (grid / "grid.yaml").is_file() else None, [directory]
+    found = report.load(directory)
+    return found.directory, [found.run_dir(run.run_id) for run in found.planned]
+
+
+def _judge(store: RunStore, request: Request, device: str) -> Task | Outcome:
+    """The task of measuring a run, or what there is to say instead."""
+    label = store.run_id
+    try:
+        record, raw = store.record, store.config
+        if record is None or record.get("status") != "complete":
+            status = record.get("status") if record else "not finished"
+            return Outcome("unfinished", label, {}, str(status))
+        record, raw = finished(store)
+        label = run_label(record["cell"], record["seed"])
+        config = _config(store, record, raw, request)
+        lacking = [n for n in outdated(config, record) if not request.names or n in request.names]
+        vain = unmeasured_notes(config)
+        if not lacking and set(vain) <= set(record["notes"]):
+            return Outcome("current", label, {}, " ".join(vain))
+        if not (store.path / "weights.pt").exists():
+            raise no_weights(store)
+    except ConfigError:
+        raise
+    except VaebenchError as error:
+        return Outcome("failed", label, {}, str(error))
+    return Task(
+        config=config,
+        cell=record["cell"],
+        folder=store.path,
+        device=device,
+        data_dir=request.data_dir,
+        metrics=tuple(lacking),
+    )
+
+
+def _config(
+    store: RunStore, record: Mapping[str, Any], raw: Mapping[str, Any], request: Request
+) -> RunConfig:
+    """A run's configuration; K is what the request says, else what it was measured with."""
+    declared = record["metric_declarations"].items()
+    changed = dict(raw)
+    samples = {f"metrics.{name}": d["samples"] for name, d in declared if d.get("samples")}
+    for key, value in (samples | dict(request.assignments or {})).items():
+        changed = with_value(changed, key, value)
+    try:
+        config = make_run(changed, source=f"{store.path}/config.yaml")
+    except ConfigError as error:
+        raise ResultsError(str(error)) from error
+    for name in request.names:
+        if METRICS[name].opt_in and getattr(config.metrics, name) is None:
+            raise ConfigError(f"--metric {name}: say how many samples with --set metrics.{name}=K")
+    return config
+
+
+def _outcome(event: Event) -> Outcome:
+    task, record = event.task, event.data
+    label = run_label(task.cell, task.config.seed)
+    if record["status"] != "complete":
+        return Outcome("failed", label, {}, str(record["reason"]))
+    values = {name: record["metrics"][f"test/{name}"] for name in task.metrics or ()}
+    return Outcome("measured", label, values, " ".join(unmeasured_notes(task.config)))

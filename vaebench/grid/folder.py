@@ -1,0 +1,53 @@
+"""A grid's folder as a whole: its reports, and its lock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vaebench import report
+from vaebench.errors import ResultsError, StorageError
+from vaebench.storage import clean, read_manifest, write_atomic
+
+REPORTS = {"md": "report.md", "csv": "report.csv", "json": "report.json", "latex": "report.tex"}
+
+
+def write_reports(folder: Path) -> None:
+    """Write the reports of a grid in every format, and the picture that compares its cells."""
+    picture = report.comparison_picture(report.load(folder))
+    if picture is not None:
+        write_atomic(folder / "comparison.png", picture)
+    for format_, name in REPORTS.items():
+        report.write(folder, format_, folder / name)
+
+
+def mend(folder: Path) -> str | None:
+    """Remove what killed writers left, set a damaged manifest aside; return what to tell of it."""
+    clean(folder)
+    path = folder / "grid.yaml"
+    try:
+        if path.exists():
+            read_manifest(folder)
+    except ResultsError as error:
+        path.replace(folder / "grid.yaml.damaged")
+        return f"{error}; it is kept as grid.yaml.damaged and written anew"
+    return None
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a grid's folder against another process on this machine."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ResultsError(
+            f"{folder}: another vaebench works on this grid; wait for it, or use --name"
+        ) from None
+    except OSError as error:
+        unwritable = StorageError.of(error, folder)
+        if unwritable is not None:
+            raise unwritable from error
+        raise ResultsError(f"{folder}: cannot be written: {error.strerror or error}") from error
