@@ -23,12 +23,13 @@ import pytest
 import records
 import yaml
 
-from vaebench.errors import TrackingError
+from vaebench.errors import TrackingError, redact
 from vaebench.storage import RunStore
-from vaebench.tracking import Window, Writer, connect, content, mirror, sync, views
+from vaebench.tracking import Window, Writer, connect, content, pictures, sync, views
+from vaebench.tracking.failures import explain
 from vaebench.tracking.mirror import Mirror
 from vaebench.tracking.server import _fill, _free_port, serve
-from vaebench.tracking.store import MLFLOW_SETTINGS, explain, open_client, prepare_mlflow, redact
+from vaebench.tracking.store import MLFLOW_SETTINGS, open_client, prepare_mlflow
 from vaebench.tracking.sync import GridSync
 
 if TYPE_CHECKING:
@@ -189,9 +190,9 @@ def test_passwords_are_not_shown(text: str, clean: str) -> None:
         ("RESOURCE_LIMIT: too much\nof everything", "RESOURCE_LIMIT: too much"),
     ],
 )
-def test_refusals_of_mlflow_say_what_to_do(tmp_path: Path, error: str, said: str) -> None:
+def test_refusals_of_mlflow_say_what_to_do(error: str, said: str) -> None:
     uri = "postgresql://user:secret@host/db"
-    message = explain(RuntimeError(f"{error} {uri}"), connect(tmp_path, "g", uri))
+    message = str(explain(RuntimeError(f"{error} {uri}"), uri))
     assert message.startswith("MLflow at postgresql://***@host/db")
     assert said in message
     assert "secret" not in message
@@ -307,7 +308,7 @@ def test_cell_shows_means_once_all_its_seeds_are_complete(make: Results) -> None
     sync(window)
     (cell,) = of_role(shown(window)[1], "cell")
     assert "test/ssim" not in cell.data.metrics
-    assert (cell.data.tags["vaebench.n"], cell.info.status) == ("2", "RUNNING")
+    assert (cell.data.tags["vaebench.n"], cell.info.status) == ("2", "KILLED")
     (folders[2] / "record.json").write_bytes(kept)
     sync(window)
     (cell,) = of_role(shown(window)[1], "cell")
@@ -552,8 +553,8 @@ def test_pictures_are_enlarged_by_whole_factors(side: int, full: int, preview: i
     from PIL import Image
 
     picture = Image.fromarray(np.arange(side * side, dtype=np.uint8).reshape(side, side))
-    assert mirror._sized(picture, mirror.FULL).size == (full, full)
-    assert mirror._sized(picture, mirror.PREVIEW).size == (preview, preview)
+    assert pictures.sized(picture, pictures.FULL).size == (full, full)
+    assert pictures.sized(picture, pictures.PREVIEW).size == (preview, preview)
 
 
 # what must not happen
@@ -631,7 +632,7 @@ def test_server_that_is_away_costs_a_warning_and_no_time(make: Results, tmp_path
     assert time.monotonic() - started < 60
     assert (outcome.sent, outcome.unsent, outcome.links) == (0, 2, [])
     assert len(warnings) == 1
-    assert outcome.problem == warnings[0]
+    assert warnings[0].startswith(f"{outcome.problem}; training goes on")
     assert f"http://***@127.0.0.1:{port} does not answer" in warnings[0]
     with pytest.raises(TrackingError, match="does not answer") as caught:
         sync(window)
@@ -719,7 +720,7 @@ def test_fault_in_one_run_reaches_neither_the_training_nor_the_other_runs(
     writer.start()
     outcome = writer.close()
     assert (outcome.sent, outcome.unsent) == (1, 1)
-    assert warnings == ["RuntimeError: boom"]
+    assert warnings == [outcome.problem] == ["RuntimeError: boom"]
 
 
 # views
@@ -810,6 +811,10 @@ def test_model_and_run_load_again_from_mlflow(
 
     client, found = shown(window)
     (cell,) = of_role(found, "cell")
+    client.delete_tag(cell.info.run_id, "vaebench.model_run")  # as if killed before it was written
+    sync(window)
+    assert rows(window) == before
+    (cell,) = of_role(shown(window)[1], "cell")
     model_id = cell.data.tags["vaebench.model_id"]
     logged = client.get_logged_model(model_id)
     assert str(logged.status) == "READY"

@@ -7,20 +7,24 @@ the view of it. Nothing here touches MLflow's global state.
 
 ::
 
-    store     which URI, which experiment, how to open it, what its errors mean
+    store     which URI, which experiment, how to open it
     content   what is said about a run: parameters, tags, names, descriptions (no MLflow)
     sync      a grid's folder -> grid run, cell runs, one run per seed
+    orphans   what MLflow takes for running though nobody does
     models    the best seed of each cell as an MLflow model, without pickle
     views     saved views of the MLflow page, and links that open them
+    replay    all of a grid, any number of times: ``vaebench sync``
     writer    the thread that follows a training grid
     server    ``vaebench ui``
+    failures  what MLflow's errors mean, and that no password is in them
 
 To show something more, add it to ``content`` (a value) or to ``sync`` (a file).
 """
 
+from vaebench.tracking.replay import Outcome, sync, sync_all
 from vaebench.tracking.server import ui
 from vaebench.tracking.store import Window, connect
 from vaebench.tracking.views import Link
-from vaebench.tracking.writer import Outcome, Writer, sync
+from vaebench.tracking.writer import Writer
 
-__all__ = ["Link", "Outcome", "Window", "Writer", "connect", "sync", "ui"]
+__all__ = ["Link", "Outcome", "Window", "Writer", "connect", "sync", "sync_all", "ui"]

@@ -133,6 +133,16 @@ def final_points(record: Record) -> list[Point]:
     ]
 
 
+def measured(record: Record) -> int:
+    """When the latest of a run's final metrics was measured, in ms since 1970."""
+    return int(record.get("evaluated") or record["finished"])
+
+
+def fingerprint(record: Record) -> str:
+    """What differs when a record says something new."""
+    return " ".join(str(record[k]) for k in ("status", "finished", "evaluated") if record.get(k))
+
+
 def mean_points(records: Sequence[Record]) -> list[Point]:
     """Means over a cell's seeds of the final metrics that every seed has."""
     values: dict[str, list[float]] = {}

@@ -8,21 +8,22 @@ grids: what to send is decided in ``sync``.
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
+from vaebench.storage import write_atomic
 from vaebench.tracking.content import Point, common_tags
-from vaebench.tracking.store import Window, open_store
+from vaebench.tracking.pictures import stage
+from vaebench.tracking.store import Window, locked, open_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from PIL.Image import Image
 
-FULL, PREVIEW = 512, 256  # pixels: opened by a click, and shown (as large as log_image's)
+FOLDER, CALL = "vaebench.folder", "vaebench.call"  # tags
 MAX_DIGEST = 36  # characters; MLflow's limit
 PAGE = 1000
 
@@ -66,6 +67,7 @@ class Mirror:
         self.window = window
         self.client, self.experiment_id = open_store(window)
         self.runs: dict[Key, Shown] = {}
+        self._folder = self._identity()
         self._find()
 
     def ensure(
@@ -80,17 +82,21 @@ class Mirror:
         """The run of that key, created if MLflow has none; ``start`` in ms since 1970."""
         if key in self.runs:
             return self.runs[key]
-        with FileLock(self.window.folder / ".mlflow.lock"):
-            self._find()  # made since by another process, or by a call whose answer got lost
+        kind = f"tags.`vaebench.role` = '{key[0]}'"
+        same = f"tags.`vaebench.run_id` = '{key[1]}'" if key[0] == "run" else kind
+        with self._lock():
+            self._find(same)  # made since by another process, or by a call whose answer got lost
             if key not in self.runs:
                 common = common_tags(self.window.grid, key[0], parent.id if parent else None)
+                ours = {FOLDER: self._folder, CALL: uuid.uuid4().hex}
                 created = self.client.create_run(
                     self.experiment_id,
                     start_time=start,
-                    tags={**common, **(tags or {})},
+                    tags={**common, **ours, **(tags or {})},
                     run_name=name,
                 )
                 self.runs[key] = _shown(created)
+                self._find(same)  # a call that was repeated made it twice
         return self.runs[key]
 
     def params(self, shown: Shown, params: Mapping[str, str]) -> None:
@@ -110,6 +116,29 @@ class Mirror:
             listed = [Metric(p.key, p.value, p.time, p.step) for p in points]
             self.client.log_batch(shown.id, metrics=listed, synchronous=True)
 
+    def finals(self, shown: Shown, points: Sequence[Point], changed: int) -> None:
+        """Send metrics that have one value each, unless that is what MLflow shows.
+
+        A value that was measured anew is a second point: MLflow forgets none, and shows the latest.
+
+        Arguments:
+            shown: Whose they are.
+            points: The metrics.
+            changed: Time stamp of values that differ from what MLflow has, in ms since 1970.
+        """
+        if not points:
+            return
+        there = self.client.get_run(shown.id).data.metrics
+        new = []
+        for point in points:
+            if point.key not in there:
+                new.append(point)
+            elif there[point.key] != point.value:
+                history = self.client.get_metric_history(shown.id, point.key)
+                latest = max(known.timestamp for known in history)
+                new.append(point._replace(time=max(changed, latest + 1)))
+        self.metrics(shown, new)
+
     def tags(self, shown: Shown, tags: Mapping[str, str]) -> None:
         """Set the tags that differ."""
         from mlflow.entities import RunTag
@@ -122,19 +151,11 @@ class Mirror:
 
     def images(self, shown: Shown, images: Mapping[str, Path]) -> None:
         """Send pictures under the names of MLflow's ``log_image``: stem to PNG file."""
-        import PIL.Image
-
         new = {stem: path for stem, path in images.items() if stem not in shown.images}
-        if not new:
-            return
         with tempfile.TemporaryDirectory() as folder:
-            for stem, path in new.items():
-                with PIL.Image.open(path) as image:
-                    _sized(image, FULL).save(Path(folder, f"{stem}.png"))
-                    preview = Path(folder, f"{stem}+compressed.webp")
-                    _sized(image, PREVIEW).save(preview, lossless=True)
-            self.client.log_artifacts(shown.id, folder, "images")
-        self.tags(shown, {"mlflow.loggedImages": "True"})
+            if stage(new, Path(folder)):
+                self.client.log_artifacts(shown.id, folder, "images")
+                self.tags(shown, {"mlflow.loggedImages": "True"})
         shown.images.update(new)
 
     def files(
@@ -188,33 +209,46 @@ class Mirror:
             self.client.update_run(shown.id, status="RUNNING")
             shown.status = "RUNNING"
 
-    def _find(self) -> None:
+    def _lock(self) -> AbstractContextManager[None]:
+        return locked(self.window.folder / ".mlflow.lock")
+
+    def _identity(self) -> str:
+        """A name of the grid's folder that stays when it is moved.
+
+        Others may show a grid of the same name and settings in the same store: their runs are not
+        ours.
+        """
+        path = self.window.folder / ".mlflow.id"
+        with self._lock():
+            if not path.exists():
+                write_atomic(path, uuid.uuid4().hex)
+        return path.read_text(encoding="utf-8").strip()
+
+    def _find(self, which: str | None = None) -> None:
+        """Learn of the runs that MLflow has; of the twins that one call made, one stays."""
+        for run in self._search(which):
+            tags = run.data.tags
+            if tags.get(FOLDER, self._folder) != self._folder:
+                continue
+            known = self.runs.setdefault(_key(tags), _shown(run))
+            if run.info.run_id != known.id and tags.get(CALL, "") == known.tags.get(CALL):
+                self.client.delete_run(run.info.run_id)
+
+    def _search(self, which: str | None) -> "Iterator[Run]":
+        wanted = f"tags.`vaebench.grid` = '{self.window.grid}'" + (f" AND {which}" if which else "")
         token = None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id],
-                f"tags.`vaebench.grid` = '{self.window.grid}'",
+                wanted,
                 max_results=PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            for run in page:
-                self.runs.setdefault(_key(run.data.tags), _shown(run))  # of twins, the oldest
+            yield from page
             token = page.token
             if not token:
                 return
-
-
-def _sized(image: "Image", side: int) -> "Image":
-    """A picture as large as it gets within ``side`` pixels, its own pixels square and sharp."""
-    from PIL.Image import Resampling
-
-    factor = side // max(image.size)
-    if factor:
-        return image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
-    smaller = image.copy()
-    smaller.thumbnail((side, side))
-    return smaller
 
 
 def _shown(run: "Run") -> Shown:

@@ -7,6 +7,7 @@ The format is pt2 (``torch.export``): a traced graph and its weights, no pickle,
 
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,9 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
+    whole = _made_before(client, experiment_id, run, mlflow_run_id)
+    if whole:
+        return whole
     model = client.create_logged_model(
         experiment_id,
         name=re.sub(r"[/:.%\"']", "_", run_name(run.cell)),  # which MLflow forbids in a model's
@@ -55,14 +59,29 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
             save_model(run, path, model_id=model_id, mlflow_run_id=mlflow_run_id)
             client.log_model_artifacts(model_id, str(path))
     except BaseException:
-        client.finalize_logged_model(model_id, "FAILED")
+        with suppress(Exception):  # it is deleted by the next try in any case
+            client.finalize_logged_model(model_id, "FAILED")
         raise
-    client.finalize_logged_model(model_id, "READY")
     client.log_outputs(mlflow_run_id, [LoggedModelOutput(model_id, step=0)])
     points = final_points(run.store.record or {"metrics": {}})
     metrics = [Metric(p.key, p.value, p.time, p.step, model_id=model_id) for p in points]
     client.log_batch(mlflow_run_id, metrics=metrics, synchronous=True)
+    client.finalize_logged_model(model_id, "READY")
     return model_id
+
+
+def _made_before(
+    client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_id: str
+) -> str | None:
+    """The id of a model that is whole; what a call left that did not get that far is deleted."""
+    for model in client.search_logged_models(
+        [experiment_id], f"tags.`vaebench.run_id` = '{run.run_id}'"
+    ):
+        if model.source_run_id == mlflow_run_id:
+            if str(model.status) == "READY":
+                return str(model.model_id)
+            client.delete_logged_model(str(model.model_id))
+    return None
 
 
 def save_model(run: Seed, path: Path, *, model_id: str, mlflow_run_id: str) -> None:

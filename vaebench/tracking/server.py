@@ -20,6 +20,8 @@ from typing import IO, NamedTuple
 
 from vaebench.errors import TrackingError
 from vaebench.storage import grid_dirs
+from vaebench.tracking.failures import hide
+from vaebench.tracking.orphans import in_use
 from vaebench.tracking.store import MLFLOW_SETTINGS, SERVERS, Window, connect
 from vaebench.tracking.sync import GridSync
 from vaebench.tracking.views import Link
@@ -97,7 +99,7 @@ def serve(results_dir: Path, uri: str | None = None, port: int = PORT) -> Iterat
     with tempfile.TemporaryFile() as log:
         server = _start(window, address, log)
         try:
-            _wait(server, address, log)
+            _wait(server, address, log, window)
             yield Served(address, True, here)
         finally:
             _stop(server)
@@ -109,8 +111,9 @@ def _fill(window: Window) -> list[Link]:
     missing = [run_id for run_id in grid.unsent() if grid.runs[run_id].store.record]
     for run_id in missing:
         grid.run(run_id)
+    ended = not in_use(window.folder)
     for label in grid.cells if missing else ():
-        grid.cell(label)
+        grid.cell(label, ended=ended)
         if grid.finished():
             grid.model(label)
     grid.send_views()
@@ -151,7 +154,7 @@ def _start(window: Window, address: str, log: IO[bytes]) -> "subprocess.Popen[by
     )
 
 
-def _wait(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes]) -> None:
+def _wait(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes], window: Window) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
@@ -160,7 +163,8 @@ def _wait(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes]) -> No
         time.sleep(0.2)
     log.seek(0)
     said = log.read().decode(errors="replace").strip().splitlines() or ["it says nothing"]
-    raise TrackingError(f"MLflow's server did not start at {address}: {said[-1]}")
+    why = hide(said[-1], window.uri)
+    raise TrackingError(f"MLflow's server did not start at {address}: {why}")
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:

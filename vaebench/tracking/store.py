@@ -1,12 +1,11 @@
-"""Where MLflow keeps its things: which URI, which experiment, how to open it, what went wrong.
+"""Where MLflow keeps its things: which URI, which experiment, how to open it.
 
-``connect`` decides without importing mlflow; ``open_store`` does the slow part. A new kind of
-failure that users meet gets its hint in ``explain``.
+``connect`` decides without importing mlflow; ``open_store`` does the slow part.
 """
 
-import logging
 import os
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from vaebench.errors import TrackingError, redact
+from vaebench.errors import TrackingError
+from vaebench.tracking.failures import explained, hide, quiet
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,16 +29,11 @@ MLFLOW_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default waits 246 s at each call
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # a server may ask for an hour
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-# What these say is either no news or said again by the exception that follows.
-QUIET = {
-    "mlflow": logging.WARNING,
-    "mlflow.store.db.utils": logging.CRITICAL,
-    "alembic": logging.WARNING,
-    "urllib3.connectionpool": logging.ERROR,
-}
+LOCK = 120.0  # seconds that another process may take to make a store
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
 
@@ -67,9 +62,16 @@ class Window:
         return self.results / self.grid
 
     @property
+    def command(self) -> str:
+        """The command that sends what is missing; a password has to be filled in."""
+        given = self.uri not in (default_uri(self.results), os.environ.get("MLFLOW_TRACKING_URI"))
+        where = f" --tracking-uri {shlex.quote(self.address)}" if given else ""
+        return f"vaebench sync {shlex.quote(_short(self.folder))}{where}"
+
+    @property
     def address(self) -> str:
         """The tracking URI without user name and password."""
-        return redact(self.uri)
+        return hide(self.uri, self.uri)
 
 
 def connect(
@@ -109,6 +111,12 @@ def connect(
     return Window(results, grid_name, chosen, experiment, artifacts)
 
 
+def _short(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
 def _require_plain(results: Path) -> None:
     """A URI has no room for these, and MLflow would put its files elsewhere."""
     if re.search(r"[?#]|%[0-9A-Fa-f]{2}", str(results)):
@@ -140,18 +148,18 @@ def _check(uri: str) -> None:
     if scheme in known or scheme in entry_points(group="mlflow.tracking_store").names:
         if scheme in SERVERS and not urlsplit(uri).hostname:
             raise TrackingError(
-                f"tracking URI {redact(uri)!r} names no host; try {scheme}://HOST:PORT"
+                f"tracking URI {hide(uri, uri)!r} names no host; try {scheme}://HOST:PORT"
             )
         return
     if scheme == "file" or "://" not in uri:
         if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("1", "true"):
             return
         raise TrackingError(
-            f"tracking URI {redact(uri)!r} is a plain folder, which MLflow no longer takes;\n"
+            f"tracking URI {hide(uri, uri)!r} is a plain folder, which MLflow no longer takes;\n"
             "use sqlite:///PATH/mlflow.db (mlflow migrate-filestore moves old runs there)"
         )
     raise TrackingError(
-        f"tracking URI {redact(uri)!r}: MLflow has no store {scheme!r}; "
+        f"tracking URI {hide(uri, uri)!r}: MLflow has no store {scheme!r}; "
         f"choose from {', '.join((*DATABASES, *SERVERS))}"
     )
 
@@ -165,8 +173,7 @@ def prepare_mlflow() -> None:
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401  (slow)
 
-    for name, level in QUIET.items():
-        logging.getLogger(name).setLevel(level)
+    quiet()
 
 
 def open_store(window: Window) -> tuple["MlflowClient", str]:
@@ -178,7 +185,7 @@ def open_store(window: Window) -> tuple["MlflowClient", str]:
     Raises:
         TrackingError: What is wrong and what to do.
     """
-    with explained(window):
+    with explained(window.uri):
         prepare_mlflow()
         client = open_client(window.uri)
         return client, _experiment(client, window)
@@ -191,10 +198,24 @@ def open_client(uri: str) -> "MlflowClient":
     database = sqlite_file(uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock"):
+        with locked(Path(f"{database}.lock")):
             if not database.exists():
                 _make(database)
     return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that others hold for moments only.
+
+    Raises:
+        TrackingError: Another process holds it for long.
+    """
+    try:
+        with FileLock(path, timeout=LOCK):
+            yield
+    except Timeout:
+        raise TrackingError(f"{path} is held by another process; end that and try again") from None
 
 
 def _make(database: Path) -> None:
@@ -240,29 +261,3 @@ def _was_moved(location: str, window: Window) -> bool:
         return False
     ours = "/".join(window.artifacts.split("/")[-2:])  # artifacts/<experiment>
     return location != window.artifacts and location.startswith("file:") and location.endswith(ours)
-
-
-@contextmanager
-def explained(window: Window) -> Iterator[None]:
-    """Turn whatever mlflow raises into a TrackingError that says what to do."""
-    try:
-        yield
-    except TrackingError:
-        raise
-    except Exception as exc:  # of MLflow, SQLAlchemy, requests, the system: all come through
-        raise TrackingError(explain(exc, window)) from exc
-
-
-def explain(exc: Exception, window: Window) -> str:
-    """One or two lines for an exception from MLflow: where, what, what to do; no password."""
-    said = redact(str(exc)).strip().replace(window.uri, window.address) or type(exc).__name__
-    where = f"MLflow at {window.address}"
-    if "API request to" in said or ("Connection" in said and _scheme(window.uri) in SERVERS):
-        return f"{where} does not answer; start it, or choose another --tracking-uri"
-    if "database is locked" in said:
-        return f"{where} is locked by another program; close that and run the same command again"
-    if "out-of-date database schema" in said:
-        return f"{where} was made by an older MLflow; back it up, then run: mlflow db upgrade URI"
-    if re.search(r"\b40[13]\b|[Uu]nauthori[sz]ed", said):
-        return f"{where} refuses the credentials; set MLFLOW_TRACKING_USERNAME and _PASSWORD"
-    return f"{where}: {said.splitlines()[0][:300]}"

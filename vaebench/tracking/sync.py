@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vaebench.errors import ResultsError
 from vaebench.storage import best_seed, cell_label, read_manifest, run_store
 from vaebench.tracking import content, views
 from vaebench.tracking.content import Record, Seed
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
+from vaebench.tracking.failures import explained
 from vaebench.tracking.mirror import Mirror, Shown
 from vaebench.tracking.models import has_model, log_model
-from vaebench.tracking.store import Window, explained
+from vaebench.tracking.store import Window
 
 DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
 NOTE = "mlflow.note.content"
@@ -44,7 +46,7 @@ class GridSync:
             run = Seed(entry["run_id"], entry["cell"], int(entry["seed"]), store)
             self.runs[run.run_id] = run
             self.cells.setdefault(cell_label(run.cell), []).append(run)
-        with explained(window):
+        with explained(window.uri):
             self.mirror = Mirror(window)
         self._views: list[views.View] = []
 
@@ -59,20 +61,22 @@ class GridSync:
     def is_sent(self, run_id: str) -> bool:
         """Whether MLflow shows all of a run, which has ended."""
         run = self.runs[run_id]
-        record, shown = _record(run), self._shown(run)
+        record, shown = ended_record(run), self._shown(run)
         return (
             record is not None
             and shown is not None
-            and shown.tags.get("vaebench.sent") == _fingerprint(record)
+            and shown.tags.get("vaebench.sent") == content.fingerprint(record)
         )
 
     def grid(self, *, ended: bool = False) -> None:
         """Send the grid's own run and the views; ``ended``: nothing trains any more."""
-        with explained(self.window):
+        with explained(self.window.uri):
             mirror, experiment = self.mirror, self.mirror.experiment_id
             shown = self._grid_run()
             self.send_views()
-            statuses = [r["status"] if r else "to do" for r in map(_record, self.runs.values())]
+            statuses = [
+                r["status"] if r else "to do" for r in map(ended_record, self.runs.values())
+            ]
             links = [f"- [{link.title}]({link.relative})" for link in self.links()]
             note = describe_grid(self.manifest, Counter(statuses), links)
             mirror.tags(shown, {NOTE: note})
@@ -92,8 +96,8 @@ class GridSync:
         config = run.store.config
         if config is None or self.is_sent(run_id):
             return
-        with explained(self.window):
-            mirror, journal, record = self.mirror, run.store.journal, _record(run)
+        with explained(self.window.uri):
+            mirror, journal, record = self.mirror, run.store.journal, ended_record(run)
             shown = self._seed_run(run, config, journal)
             mirror.params(shown, content.params(run.cell, run.seed, config))
             mirror.metrics(shown, content.journal_points(journal[shown.epochs :]))
@@ -103,34 +107,38 @@ class GridSync:
             if record is not None:
                 self._finish(run, shown, config, record)
             elif ended:
-                mirror.end(shown, "KILLED", journal[-1]["time"] if journal else None)
+                mirror.end(shown, "KILLED", int(journal[-1]["time"]) if journal else None)
             else:
                 mirror.reopen(shown)
 
-    def cell(self, label: str) -> None:
+    def cell(self, label: str, *, ended: bool = False) -> None:
         """Send a cell's state and, once its seeds are complete, their means."""
-        with explained(self.window):
+        with explained(self.window.uri):
             mirror, runs = self.mirror, self.cells[label]
             shown = self._cell_run(runs[0])
-            ended = [(run, record) for run in runs if (record := _record(run))]
-            complete = [record for _, record in ended if record["status"] == "complete"]
+            done = [(run, record) for run in runs if (record := ended_record(run))]
+            complete = [record for _, record in done if record["status"] == "complete"]
             means = content.mean_points(complete) if len(complete) == len(runs) else []
-            mirror.metrics(shown, means)
+            mirror.finals(shown, means, max(map(content.measured, complete), default=0))
             note = describe_cell(
                 runs[0].cell, [r.seed for r in runs], complete, means, shown.tags.get(MODEL)
             )
             mirror.tags(shown, {"vaebench.n": str(len(complete)), NOTE: note})
-            if len(ended) == len(runs):
-                statuses = {record["status"] for _, record in ended}
+            if len(done) == len(runs):
+                statuses = {record["status"] for _, record in done}
                 worst = next(s for s in ("failed", "interrupted", "complete") if s in statuses)
-                finished = max(int(record["finished"]) for _, record in ended)
+                finished = max(int(record["finished"]) for _, record in done)
                 mirror.end(shown, content.STATUS[worst], finished)
+            elif ended:
+                mirror.end(shown, "KILLED")
             else:
                 mirror.reopen(shown)
 
     def finished(self) -> bool:
         """Whether every run of the grid is complete or has failed."""
-        return all(r and r["status"] != "interrupted" for r in map(_record, self.runs.values()))
+        return all(
+            r and r["status"] != "interrupted" for r in map(ended_record, self.runs.values())
+        )
 
     def model(self, label: str) -> None:
         """Log the model of a cell's best seed, unless it is there. Imports torch; seconds.
@@ -138,7 +146,7 @@ class GridSync:
         Not while something trains: it would share its processor and, in one process, its random
         state.
         """
-        ended = [(run, record) for run in self.cells[label] if (record := _record(run))]
+        ended = [(run, record) for run in self.cells[label] if (record := ended_record(run))]
         complete = [pair for pair in ended if pair[1]["status"] == "complete"]
         if not complete:
             return
@@ -147,7 +155,7 @@ class GridSync:
         shown = self._shown(run)
         if shown is None or not has_model(run):
             return
-        with explained(self.window):
+        with explained(self.window.uri):
             cell = self._cell_run(run)
             if cell.tags.get("vaebench.model_run") == shown.id:
                 return
@@ -206,7 +214,7 @@ class GridSync:
 
     def _finish(self, run: Seed, shown: Shown, config: Mapping[str, Any], record: Record) -> None:
         mirror, path = self.mirror, run.store.path
-        mirror.metrics(shown, content.final_points(record))
+        mirror.finals(shown, content.final_points(record), content.measured(record))
         mirror.files(shown, "plots", sorted(run.store.figures.glob("*.png")))
         environment = {"environment.json": json.dumps(record["environment"], indent=1)}
         mirror.files(shown, "run", [path / name for name in DOWNLOAD], environment)
@@ -214,7 +222,7 @@ class GridSync:
         note = {NOTE: describe_run(run, config, record)}
         mirror.tags(shown, {**note, **content.commit_tag(record)})
         mirror.end(shown, content.STATUS[record["status"]], int(record["finished"]))
-        mirror.tags(shown, {"vaebench.sent": _fingerprint(record)})
+        mirror.tags(shown, {"vaebench.sent": content.fingerprint(record)})
 
     def _colour(self, label: str) -> str:
         return content.COLOURS[list(self.cells).index(label) % len(content.COLOURS)]
@@ -233,9 +241,9 @@ class GridSync:
         self._views = found if views.write(client, experiment, self.window.grid, found) else []
 
 
-def _record(run: Seed) -> Record | None:
-    return content.finished_record(run.store, run.store.journal)
-
-
-def _fingerprint(record: Record) -> str:
-    return f"{record['status']} {record['finished']}"
+def ended_record(run: Seed) -> Record | None:
+    """A run's record; None while it trains, and when the record is damaged, as it is redone."""
+    try:
+        return content.finished_record(run.store, run.store.journal)
+    except ResultsError:
+        return None

@@ -1,61 +1,33 @@
 """The thread that follows a training grid and sends what it leaves on disk to MLflow.
 
 Training never waits for it and never fails because of it. A tracking server that is away is tried
-again, more and more rarely; what is not sent at the end is sent by the same command next time,
-since every writer starts by sending what is missing.
+again, more and more rarely, and the user is told once when it goes and once when it is back. What
+is not sent at the end is sent by ``vaebench sync`` or by the same command next time.
 """
 
 import math
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import suppress
 
 from vaebench.errors import VaebenchError
 from vaebench.storage import cell_label, read_manifest, run_store
+from vaebench.tracking.failures import Unreachable
+from vaebench.tracking.orphans import close_orphans
+from vaebench.tracking.replay import PAUSES, Outcome, said, send_all
 from vaebench.tracking.store import Window
 from vaebench.tracking.sync import GridSync
-from vaebench.tracking.views import Link
 
 INTERVAL = 5.0  # seconds between two looks at the folders
-PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)  # seconds without MLflow, after the first failure, ...
+RESTS = (5.0, 10.0, 20.0, 40.0, 60.0)  # seconds without MLflow, after the first failure, ...
+TOLD = 3  # outages: one that comes and goes for days would fill the screen
 
 Say = Callable[[str], None]
 
 
-class Outcome(NamedTuple):
-    """What became of a grid in MLflow.
-
-    Attributes:
-        sent: Runs that are shown as they lie in the folder.
-        unsent: Runs that are not: the same command sends them.
-        links: The saved views; none when MLflow was never reached.
-        problem: What went wrong, in one or two lines, or None.
-    """
-
-    sent: int
-    unsent: int
-    links: list[Link]
-    problem: str | None
-
-
-def sync(window: Window) -> Outcome:
-    """Send a grid that nothing trains now, in this thread.
-
-    Raises:
-        TrackingError: MLflow refused or is out of reach.
-        ResultsError: The grid's folder is damaged.
-    """
-    grid = GridSync(window)
-    for run_id in grid.unsent():
-        grid.run(run_id, ended=True)
-    for label in grid.cells:
-        grid.cell(label)
-    grid.grid(ended=True)
-    for label in grid.cells if grid.finished() else ():
-        grid.model(label)
-    unsent = len(grid.unsent())
-    return Outcome(len(grid.started()) - unsent, unsent, grid.links(), None)
+class _GivenUp(Exception):
+    """Nobody waits for the writer any more."""
 
 
 class Writer:
@@ -66,31 +38,40 @@ class Writer:
 
     Arguments:
         window: Where to, from :func:`~vaebench.tracking.connect`; its folder holds a manifest.
-        warn: Is told the first problem, once, from the writer's thread.
+        warn: Is told of an outage when it begins and when it is over, from the writer's thread.
         interval: Seconds between two looks at the folders.
+        rests: Seconds without a look after the first failure, the second, ...
     """
 
-    def __init__(self, window: Window, warn: Say | None = None, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        window: Window,
+        warn: Say | None = None,
+        interval: float = INTERVAL,
+        rests: tuple[float, ...] = RESTS,
+    ) -> None:
         self.window = window
-        self._warn = warn
         self._interval = interval
+        self._rests = rests
+        self._outages = _Outages(window, warn)
         self._changed = threading.Condition()
         self._touched: set[str] = set()
+        self._live: set[str] = set()  # what this process trains, or has trained
         self._closing = False
+        self._given_up = False
         self._progress = 0  # things sent, so that close can tell slow from stuck
-        self._problem: str | None = None
         self._grid: GridSync | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
 
     def start(self) -> None:
-        """Begin: open the store, and send what is missing there."""
+        """Begin: open the store, send what is missing there, close what nobody trains."""
         self._thread.start()
 
     def touch(self, run_id: str) -> None:
         """Say that something of a run changed on disk: its journal, a picture, its record."""
         with self._changed:
             self._touched.add(run_id)
-            self._changed.notify()
+            self._live.add(run_id)
 
     def close(self, timeout: float = 60.0, limit: float = math.inf) -> Outcome:
         """Send the rest and stop.
@@ -110,81 +91,120 @@ class Writer:
             if self._progress != seen:
                 seen, since = self._progress, now
             self._thread.join(0.05)
-        if self._thread.is_alive() and self._problem is None:
-            self._problem = f"MLflow at {self.window.address} takes too long"
+        self._given_up = self._thread.is_alive()
+        if self._given_up:
+            self._outages.problem = (
+                self._outages.problem or f"MLflow at {self.window.address} takes too long"
+            )
         return self._outcome()
 
     def _outcome(self) -> Outcome:
-        grid, links = self._grid, list[Link]()
+        grid, problem, command = self._grid, self._outages.problem, self.window.command
         try:
             if grid is None:
                 runs = [entry["run_id"] for entry in read_manifest(self.window.folder)["runs"]]
                 stores = [run_store(self.window.folder, run_id) for run_id in runs]
-                return Outcome(0, sum(s.config is not None for s in stores), links, self._problem)
+                started = sum(store.config is not None for store in stores)
+                return Outcome(0, started, [], problem, command)
             started, unsent = len(grid.started()), len(grid.unsent())
-            return Outcome(started - unsent, unsent, grid.links(), self._problem)
+            return Outcome(started - unsent, unsent, grid.links(), problem, command)
         except VaebenchError as error:  # a damaged folder, which the grid reports as well
-            return Outcome(0, 0, links, self._problem or str(error))
+            return Outcome(0, 0, [], problem or str(error), command)
 
     def _work(self) -> None:
         failures = 0
         while True:
             closing = self._closing  # read first: a closing round sees all that was written before
             try:
-                self._round(closing)
-                failures = 0
+                if self._grid is None or failures > 1:
+                    self._open()  # anew after an outage: the store may be another one
+                problem = self._finish(failures) if closing else self._round()
+            except _GivenUp:
+                return
             except Exception as error:  # whatever it is, it must not reach the training
-                failures += 1
-                # a folder may be moved away under our eyes: once is no news, except at the ends
-                if failures > 1 or closing or self._grid is None:
-                    self._report(error)
+                problem = said(error)
+            failures = failures + 1 if problem else 0
+            # a folder may be moved away under our eyes: once is no news, except at the ends
+            if failures != 1 or closing or self._grid is None:
+                self._outages.report(problem, closing)
             if closing:
                 return
-            pause = PAUSES[min(failures, len(PAUSES)) - 1] if failures else self._interval
+            rest = self._rests[min(failures, len(self._rests)) - 1] if failures else self._interval
             with self._changed:
-                self._changed.wait_for(lambda: self._closing, timeout=pause)
+                self._changed.wait_for(lambda: self._closing, timeout=rest)
 
-    def _round(self, closing: bool) -> None:
-        if self._grid is None:
-            self._grid = GridSync(self.window)
-            self._progress += 1
-            self._grid.grid()
-            for run_id in self._grid.unsent():
-                self.touch(run_id)
-        grid = self._grid
+    def _step(self) -> None:
+        if self._given_up:
+            raise _GivenUp
+        self._progress += 1
+
+    def _open(self) -> None:
+        grid = GridSync(self.window)
+        self._step()
+        grid.grid()
+        close_orphans(grid)
         with self._changed:
-            todo = grid.unsent() if closing else [r for r in self._touched if r in grid.runs]
-            self._touched.clear()
-        failed: Exception | None = None
-        for run_id in todo:
-            try:
-                self._send(grid, run_id, closing)
-            except Exception as error:
-                self.touch(run_id)
-                if failed or not closing:  # while closing, one run may fail and the others go on
-                    raise
-                failed = error
-            self._progress += 1
-        if closing:
-            for label in grid.cells:
-                grid.cell(label)
-                self._progress += 1
-            grid.grid(ended=True)
-            for label in grid.cells if grid.finished() else ():
-                grid.model(label)
-                self._progress += 1
-        if failed:
-            raise failed
+            self._touched.update(grid.unsent())
+        self._grid = grid
 
-    def _send(self, grid: GridSync, run_id: str, closing: bool) -> None:
-        grid.run(run_id, ended=closing)
-        if grid.is_sent(run_id) and not closing:
+    def _round(self) -> str | None:
+        """Send what has changed; return what MLflow refused of it."""
+        grid = self._grid
+        assert grid is not None
+        with self._changed:
+            waiting = {run_id for run_id in self._touched if run_id in grid.runs}
+            self._touched.clear()
+        refused: str | None = None
+        for run_id in sorted(waiting):
+            self._step()
+            try:
+                self._send(grid, run_id)
+            except Exception as error:
+                missing = waiting if isinstance(error, Unreachable) else {run_id}
+                with self._changed:
+                    self._touched.update(missing)
+                if isinstance(error, Unreachable):
+                    raise
+                refused = refused or said(error)
+            else:
+                waiting = waiting - {run_id}
+        return refused
+
+    def _send(self, grid: GridSync, run_id: str) -> None:
+        grid.run(run_id, ended=run_id not in self._live)
+        if grid.is_sent(run_id):
             grid.cell(cell_label(grid.runs[run_id].cell))
             grid.grid()
 
-    def _report(self, error: Exception) -> None:
-        told = self._problem is not None
-        known = isinstance(error, VaebenchError)
-        self._problem = str(error) if known else f"{type(error).__name__}: {error}"
-        if self._warn is not None and not told:
-            self._warn(self._problem)
+    def _finish(self, failures: int) -> str | None:
+        """Send all that is missing, close all that is open; return what MLflow refused."""
+        assert self._grid is not None
+        pauses = () if failures else PAUSES
+        return send_all(self._grid, ended=True, between=self._step, pauses=pauses)
+
+
+class _Outages:
+    """Tells the user what is wrong with MLflow: once when it begins, once when it is over."""
+
+    def __init__(self, window: Window, warn: Say | None) -> None:
+        self.problem: str | None = None
+        self._window = window
+        self._listener = warn
+        self._told = 0
+
+    def report(self, problem: str | None, closing: bool) -> None:
+        """Take note of what is wrong now, or that nothing is."""
+        before, self.problem = self.problem, problem
+        if problem and not before:
+            self._told += 1
+            if self._told <= TOLD:
+                more = "" if closing else "; training goes on, what is missing is sent later"
+                last = " (the last outage that is told)" if self._told == TOLD else ""
+                self._warn(f"{problem}{more}{last}")
+        if before and not problem and self._told <= TOLD:
+            self._warn(f"MLflow at {self._window.address} takes everything again")
+
+    def _warn(self, text: str) -> None:
+        with suppress(OSError):  # nobody reads any more, which is no reason to stop
+            if self._listener:
+                self._listener(text)

@@ -1,0 +1,61 @@
+"""Runs that MLflow takes for running though nobody will finish them.
+
+A process that is killed tells MLflow nothing. What still belongs to its grid is finished or closed
+when the grid is sent again; what does not is closed here: attempts that were set aside, and runs of
+settings that were given up.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vaebench.storage import RunStore, run_store
+from vaebench.tracking import content
+from vaebench.tracking.content import Seed
+from vaebench.tracking.failures import explained
+from vaebench.tracking.mirror import Key
+from vaebench.tracking.sync import GridSync, ended_record
+
+
+def close_orphans(grid: GridSync) -> None:
+    """Close what runs in MLflow and is not of the grid any more, with the status that it has.
+
+    Raises:
+        TrackingError: MLflow refused or is out of reach.
+    """
+    with explained(grid.window.uri):
+        for key, shown in grid.mirror.runs.items():
+            if shown.status != "RUNNING" or _is_current(grid, key):
+                continue
+            status, time = _what_became(grid.window.folder, key)
+            grid.mirror.end(shown, status, time)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process on this machine works on a grid: its runs are not to be closed."""
+    lock = folder / ".lock"
+    try:
+        with FileLock(lock, timeout=0) if lock.exists() else nullcontext():
+            return False
+    except Timeout:
+        return True
+
+
+def _is_current(grid: GridSync, key: Key) -> bool:
+    if key[0] == "run":
+        return key[1] in grid.runs and key[2] == str(grid.runs[key[1]].store.attempt)
+    return key[0] == "grid" or key[1] in grid.cells
+
+
+def _what_became(folder: Path, key: Key) -> tuple[str, int | None]:
+    """Status and end of an attempt that was set aside, or of a run that was given up."""
+    if key[0] != "run":
+        return "KILLED", None
+    store = run_store(folder, key[1])
+    aside = store.path / "attempts" / key[2]
+    run = Seed(key[1], {}, 0, RunStore(aside) if aside.exists() else store)
+    journal, record = run.store.journal, ended_record(run)
+    if record is not None:
+        return content.STATUS[record["status"]], int(record["finished"])
+    return "KILLED", int(journal[-1]["time"]) if journal else None
