@@ -33,7 +33,8 @@ from vaebench.datasets import (
     idx,
     load,
 )
-from vaebench.datasets.files import RemoteFiles, data_directory, decode_idx
+from vaebench.datasets.files import RemoteFiles, data_directory
+from vaebench.datasets.idx_format import decode_idx
 from vaebench.errors import DataError
 from vaebench.seeding import stream
 
@@ -608,6 +609,41 @@ def test_faulty_mirror_leaves_no_file_behind(fault: str, tiny: Mirror, tmp_path:
     assert list((tmp_path / "Tiny/raw").glob("*.gz*")) == []
 
 
+def test_a_mirror_that_sends_without_end_is_cut_off(
+    tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    tiny.served[NAMES[0]] = bytes(100_000)
+    assert "more than 1,000 bytes" in error_of(lambda: load("tiny", data_dir=tmp_path))
+    (tmp_path / NAMES[0]).write_bytes(bytes(2000))
+    assert "larger than any file" in error_of(lambda: load("tiny", data_dir=tmp_path))
+
+
+def test_a_link_in_the_way_does_not_lead_a_download_elsewhere(tiny: Mirror, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "Tiny" / "raw"
+    folder.mkdir(parents=True)
+    for name in NAMES:
+        (folder / name).symlink_to(tmp_path / f"outside-{name}")
+        (folder / f"{name}.part").symlink_to(tmp_path / f"outside-{name}")
+    load("tiny", data_dir=tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.files])
+def test_files_of_a_data_set_stay_in_the_data_directory(name: str) -> None:
+    describe = DATASETS[name].files
+    assert describe is not None
+    remote = describe()
+    folder = Path("/data") / remote.folder
+    assert ".." not in folder.parts
+    assert folder.is_relative_to("/data")
+    for file, md5 in remote.md5.items():
+        assert Path(file).name == file
+        assert len(bytes.fromhex(md5)) == 16
+    assert all(mirror.startswith(("https://", "http://")) for mirror in remote.mirrors)
+
+
 def test_data_directory_that_is_a_file_is_an_error(tiny: Mirror, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
@@ -671,13 +707,16 @@ LABELS = gzip.decompress(idx_file(np.arange(3, dtype=np.uint8)))
         (b"", "not an IDX file"),
         (b"plain text", "not a gzip file"),
         (gzip.compress(LABELS, mtime=0)[:-9], "not a gzip file"),
-        (gzip.compress(LABELS, mtime=0)[:12] + b"\xff" * 9, "not a gzip file"),
+        (gzip.compress(LABELS, mtime=0)[:12] + b"\xff" * 9, "not an IDX file"),
         (gzip.compress(LABELS[:6], mtime=0), "not an IDX file"),
         (gzip.compress(b"\0\0\x0d" + LABELS[3:], mtime=0), "not an IDX file"),
         (idx_file(np.zeros((3, 2, 2), np.uint8)), "not an IDX file"),
         (gzip.compress(LABELS[:-1], mtime=0), "2 values, but its header says [3]"),
-        (gzip.compress(LABELS + b"\0", mtime=0), "4 values, but its header says [3]"),
-        (gzip.compress(LABELS[:4] + b"\xff" * 4 + LABELS[8:], mtime=0), "header says [4294967295]"),
+        (gzip.compress(LABELS + b"\0", mtime=0), "more values, but its header says [3]"),
+        (
+            gzip.compress(LABELS[:4] + b"\xff" * 4 + LABELS[8:], mtime=0),
+            "[4294967295], which is too",
+        ),
     ],
     ids=[
         *("empty", "plain text", "short", "garbled", "half a header", "other type"),

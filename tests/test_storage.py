@@ -1,8 +1,10 @@
 """Results on disk: whole or not at all, mended after a crash, refused when damaged."""
 
+import errno
 import json
 import os
 import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,47 @@ def test_a_write_that_fails_keeps_the_old_content_and_leaves_no_temporary_file(
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def flush(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        done.append(f"flush {target.removesuffix(f'.{os.getpid()}.tmp')}")
+        fsync(descriptor)
+
+    def rename(path: Path, target: Path) -> Path:
+        done.append(f"rename to {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(Path, "replace", rename)
+    write_atomic(tmp_path / "new" / "a.txt", "text")
+    assert done == [f"flush {tmp_path.name}", "flush .a.txt", "rename to a.txt", "flush new"]
+    done.clear()
+    store = RunStore(tmp_path / "new")
+    store.append(line(1))
+    store.append(line(2))
+    assert done == ["flush journal.jsonl", "flush new", "flush journal.jsonl"]
+
+
+def test_a_file_system_that_cannot_flush_folders_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def flush(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    write_atomic(tmp_path / "a.txt", "text")
+    assert (tmp_path / "a.txt").read_text() == "text"
 
 
 def test_json_and_yaml_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -305,10 +348,66 @@ def test_an_attempt_that_is_set_aside_is_kept_and_the_next_one_starts_clean(
         assert (old.images / "samples-0001.png").read_bytes() == b"png"
 
 
+@pytest.mark.parametrize("moved", [1, 2, 3])
+def test_an_attempt_that_was_half_set_aside_passes_for_no_finished_run(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    store.append(line(1))
+    for name in ("arrays.npz", "config.yaml", "record.json", "weights.pt"):
+        write_atomic(store.path / name, "{}")
+    replace, count = Path.replace, iter(range(moved))
+
+    def killed(path: Path, target: Path) -> Path:
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.set_aside()
+    assert store.record is None
+    monkeypatch.undo()
+    store.set_aside()
+    assert names(store.path) == ["attempts"]
+
+
+@pytest.mark.parametrize("tail", [b'{"epoch": 3, "ti', b"\x00" * 50, b"\xff\n" + b"x" * 9])
+def test_torn_lines_are_set_aside_once_and_the_whole_ones_stay(
+    store: RunStore, tail: bytes
+) -> None:
+    assert not store.set_aside_torn_lines()
+    store.append(line(1))
+    store.append(line(2))
+    assert not store.set_aside_torn_lines()
+    path = store.path / "journal.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    assert store.set_aside_torn_lines()
+    assert path.read_bytes() == whole
+    assert (store.path / "journal.torn").read_bytes() == tail
+    assert not store.set_aside_torn_lines()
+
+
+def test_the_first_damaged_archive_is_named_and_what_is_not_there_is_not_damaged(
+    store: RunStore,
+) -> None:
+    files = ("weights.pt", "arrays.npz")
+    assert store.first_damaged(*files) is None
+    store.save_tensors("weights.pt", {"w": torch.zeros(1000)})
+    store.save_arrays({"a": np.zeros(1000)})
+    assert store.first_damaged(*files) is None
+    for name in reversed(files):
+        content = bytearray((store.path / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (store.path / name).write_bytes(content)
+        assert store.first_damaged(*files) == name
+
+
 def test_reading_needs_no_torch() -> None:
-    source = Path(storage.__file__).read_text(encoding="utf-8")
-    top = [text for text in source.splitlines() if text.startswith(("import ", "from "))]
-    assert not [text for text in top if "torch" in text or "mlflow" in text]
+    for path in Path(storage.__file__).parent.glob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        top = [text for text in lines if text.startswith(("import ", "from "))]
+        assert not [text for text in top if "torch" in text or "mlflow" in text]
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:

@@ -428,6 +428,16 @@ def test_plateau_lowers_the_learning_rate_when_validation_stands_still(sign: int
     assert rates == pytest.approx([1e-6] * 3 + [5e-7] * 2 + [3e-7] * 3, abs=0)
 
 
+def test_plateau_keeps_the_learning_rate_while_validation_improves() -> None:
+    state = make_state(learning_rate=0.1)
+    schedule = SCHEDULES["plateau"](state.optimizer, 8, patience=0, factor=0.5)
+    rates = []
+    for negative_elbo in (9.0, 8.0, 7.0, -1.0, -2.0, -1.5):
+        schedule.step(negative_elbo)  # type: ignore[arg-type]
+        rates.append(state.optimizer.param_groups[0]["lr"])
+    assert rates == [0.1] * 5 + [0.05]
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimiser_moves_every_parameter_at_the_given_rate(name: str) -> None:
     state = make_state(optimizer=name, learning_rate=0.01)
@@ -447,6 +457,15 @@ def test_weight_decay_shrinks_the_weights(name: str) -> None:
         run(State(vae, optimizer, SCHEDULES["constant"](optimizer, 9)), Plan(9, 5))
         ends.append(weights(vae).norm().item())
     assert ends[1] < ends[0]
+
+
+def test_adamw_decays_apart_from_the_gradient() -> None:
+    vae = make_vae()
+    before = weights(vae)
+    for parameter in vae.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    OPTIMIZERS["adamw"](vae, 0.1, weight_decay=0.5).step()
+    torch.testing.assert_close(weights(vae), (1 - 0.1 * 0.5) * before)
 
 
 # Stopping

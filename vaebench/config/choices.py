@@ -3,14 +3,16 @@
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     create_model,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -29,7 +31,8 @@ def one_of(registry: Mapping[str, Any]) -> AfterValidator:
 
     def check(name: str) -> str:
         if name not in registry:
-            raise ValueError(f"unknown name {name!r}; {did_you_mean(name, list(registry))}")
+            hint = did_you_mean(name[:60], list(registry))
+            raise ValueError(f"unknown name {name[:60]!r}; {hint}")
         return name
 
     return AfterValidator(check)
@@ -39,6 +42,19 @@ class Section(BaseModel):
     """A mapping whose keys are known, and which does not change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false (in YAML also yes, no, on, off) where they would count as 1, 0."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(v, bool) for v in values) and bool not in (
+            annotation,
+            *get_args(annotation),
+        ):
+            raise ValueError("Input should not be true or false")
+        return value
 
 
 class Named(Section):

@@ -1,5 +1,6 @@
 """What is wrong with a configuration, in the words of a YAML file."""
 
+import itertools
 import re
 from collections.abc import Collection
 from typing import Any, get_args
@@ -8,9 +9,23 @@ from pydantic import ValidationError
 
 from vaebench.config.choices import Section, did_you_mean, is_section
 
+MOST = 10  # mistakes that are told: who has more mends these first
+
+
+def in_one_line(found: Collection[str]) -> str:
+    """The first mistakes, and how many there are beyond them."""
+    more = len(found) - MOST
+    told = [shortened(text, 300) for text in itertools.islice(found, MOST)]
+    return "; ".join([*told, f"and {more:,} more"] if more > 0 else told)
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text of the user's, cut where it is longer than anybody reads."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
 
 def messages(error: ValidationError, root: type[Section], also: Collection[str] = ()) -> list[str]:
-    """One line per mistake: the dotted key, and what is wrong with it.
+    """One line for each of the first mistakes: the dotted key, and what is wrong with it.
 
     Arguments:
         error: What pydantic found.
@@ -18,9 +33,10 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
         also: Further keys that a file may have at its top.
     """
     found = []
-    for mistake in error.errors(include_url=False, include_context=False, include_input=False):
+    mistakes = error.errors(include_url=False, include_context=False, include_input=False)
+    for mistake in mistakes[:MOST]:
         unknown = mistake["type"] == "extra_forbidden"
-        parts = [str(part) for part in mistake["loc"]]
+        parts = [shortened(str(part)) for part in mistake["loc"]]
         path = [part for part in parts[: len(parts) - unknown] if _is_key(part)]
         text = _plain(mistake["msg"])
         if unknown:  # the last part is the user's, whatever its letters
@@ -29,7 +45,8 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
             text = f"unknown key; {did_you_mean(key, known)}"
             path.append(key if _is_key(key) else repr(key))
         found.append(": ".join(filter(None, [".".join(path), text])))
-    return found
+    more = len(mistakes) - len(found)
+    return [*found, f"{more:,} more mistakes"] if more else found
 
 
 def _is_key(part: str) -> bool:

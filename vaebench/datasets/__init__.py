@@ -21,10 +21,10 @@ from torch import Generator, Tensor
 from vaebench.datasets.files import (
     RemoteFiles,
     data_directory,
-    decode_idx,
     fetch_files,
     read_verified,
 )
+from vaebench.datasets.idx_format import decode_idx
 from vaebench.errors import DataError
 from vaebench.seeding import stream
 

@@ -1,4 +1,4 @@
-"""The files a data set is downloaded from: where they lie, fetching, md5 verification, IDX.
+"""The files a data set is downloaded from: where they lie, fetching, md5 verification.
 
 torchvision knows the addresses and the md5 sums and gives the folder layout, so that a folder which
 torchvision filled is used as it is. The bytes are fetched here, because torchvision's downloader
@@ -6,10 +6,8 @@ has no timeout, prints, and writes to the final name. Nothing is ever read from 
 not verified in the same breath. A new downloaded data set describes its files in a `RemoteFiles`.
 """
 
-import gzip
 import hashlib
 import http.client
-import math
 import os
 import shlex
 import urllib.error
@@ -20,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from vaebench.errors import DataError, redact
 
 CONNECTION_TIMEOUT = 10.0  # seconds without an answer after which a mirror counts as unreachable
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the same files
+MOST_BYTES = 256_000_000  # of a downloaded file; the largest of MNIST and its kin has 26,421,880
 
 
 @dataclass(frozen=True)
@@ -102,28 +99,6 @@ def fetch_files(
     return folder
 
 
-def decode_idx(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
-    """Decode a gzipped IDX file of unsigned bytes with the given number of ``dimensions``.
-
-    The format: two zero bytes, type 8, the number of dimensions, the dimensions as big-endian
-    32-bit integers, then the values (http://yann.lecun.com/exdb/mnist/).
-
-    Raises:
-        DataError: The content is no such file, or its size is not what its header says.
-    """
-    try:
-        raw = gzip.decompress(content)
-    except Exception as error:  # gzip raises OSError, EOFError, zlib.error or struct.error
-        raise DataError(f"{name}: not a gzip file ({error})") from error
-    magic, header = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
-    if raw[:4] != magic or len(raw) < header:
-        raise DataError(f"{name}: not an IDX file of bytes in {dimensions} dimension(s)")
-    shape = [int(size) for size in np.frombuffer(raw, ">u4", dimensions, offset=4)]
-    if len(raw) - header != math.prod(shape):
-        raise DataError(f"{name}: {len(raw) - header} values, but its header says {shape}")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
-
-
 def _folder(files: RemoteFiles, root: Path) -> Path:
     """Return ``root`` when it directly holds a file of this data set, else torchvision's place.
 
@@ -135,6 +110,8 @@ def _folder(files: RemoteFiles, root: Path) -> Path:
 
 def _read(path: Path) -> bytes | None:
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path}: larger than any file of a data set; move it away")
         return path.read_bytes()
     except FileNotFoundError:
         return None
@@ -186,6 +163,7 @@ def _write(path: Path, content: bytes) -> None:
     """Write by a temporary name and a rename: half a file never has the final name."""
     partial = path.with_name(path.name + ".part")
     try:
+        partial.unlink(missing_ok=True)  # a link there would lead the content elsewhere
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
@@ -229,7 +207,11 @@ def _base_url(mirror: str) -> str:
 def _get(url: str) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "vaebench"})
     with urllib.request.urlopen(request, timeout=CONNECTION_TIMEOUT) as response:
-        content: bytes = response.read()
+        content: bytes = response.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES:,} bytes")
+        if missing := getattr(response, "length", None):
+            raise http.client.IncompleteRead(content, missing)
     return content
 
 

@@ -1,0 +1,94 @@
+"""Promises of SECURITY.md that can be read off the source: what the package never calls."""
+
+import ast
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vaebench
+from vaebench.tracking import server
+
+PACKAGE = Path(vaebench.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+FORBIDDEN_MODULES = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "tarfile", "ctypes"}
+FORBIDDEN_CALLS = {
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "os.exec", "os.spawn"),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler", "yaml.unsafe_load", "yaml.full_load"),
+    *("yaml.load_all", "torch.hub.load", "shutil.unpack_archive", "pandas.read_pickle"),
+}
+
+
+def name_of(node: ast.expr) -> str:
+    """``torch.load`` of the function of a call."""
+    return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+
+
+def dangers(source: str) -> Iterator[str]:
+    """What in a module could run what it reads, or write where an archive says."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}
+            yield from (f"import of {m}" for m in modules & FORBIDDEN_MODULES)
+        if not isinstance(node, ast.Call):
+            continue
+        name = name_of(node.func)
+        given = {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg}
+        if name in FORBIDDEN_CALLS or name.endswith((".extractall", ".extract")):
+            yield name
+        if name == "torch.load" and given.get("weights_only") != "True":
+            yield "torch.load without weights_only=True"
+        if name in ("np.load", "numpy.load") and given.get("allow_pickle") != "False":
+            yield "np.load without allow_pickle=False"
+        if name == "yaml.load" and "Safe" not in given.get("Loader", ""):
+            yield "yaml.load without a safe loader"
+        if given.get("shell", "False") != "False":
+            yield "shell=True"
+        if name == "mlflow.pytorch.save_model" and given.get("serialization_format") != "'pt2'":
+            yield "an MLflow model with pickle"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval('1')",
+        "import torch\ntorch.load(p)",
+        "torch.load(p, weights_only=False)",
+        "np.load(p)",
+        "np.load(p, allow_pickle=True)",
+        "yaml.load(t, Loader=yaml.Loader)",
+        "yaml.load(t, yaml.Loader)",
+        "yaml.unsafe_load(t)",
+        "pickle.loads(b)",
+        "from joblib import load",
+        "import tarfile",
+        "archive.extractall(folder)",
+        "subprocess.run(c, shell=True)",
+        "os.system(c)",
+        "mlflow.pytorch.save_model(m, p)",
+    ],
+)
+def test_the_search_finds_what_it_looks_for(source: str) -> None:
+    assert list(dangers(source))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(PACKAGE)) for p in SOURCES])
+def test_nothing_that_is_read_is_run(path: Path) -> None:
+    assert list(dangers(path.read_text(encoding="utf-8"))) == []
+
+
+def test_no_module_but_plain_yaml_reads_yaml() -> None:
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        if "yaml.load" in (text := path.read_text(encoding="utf-8")) or "yaml.safe_load" in text
+    }
+    assert readers <= {"cli/options.py"}, "read by vaebench.plain_yaml"
+
+
+def test_the_page_of_mlflow_is_bound_to_loopback() -> None:
+    assert ipaddress.ip_address(server.HOST).is_loopback
+    source = Path(server.__file__).read_text(encoding="utf-8")
+    assert '"--host", HOST' in source
+    assert "0.0.0.0" not in source

@@ -1,0 +1,79 @@
+"""``grid.yaml``, the manifest of a grid, and where grids lie."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from vaebench import plain_yaml
+from vaebench.errors import ResultsError
+
+MOST_MANIFEST = 16_000_000  # bytes; one of 10,000 runs has 1.2 million
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the name of a folder, and no way out of runs/
+_KINDS = {"axes": dict, "seeds": list, "runs": list, "settings": dict}
+
+
+def read_manifest(grid_dir: Path) -> dict[str, Any]:
+    """Read ``grid.yaml``.
+
+    Raises:
+        ResultsError: There is none, or it is damaged.
+    """
+    path = grid_dir / "grid.yaml"
+    if not path.is_file():
+        raise ResultsError(f"{grid_dir}: not the folder of a grid: no grid.yaml in it")
+    try:
+        value = plain_yaml.read(path, MOST_MANIFEST)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ResultsError(f"{path}: damaged: {error}") from error
+    fault = _fault(value)
+    if fault is not None:
+        raise ResultsError(
+            f"{path}: damaged: not the manifest of a grid ({fault}); delete it and run the same "
+            f"command (finished runs are kept)"
+        )
+    manifest: dict[str, Any] = value
+    return manifest
+
+
+def _fault(value: object) -> str | None:
+    """What is wrong with a manifest."""
+    if not isinstance(value, dict):
+        return "no mapping"
+    for key in ("name", "axes", "seeds", "runs"):
+        if key not in value:
+            return f"it has no {key}"
+    for key, kind in _KINDS.items():
+        if not isinstance(value.get(key, kind()), kind):
+            return f"{key} is no {'list' if kind is list else 'mapping'}"
+    if not all(isinstance(k, str) and isinstance(v, list) for k, v in value["axes"].items()):
+        return "axes are no lists of values"
+    if not all(map(_is_run, value["runs"])):
+        return "a run without run_id, cell and seed, or of the wrong kind"
+    return None
+
+
+def _is_run(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    run_id, cell, seed = (entry.get(key) for key in ("run_id", "cell", "seed"))
+    return (
+        isinstance(run_id, str)
+        and _RUN_ID.fullmatch(run_id) is not None
+        and isinstance(cell, dict)
+        and all(isinstance(axis, str) for axis in cell)
+        and isinstance(seed, int)
+        and not isinstance(seed, bool)
+        and seed >= 0
+    )
+
+
+def grid_dirs(results_dir: Path) -> list[Path]:
+    """Folders of grids: ``results_dir`` itself if it is one, else those directly below it."""
+    if (results_dir / "grid.yaml").exists():
+        return [results_dir]
+    if not results_dir.is_dir():
+        return []
+    return sorted(path.parent for path in results_dir.glob("*/grid.yaml"))

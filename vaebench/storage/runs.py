@@ -1,0 +1,220 @@
+"""The folder of one run: configuration, journal, record, tensors, arrays, earlier attempts."""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaebench import plain_yaml
+from vaebench.errors import ResultsError
+from vaebench.storage.files import (
+    MOST_TENSORS,
+    flush_folder,
+    make_folder,
+    read_json,
+    require_archive,
+    write_atomic,
+)
+from vaebench.storage.journals import read_journal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_CONFIG = 1_000_000  # bytes; a configuration has some 1,000
+
+
+class RunStore:
+    """The folder of one run.
+
+    Attributes:
+        path: The folder, ``<results>/<grid>/runs/<run_id>``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def images(self) -> Path:
+        """Folder of the square tiles, ``<key>-<epoch>.png``."""
+        return self.path / "images"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures, under fixed names."""
+        return self.path / "figures"
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The stored configuration; None when there is none or it is damaged."""
+        path = self.path / "config.yaml"
+        try:
+            value = plain_yaml.read(path, MOST_CONFIG) if path.is_file() else None
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The record, or None when the run has none yet.
+
+        Raises:
+            ResultsError: It is damaged.
+        """
+        path = self.path / "record.json"
+        return read_json(path) if path.exists() else None
+
+    @property
+    def journal(self) -> list[dict[str, Any]]:
+        """The journal's lines; a torn last line, and what follows a damaged one, is ignored.
+
+        Raises:
+            ResultsError: It cannot be read.
+        """
+        return read_journal(self.path / "journal.jsonl")[0]
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Append an epoch to the journal unless it is there, mending a torn last line first.
+
+        Raises:
+            ResultsError: The journal lacks epochs before this one.
+        """
+        path = self.path / "journal.jsonl"
+        lines, size = read_journal(path)
+        last = lines[-1]["epoch"] if lines else 0
+        if line["epoch"] <= last:
+            return
+        if line["epoch"] != last + 1:
+            raise ResultsError(f"{self.path}: the journal ends at epoch {last}: epochs are missing")
+        new = json.dumps(dict(line), allow_nan=False) + "\n"
+        make_folder(self.path)
+        with path.open("ab") as file:
+            file.truncate(size)
+            file.write(new.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        if not lines:
+            flush_folder(self.path)  # the file may be new
+
+    def set_aside_torn_lines(self) -> bool:
+        """Move what follows the last whole epoch of the journal to ``journal.torn``, if anything.
+
+        Raises:
+            ResultsError: The journal cannot be read.
+        """
+        path = self.path / "journal.jsonl"
+        _, size = read_journal(path)
+        if not path.exists() or path.stat().st_size == size:
+            return False
+        content = path.read_bytes()
+        write_atomic(self.path / "journal.torn", content[size:])
+        write_atomic(path, content[:size])
+        return True
+
+    def save_tensors(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write tensors and plain values to ``name``, atomically."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(dict(value), buffer)
+        write_atomic(self.path / name, buffer.getvalue())
+
+    def load_tensors(self, name: str, most: int = MOST_TENSORS) -> dict[str, Any] | None:
+        """Read what :meth:`save_tensors` wrote, onto the CPU; None when it is not there.
+
+        Arguments:
+            name: Of the file.
+            most: Bytes that it may have.
+
+        Raises:
+            ResultsError: The file is damaged or too large.
+        """
+        import torch
+
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            require_archive(path, most)
+            value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except ResultsError:
+            raise
+        except Exception as error:  # torch raises half a dozen kinds for a damaged file
+            raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
+        if not isinstance(value, dict):
+            raise ResultsError(f"{path}: damaged: it holds no tensors by name")
+        return value
+
+    def save_arrays(self, arrays: Mapping[str, "NDArray[Any]"]) -> None:
+        """Write ``arrays.npz``, atomically."""
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_atomic(self.path / "arrays.npz", buffer.getvalue())
+
+    def arrays(self) -> dict[str, "np.ndarray[Any, Any]"] | None:
+        """Read ``arrays.npz``; None when it is not there.
+
+        Raises:
+            ResultsError: The file is damaged.
+        """
+        import numpy as np
+
+        path = self.path / "arrays.npz"
+        if not path.exists():
+            return None
+        try:
+            require_archive(path, MOST_TENSORS)
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except ResultsError:
+            raise
+        except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+            raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
+
+    def first_damaged(self, *names: str) -> str | None:
+        """The first of some files of tensors or arrays that is there, but not as it was written."""
+        for name in names:
+            path = self.path / name
+            try:
+                if path.exists():
+                    require_archive(path, MOST_TENSORS)
+            except Exception:  # zipfile raises many kinds for a damaged file
+                return name
+        return None
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt at this run; each that was set aside adds one."""
+        return 1 + sum(1 for _ in (self.path / "attempts").glob("*"))
+
+    def clean(self) -> None:
+        """Remove what a writer that was killed left half-written."""
+        for path in self.path.glob("**/.*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def set_aside(self) -> None:
+        """Move what this attempt left into ``attempts/<n>``, so that the next starts clean.
+
+        The record goes first: whatever a crash leaves here must not pass for a finished run.
+        """
+        old = self.path / "attempts" / str(self.attempt)
+        entries = [entry for entry in self.path.iterdir() if entry.name != "attempts"]
+        make_folder(old)
+        for entry in sorted(entries, key=lambda entry: entry.name != "record.json"):
+            entry.replace(old / entry.name)
+        flush_folder(old)
+        flush_folder(self.path)
+
+
+def run_store(grid_dir: Path, run_id: str) -> RunStore:
+    """The folder of a run of a grid."""
+    return RunStore(grid_dir / "runs" / run_id)
