@@ -1,6 +1,9 @@
 # make demo    environment, installation, the demo grid on embedded digits, its report
 # make test    environment, installation, every test, coverage
 # make check   lint, format, types, layers, generated docs
+# make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
+# make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
+# make chaos-short  the same in three minutes
 # make docs    make the generated blocks of the README anew
 # make format  let ruff mend what it can
 
@@ -11,7 +14,7 @@ STAMP = $(VENV)/.installed
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test check mutants chaos chaos-short docs format clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
@@ -25,6 +28,15 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m vaebench.cli.reference README.md --check
+
+mutants: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m mutants $(NAMES)
+
+chaos: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
+
+chaos-short: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m chaos --short $(CHAOS)
 
 docs: $(STAMP)
 	$(BIN)/python -m vaebench.cli.reference README.md
