@@ -77,7 +77,7 @@ def test_demo_is_the_eight_cells_on_the_embedded_digits_with_models_of_one_size(
 
 
 def test_reference_setting_of_the_published_curves() -> None:
-    found = configs("reproduce/vae-mnist.yaml")
+    found = [config for config in configs("reproduce/vae-mnist.yaml") if config.seed == 0]
     assert [(c.model.name, c.loss.name, c.estimator.name) for c in found] == [
         ("fnn", "bce", "kl"),
         ("fnn", "mse", "kl"),
@@ -86,7 +86,6 @@ def test_reference_setting_of_the_published_curves() -> None:
     ]
     for config in found:
         settings = config.to_dict()
-        assert settings["seed"] == 0
         assert settings["estimator"] == {"name": "kl", "samples": 1}
         assert settings["dataset"] == {
             "name": "mnist",
@@ -134,7 +133,7 @@ def layers(module: nn.Module) -> list[str]:
 
 
 def test_reference_cnn_layer_by_layer() -> None:
-    vae = on_meta(configs("reproduce/vae-mnist.yaml")[2])
+    vae = on_meta(configs("reproduce/vae-mnist.yaml")[-1])
     assert layers(vae.encoder) == [
         *("Conv2d 1-32 k3 s1 p1", "BatchNorm2d 32", "ReLU"),
         *("Conv2d 32-64 k3 s2 p1", "BatchNorm2d 64", "ReLU"),

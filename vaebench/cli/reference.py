@@ -14,18 +14,23 @@ from typing import Any
 import click
 
 from vaebench.cli import main as program
-from vaebench.config import make_grid
+from vaebench.config import make_grid, read_yaml
 from vaebench.datasets import DATASETS
 from vaebench.estimators import ESTIMATORS
 from vaebench.grid.manifest import make_manifest
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import COST_MEANINGS, COSTS, METRICS
 from vaebench.models import MODELS
-from vaebench.report import load, render
+from vaebench.report import Report, load, render
+from vaebench.report.cells import cells
+from vaebench.report.evidence import published_section
+from vaebench.report.published import Published, published
+from vaebench.report.records import Planned
 from vaebench.storage import dump_yaml
 from vaebench.training import OPTIMIZERS, SCHEDULES
 
 PUBLISHED = "results/mnist"
+CLAIMS = "results/claims"
 
 
 def commands(_readme: Path) -> str:
@@ -59,7 +64,7 @@ def names(_readme: Path) -> str:
     dicts: dict[str, Mapping[str, Any]] = {
         "model": MODELS,
         "loss": LIKELIHOODS,
-        "estimator": ESTIMATORS,
+        "estimator": {name: estimator.function for name, estimator in ESTIMATORS.items()},
     }
     for key, registry in dicts.items():
         rows += [f"| `{key}` | `{name}` | {_summary(value)} |" for name, value in registry.items()]
@@ -113,12 +118,45 @@ def metrics(_readme: Path) -> str:
 def results(readme: Path) -> str:
     """The published table, made from the published records."""
     text = render(load(readme.parent / PUBLISHED), "md", readme)
-    start = text.index("\n## Results")
-    return text[text.index("\n\n", start) : text.index("\n## Cost")].strip()
+    return _section(text, "Results")
+
+
+def claims(readme: Path) -> str:
+    """The verdicts on the published claims, made from their records."""
+    text = render(load(readme.parent / CLAIMS), "md", readme)
+    return _section(text, "Claims")
+
+
+def _section(text: str, title: str) -> str:
+    """What stands under a heading of a report."""
+    begin = text.index("\n\n", text.index(f"\n## {title}"))
+    return text[begin : text.index("\n## ", begin)].strip()
+
+
+def reproduced(readme: Path) -> str:
+    """What others published beside ours, of every grid that names such numbers."""
+    rows: list[Published] = []
+    for path in sorted((readme.parent / "experiments").rglob("*.yaml")):
+        report = _report_of(path, readme.parent / "results" / path.stem)
+        rows += published(report, cells(report))
+    return "\n".join(published_section(rows)[2:])
+
+
+def _report_of(path: Path, folder: Path) -> Report:
+    """The published results of a grid's file; where there are none, those of a grid not yet run."""
+    if (folder / "grid.yaml").exists():
+        return load(folder)
+    grid = make_grid(read_yaml(path), source=path.name)
+    runs = grid.runs()
+    missing = tuple(Planned(run.config.run_id, run.cell, run.config.seed) for run in runs)
+    manifest = make_manifest(grid, runs)
+    return Report(folder, manifest, missing, (), missing, (), ())
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "results": results,
+    "claims": claims,
+    "reproduced": reproduced,
     "names": names,
     "options": options,
     "metrics": metrics,
