@@ -281,6 +281,17 @@ def test_any_manifest_is_a_grid_or_a_short_error_and_names_no_folder_outside(
     assert grid_dirs(folder) == [folder]
 
 
+@pytest.mark.parametrize("run_id", ["../up", "/etc", "..", ".", "a/b", "a b", "", "x" * 300, 7])
+def test_a_run_whose_folder_would_lie_elsewhere_makes_the_manifest_a_damaged_one(
+    tmp_path: Path, run_id: object
+) -> None:
+    runs = [{"run_id": run_id, "cell": {"model": "fnn"}, "seed": 0}]
+    manifest = {"name": "g", "axes": {"model": ["fnn"]}, "seeds": [0], "runs": runs}
+    write_atomic(tmp_path / "grid.yaml", dump_yaml(manifest))
+    with pytest.raises(ResultsError, match="damaged: not the manifest of a grid"):
+        read_manifest(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"[" * 100_000, b"a: &a [*a]", b"\0" * 99, b"runs: !!python/name:os.system", b"- " * 99_999],

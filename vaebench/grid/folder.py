@@ -29,9 +29,9 @@ def mend(folder: Path) -> str | None:
     try:
         if path.exists():
             read_manifest(folder)
-    except ResultsError as error:
+    except ResultsError:
         path.replace(folder / "grid.yaml.damaged")
-        return f"{error}; it is kept as grid.yaml.damaged and written anew"
+        return f"{path}: damaged; it is kept as grid.yaml.damaged and written anew"
     return None
 
 

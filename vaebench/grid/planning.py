@@ -95,7 +95,7 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
         return ("rerun", "--rerun all") if status or store.journal else ("run", "new")
     if status == "complete":
         damaged = store.first_damaged("weights.pt", "arrays.npz")
-        return ("resume", f"its {damaged} is damaged") if damaged else ("skip", "complete")
+        return ("rerun", f"its {damaged} is damaged") if damaged else ("skip", "complete")
     if status == "failed" and record is not None:
         if rerun == "missing":
             return "skip", "failed; --rerun missing leaves it"

@@ -7,6 +7,7 @@ or its training, raise :data:`RECIPE`, and the version of the metrics that use i
 """
 
 import hashlib
+import io
 import os
 import pickle
 from functools import cache
@@ -165,5 +166,13 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _write(path: Path, state: dict[str, Any]) -> None:
     """Write by a temporary name and a rename: half a file never has the final name."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    torch.save(state, partial)
-    partial.replace(path)
+    buffer = io.BytesIO()  # on a full disk, torch.save to a file raises what is no OSError
+    torch.save(state, buffer)
+    try:
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

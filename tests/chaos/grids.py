@@ -1,0 +1,143 @@
+"""A grid, started again and again until it is finished, under fire."""
+
+import shutil
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chaos.compare import differences, faults_of_mlflow
+from chaos.launch import Workplace, start
+from chaos.shots import PHASES, Shot
+
+AT_ONCE = 6  # shots that wait for one grid
+IN_TIME = 15.0  # seconds in which an interrupted grid must have ended ...
+IN_PART = 0.5  # ... or, on a machine that is busy, this part of what an undisturbed one takes
+
+
+@dataclass
+class Tally:
+    """What was tried, and what came of it; may be told by several threads.
+
+    Attributes:
+        kills: By phase, and by what was killed how.
+        tried: Faults of each kind.
+        lost: What was not survived, in words.
+        skipped: What could not be tried here, and why.
+        starts: Of the command.
+        slowest: Seconds that the slowest interrupted grid took to end.
+        usual: Seconds that the undisturbed grid took.
+    """
+
+    kills: Counter[str] = field(default_factory=Counter)
+    manners: Counter[str] = field(default_factory=Counter)
+    tried: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    starts: int = 0
+    slowest: float = 0.0
+    usual: float = 0.0
+    lock: Any = field(default_factory=threading.Lock)
+
+    def fault(self, kind: str, problems: Sequence[str]) -> None:
+        """Count a fault, and what was not as it should be after it."""
+        with self.lock:
+            self.tried[kind] += 1
+            self.lost += [f"{kind}: {problem}" for problem in problems][:1]
+        for problem in problems:
+            self.say(f"  LOST {kind}: {problem}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        with self.lock:
+            click.echo(text)
+
+    def shot(self, shot: Shot, ended: float | None) -> None:
+        """Count a shot that fell."""
+        with self.lock:
+            self.kills[shot.phase] += 1
+            self.manners[f"{shot.signal}{' twice' * shot.twice} of {shot.victim}"] += 1
+            if ended is not None and shot.signal != "SIGKILL":
+                self.slowest = max(self.slowest, ended)
+
+
+def under_fire(
+    place: Workplace, waiting: "deque[Shot]", expected: dict[str, Any], tally: Tally, lane: str
+) -> None:
+    """Fire shots at grid after grid, until none is left; each must end as the undisturbed one.
+
+    Several may do so at once: a shot that found no occasion waits for the next grid of any of them.
+    """
+    grids = 0
+    while batch := _some(waiting):
+        grids += 1
+        results = place.folder / f"results-{lane}-{grids}"
+        fired, problems = _until_finished(place, results, batch, tally)
+        if not problems:
+            problems = [*differences(results / "chaos", expected), *faults_of_mlflow(results)]
+        if not fired and not problems:
+            problems = [f"no shot fell: {', '.join(map(str, batch))}"]
+        for shot in fired:  # which of them did it, nobody knows
+            tally.fault("kill", [f"{shot}: {'; '.join(problems)}"] if problems else [])
+        tally.say(
+            f"  {lane}{grids}: {len(fired)} kills "
+            f"({', '.join(f'{s.phase}: {s.signal} of {s.victim}' for s in fired)}), "
+            f"{'; '.join(problems) or 'the same'}"
+        )
+        if problems and not fired:
+            tally.fault("kill", problems)
+            return
+        waiting.extend(shot for shot in batch if shot not in fired)
+        if not problems:
+            shutil.rmtree(results)
+
+
+def _some(waiting: "deque[Shot]") -> list[Shot]:
+    found: list[Shot] = []
+    with suppress(IndexError):
+        while len(found) < AT_ONCE:
+            found.append(waiting.popleft())
+    return found
+
+
+def _until_finished(
+    place: Workplace, results: Path, batch: list[Shot], tally: Tally
+) -> tuple[list[Shot], list[str]]:
+    """Start a grid until it is finished; return the shots that fell, and what was wrong."""
+    fired: list[Shot] = []
+    for _ in range(len(batch) + 2):
+        done = start(place, results, [shot for shot in batch if shot not in fired])
+        tally.starts += 1
+        for shot in done.fired:
+            tally.shot(shot, done.ended if shot.victim == "parent" else None)
+        fired += done.fired
+        problems = [*done.problems, *done.wrong_exit]
+        polite = [s for s in done.fired if s.victim == "parent" and s.signal != "SIGKILL"]
+        in_time = max(IN_TIME, IN_PART * tally.usual)
+        if polite and done.ended is not None and done.ended > in_time:
+            problems = [*problems, f"{polite[-1]}: ended after {done.ended:.0f} s only"]
+        if problems or done.code == 0:
+            return fired, problems
+    return fired, [f"not finished after {len(batch) + 2} starts: {done.said[-400:]}"]
+
+
+def undisturbed(place: Workplace, tally: Tally) -> Path:
+    """Run the grid once with nothing in its way, and return its results folder."""
+    results, began = place.folder / "undisturbed", time.monotonic()
+    done = start(place, results)
+    tally.usual = time.monotonic() - began
+    faults = [*done.problems, *(faults_of_mlflow(results) if not done.code else [])]
+    if done.code or faults:
+        raise click.ClickException(f"undisturbed: {done.code} {faults} {done.said}")
+    return results
+
+
+def zero_phases(tally: Tally) -> list[str]:
+    """Phases in which nothing was killed: then the trial proves nothing about them."""
+    return [phase for phase in PHASES if not tally.kills[phase]]
