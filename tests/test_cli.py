@@ -29,7 +29,7 @@ VAEBENCH = [sys.executable, "-m", "vaebench"]
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The command line takes over SIGTERM: give it back. No environment of the user counts."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "VAEBENCH_DATA"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     before = signal.getsignal(signal.SIGTERM)
     yield
@@ -80,6 +80,7 @@ def commands(group: click.Group = main, path: str = "") -> Iterator[tuple[str, c
 def test_the_commands_have_the_names_that_scripts_rely_on() -> None:
     found = {name for name, _ in commands()}
     assert {"run-grid", "train", "status", "report", "ui", "data", "data fetch"} <= found
+    assert {"evaluate", "compare", "sync"} <= found
     options = {o for p in main.commands["run-grid"].params for o in p.opts}
     assert options >= {
         *("--model", "--loss", "--estimator", "--seeds", "--epochs", "--dataset", "--name"),

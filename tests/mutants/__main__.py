@@ -21,7 +21,7 @@ SURVIVED = {"passed": "SURVIVED", "hung": "HUNG", "broken": "BROKEN", "not plant
 @click.argument("names", nargs=-1)
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="At a time.")
 @click.option(
-    "--timeout", type=float, default=600.0, show_default=True, help="Seconds for one trial."
+    "--timeout", type=float, default=1200.0, show_default=True, help="Seconds for one trial."
 )
 def main(names: tuple[str, ...], jobs: int, timeout: float) -> None:
     """Plant known mistakes (all, or those of NAMES) in copies; exit 1 if no test catches one."""

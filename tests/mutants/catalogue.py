@@ -913,7 +913,7 @@ CONFIG = [
         module="vaebench.config.run",
         old="if weighed and not",
         new="if False and not",
-        tests=("test_config.py",),
+        tests=("test_estimators.py",),
     ),
 ]
 
@@ -1277,7 +1277,7 @@ RUN = [
         store.append(line)""",
         new="""        store.append(line)
         store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line})""",
-        tests=("test_run.py",),
+        tests=("test_run_steps.py",),
     ),
     Mutant(
         name="resume-loses-a-line",
@@ -1313,7 +1313,7 @@ RUN = [
         module="vaebench.run",
         old="    fit_likelihood(state.vae, x, noise)\n",
         new="",
-        tests=("test_run.py",),
+        tests=("test_run_steps.py",),
     ),
     Mutant(
         name="training-images-measured-as-test",
@@ -1353,7 +1353,7 @@ RUN = [
         module="vaebench.run.record",
         old='if finished is not None and finished["status"] == "complete":',
         new="if False:",
-        tests=("test_run.py", "test_grid.py"),
+        tests=("test_run_steps.py",),
     ),
     Mutant(
         name="selection-on-test-not-noted",
@@ -1704,7 +1704,7 @@ REPORT = [
         if other is not None:
             runs += (Planned(other["run_id"], other["cell"], other["seed"]),)
     records""",
-        tests=("test_report.py",),
+        tests=("test_records.py",),
     ),
     Mutant(
         name="gap-with-the-wrong-sign",

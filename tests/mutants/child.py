@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -80,6 +81,7 @@ def run_pytest(place: Workplace, tests: Sequence[str], module: str | None) -> No
         tests: Files below ``tests/``, in this order, up to the first failure.
         module: What was planted; None for a copy as it is.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # some tests are about it
     os.setsid()  # a Ctrl-C is for the parent, and one kill reaches all that tests start
     output = os.open(place.output, os.O_WRONLY | os.O_CREAT)
     for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -48,6 +49,8 @@ class Outcome(NamedTuple):
 class Trials:
     """Makes trials, from as many threads as one likes; ``stop`` ends those under way.
 
+    It is to be made in the main thread, where signals are handled.
+
     Arguments:
         root: Of the project, which is only ever read.
         timeout: Seconds for one trial.
@@ -64,6 +67,9 @@ class Trials:
         os.environ.update(dict.fromkeys(single, "1"))
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is not for that process
+        ensure_running()
+        signal.signal(signal.SIGINT, before)
 
     def run(self, tests: Sequence[str], mutant: Mutant | None = None) -> Outcome:
         """Run files below ``tests/`` in a copy, perhaps with a mutant, up to the first failure."""
@@ -106,11 +112,13 @@ class Trials:
     def _exit_code(self, place: Workplace, tests: Sequence[str], module: str | None) -> int | None:
         """That of pytest; None when the time was up."""
         process = self._context.Process(target=run_pytest, args=(place, tests, module))
+        if self._stopped:
+            return -signal.SIGKILL
+        process.start()
         with self._lock:
-            if self._stopped:
-                return -signal.SIGKILL
-            process.start()
             self._running.add(process)
+            if self._stopped:  # meanwhile
+                _kill(process)
         process.join(self._timeout)
         code = process.exitcode
         _kill(process)

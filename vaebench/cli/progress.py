@@ -207,7 +207,8 @@ def print_results(results: Results, options: Options) -> None:
     say(f"report:  {results.folder / REPORTS['md']}")
     tracking = results.tracking
     if tracking.unsent:
-        say(f"MLflow:  {tracking.unsent} runs unsent ({tracking.problem}); send: {tracking.command}")
+        count, problem = tracking.unsent, tracking.problem
+        say(f"MLflow:  {count} runs unsent ({problem}); send: {tracking.command}")
     elif tracking.problem:
         say(f"MLflow:  {tracking.problem}; send what is missing: {tracking.command}")
     if tracking.links:

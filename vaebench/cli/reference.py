@@ -29,8 +29,16 @@ from vaebench.report.records import Planned
 from vaebench.storage import dump_yaml
 from vaebench.training import OPTIMIZERS, SCHEDULES
 
-PUBLISHED = "results/mnist"
-CLAIMS = "results/claims"
+RESULTS = "results"
+PUBLISHED = (
+    "mnist",
+    "claims",
+    "estimators",
+    "ppca",
+    "pytorch-examples",
+    "vae-mnist",
+    "vae-mnist-cnn",
+)
 
 
 def commands(_readme: Path) -> str:
@@ -117,14 +125,12 @@ def metrics(_readme: Path) -> str:
 
 def results(readme: Path) -> str:
     """The published table, made from the published records."""
-    text = render(load(readme.parent / PUBLISHED), "md", readme)
-    return _section(text, "Results")
+    return _section(render(load(readme.parent / RESULTS / "mnist"), "md", readme), "Results")
 
 
 def claims(readme: Path) -> str:
     """The verdicts on the published claims, made from their records."""
-    text = render(load(readme.parent / CLAIMS), "md", readme)
-    return _section(text, "Claims")
+    return _section(render(load(readme.parent / RESULTS / "claims"), "md", readme), "Claims")
 
 
 def _section(text: str, title: str) -> str:
@@ -137,14 +143,14 @@ def reproduced(readme: Path) -> str:
     """What others published beside ours, of every grid that names such numbers."""
     rows: list[Published] = []
     for path in sorted((readme.parent / "experiments").rglob("*.yaml")):
-        report = _report_of(path, readme.parent / "results" / path.stem)
+        report = _report_of(path, readme.parent / RESULTS / path.stem)
         rows += published(report, cells(report))
     return "\n".join(published_section(rows)[2:])
 
 
 def _report_of(path: Path, folder: Path) -> Report:
     """The published results of a grid's file; where there are none, those of a grid not yet run."""
-    if (folder / "grid.yaml").exists():
+    if folder.name in PUBLISHED:
         return load(folder)
     grid = make_grid(read_yaml(path), source=path.name)
     runs = grid.runs()
