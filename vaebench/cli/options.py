@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import yaml
 
 import vaebench
+from vaebench import plain_yaml
 from vaebench.errors import ConfigError
 
 WHERE = ("results", "device", "data_dir", "tracking_uri", "rerun")  # not part of a run's identity
@@ -147,12 +147,13 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
+        shown = " ".join(assignment.split())[:80]
         if not equals or not key:
-            raise ConfigError(f"--set {assignment}: not KEY=VALUE, as in training.batch_size=128")
+            raise ConfigError(f"--set {shown}: not KEY=VALUE, as in training.batch_size=128")
         try:
-            changed[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment}: the value is not YAML") from None
+            changed[key] = plain_yaml.load(value)
+        except ValueError:
+            raise ConfigError(f"--set {shown}: the value is not YAML") from None
     return changed
 
 

@@ -89,10 +89,14 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
+    try:
+        epochs = len(store.journal)
+    except ResultsError:
+        return "rerun", "its journal cannot be read"
     if status is not None and not _is_of(run, store.config):
         return "rerun", "its stored configuration is damaged"
     if rerun == "all":
-        return ("rerun", "--rerun all") if status or store.journal else ("run", "new")
+        return ("rerun", "--rerun all") if status or epochs else ("run", "new")
     if status == "complete":
         damaged = store.first_damaged("weights.pt", "arrays.npz")
         return ("rerun", f"its {damaged} is damaged") if damaged else ("skip", "complete")
@@ -100,14 +104,19 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
         if rerun == "missing":
             return "skip", "failed; --rerun missing leaves it"
         # a process that was killed (no memory, a reboot) says nothing against its checkpoint
-        killed = str(record["reason"]).startswith(WORKER_DIED) and store.journal
-        return "resume" if killed else "rerun", f"failed: {record['reason']}"
+        reason = _printable(record.get("reason"))
+        killed = reason.startswith(WORKER_DIED) and epochs
+        return "resume" if killed else "rerun", f"failed: {reason}"
     if rerun == "failed":
         return "skip", f"{status or 'missing'}; --rerun failed leaves it"
-    epochs = len(store.journal)
     if epochs:
         return "resume", f"after epoch {epochs} of {run.config.training.epochs}"
     return "run", status or "new"
+
+
+def _printable(reason: object) -> str:
+    """A record's reason as a terminal may show it: in one line, without control sequences."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(reason).split()))
 
 
 def _is_of(run: Run, stored: dict[str, Any] | None) -> bool:
