@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from vaebench.config import make_run
+from vaebench.estimators import ESTIMATORS
+from vaebench.likelihoods import LIKELIHOODS
 from vaebench.run import build
 from vaebench.run.building import plan
 from vaebench.training import Plan
@@ -66,3 +68,18 @@ def test_options_of_optimiser_and_schedule_reach_the_training() -> None:
         state.optimizer.step()
         state.schedule.step()
     assert rates == [0.05, 0.05, 0.025]
+
+
+@pytest.mark.parametrize("model", ["fnn", "cnn"])
+def test_cells_of_a_seed_start_from_the_same_weights(model: str) -> None:  # trap 11
+    def start(**cell: Any) -> torch.Tensor:
+        vae = build(make_run({"dataset": "digits", "model": model, **cell}), SHAPE, "cpu").vae
+        networks = (*vae.encoder.parameters(), *vae.decoder.parameters())
+        return torch.cat([p.detach().flatten() for p in networks])
+
+    first = start()
+    for name in LIKELIHOODS:
+        assert torch.equal(start(loss=name), first), name
+    for name in ESTIMATORS:
+        assert torch.equal(start(estimator=name), first), name
+    assert not torch.equal(start(seed=1), first)

@@ -12,6 +12,7 @@ from vaebench import datasets
 from vaebench.run import close, load_run, run
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
+from vaebench.training import validate
 
 
 def test_an_epochs_checkpoint_is_on_the_disk_before_its_journal_line(  # trap 12
@@ -28,6 +29,18 @@ def test_an_epochs_checkpoint_is_on_the_disk_before_its_journal_line(  # trap 12
     monkeypatch.setattr(RunStore, "append", watched)
     run(task(tmp_path, training__epochs=3))
     assert appended == [(1, True), (2, True), (3, True)]
+
+
+def test_the_journal_validates_on_the_validation_split(  # trap 10
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_figures(monkeypatch)
+    run(task(tmp_path, seed=2))
+    vae, x = load_run(tmp_path).model, datasets.load(**settings()["dataset"]).validation.x
+    noise = torch.randn(1, len(x), vae.latent_dim, generator=stream(2, "validation"))
+    expected = validate(vae, x, noise, batch_size=100).elbo
+    last = RunStore(tmp_path).journal[-1]["metrics"]
+    assert last["val/elbo"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_optimal_variance_is_frozen_on_the_whole_training_split_before_it_is_measured(

@@ -1195,7 +1195,7 @@ RUN = [
         module="vaebench.run.building",
         old='seeded(config.seed, "init")',
         new='seeded(config.seed, f"init/{config.loss.name}")',
-        tests=("test_run.py",),
+        tests=("test_building.py",),
     ),
     Mutant(
         name="beta-not-passed-on",
@@ -1243,7 +1243,7 @@ RUN = [
         module="vaebench.run",
         old="validation = splits.validation.x.to(device)",
         new="validation = splits.test.x.to(device)",
-        tests=("test_run.py",),
+        tests=("test_run_steps.py",),
     ),
     Mutant(
         name="trained-on-the-test-split",
