@@ -19,7 +19,15 @@ from typing import Any
 
 from vaebench.errors import ResultsError
 from vaebench.report.cells import Cell, declarations, matching
-from vaebench.report.contrasts import Adjusted, Contrast, adjust, label, measure, paired
+from vaebench.report.contrasts import (
+    Adjusted,
+    Contrast,
+    adjust,
+    adjust_differences,
+    label,
+    measure,
+    paired,
+)
 from vaebench.report.effects import contrast_json
 from vaebench.report.records import Report
 from vaebench.report.rounding import p_text, signed
@@ -98,12 +106,7 @@ def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
         k.difference if claim.margin is None else None
         for claim, k in zip(stated, contrasts, strict=True)
     ]
-    differing = adjust(
-        [None if d is None else d.p for d in differ],
-        [None if d is None else d.smallest_p for d in differ],
-        noun="claim",
-        about="of a difference",
-    )
+    differing = adjust_differences(differ, noun="claim", about="of a difference")
     equals = adjust(
         [None if e is None else e.p for e in equal],
         [None] * len(equal),

@@ -12,7 +12,7 @@ from typing import Any
 
 from vaebench.report.cells import Cell, cells, declarations
 from vaebench.report.comparable import KEYS, dataset_key
-from vaebench.report.contrasts import Adjusted, adjust
+from vaebench.report.contrasts import Adjusted, adjust_differences
 from vaebench.report.plain import json_lines
 from vaebench.report.records import Record, Report, counted, dig
 from vaebench.report.rounding import p_text
@@ -135,12 +135,7 @@ def _by_metric(
         if key not in known
     ]
     tested = [draft.difference for draft in drafts]
-    adjusted = adjust(
-        [None if d is None else d.p for d in tested],
-        [None if d is None else d.smallest_p for d in tested],
-        noun="cell",
-        about=f"by {column.metric}",
-    )
+    adjusted = adjust_differences(tested, noun="cell", about=f"by {column.metric}")
     return [
         _judged(replace(draft, adjusted=its)) if draft.difference is not None else draft
         for draft, its in zip(drafts, adjusted, strict=True)

@@ -139,6 +139,18 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
     )
 
 
+def adjust_differences(
+    found: Sequence[Difference | None], *, noun: str, about: str
+) -> list[Adjusted]:
+    """:func:`adjust` of paired differences; None where there is none."""
+    return adjust(
+        [None if d is None else d.p for d in found],
+        [None if d is None else d.smallest_p for d in found],
+        noun=noun,
+        about=about,
+    )
+
+
 def adjust(
     p_values: Sequence[float | None], smallest: Sequence[float | None], noun: str, about: str
 ) -> list[Adjusted]:

@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 from vaebench.report.cells import Cell, matching
 from vaebench.report.comparable import separates
-from vaebench.report.contrasts import Adjusted, Contrast, Terms, adjust, label, measure, paired
+from vaebench.report.contrasts import (
+    Adjusted,
+    Contrast,
+    Terms,
+    adjust_differences,
+    label,
+    measure,
+    paired,
+)
 from vaebench.report.tables import Column, main_table
 
 # what the other values of an axis are set against; of any other axis, its first value
@@ -106,12 +114,7 @@ def _effects_by(column: Column, cells: Sequence[Cell]) -> list[Effect]:
         for draft in (*_factors(stratum), *_interactions(stratum))
     ]
     known = [contrast.difference for _, _, _, contrast in found]
-    adjusted = adjust(
-        [None if d is None else d.p for d in known],
-        [None if d is None else d.smallest_p for d in known],
-        noun="contrast",
-        about=f"of {column.metric}",
-    )
+    adjusted = adjust_differences(known, noun="contrast", about=f"of {column.metric}")
     return [
         Effect(column, draft.name, draft.kind, draft.axes, within, first, contrast, its)
         for (within, first, draft, contrast), its in zip(found, adjusted, strict=True)
