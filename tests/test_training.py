@@ -88,7 +88,7 @@ class Recorder:
 
     def __call__(self, vae: VAE, x: Tensor, noise: Tensor) -> Estimate:
         estimate = closed_form_kl(vae, x, noise)
-        self.x.append(x)
+        self.x.append(x.clone())  # the loop writes its next batch into the same memory
         self.noise.append(noise)
         self.bound.append(estimate.bound.detach())
         self.training.append(vae.training)

@@ -206,7 +206,7 @@ def _draw(vae: VAE, x: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor,
 
 def _log_likelihood(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
     """Log p(x|z) of codes (L, B, Z): (L, B)."""
-    params = vae.decoder(z.flatten(0, 1))
+    params = vae.decoder(z.flatten(0, 1)).to(x.dtype)  # reduced precision ends with the networks
     repeated = x.expand(len(z), *x.shape).flatten(0, 1)
     return vae.likelihood.log_prob(repeated, params).reshape(z.shape[:2])
 

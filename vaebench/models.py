@@ -8,6 +8,7 @@ follow.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
@@ -27,7 +28,7 @@ def odd(n: int) -> bool:
 
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
+    "relu": partial(nn.ReLU, inplace=True),  # it needs but its result to differentiate
     "gelu": nn.GELU,
     "elu": nn.ELU,
     "silu": nn.SiLU,
@@ -45,7 +46,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> DiagonalGaussian:
         """Map images (B, C, H, W) to their posterior, ``mean`` and ``log_var`` of shape (B, Z)."""
-        mean, log_var = self.head(self.body(x)).chunk(2, dim=-1)
+        # reduced precision ends with the networks
+        mean, log_var = self.head(self.body(x)).to(x.dtype).chunk(2, dim=-1)
         return DiagonalGaussian.bounded(mean, log_var)
 
 

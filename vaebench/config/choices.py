@@ -3,7 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -39,7 +39,14 @@ def one_of(registry: Mapping[str, Any]) -> AfterValidator:
 
 
 class Section(BaseModel):
-    """A mapping whose keys are known, and which does not change."""
+    """A mapping whose keys are known, and which does not change.
+
+    Attributes:
+        LATER: Keys that came after runs had been published: they stay out of a dump at their
+            defaults, so that those runs keep their identity.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -55,6 +62,12 @@ class Section(BaseModel):
         ):
             raise ValueError("Input should not be true or false")
         return value
+
+    @model_serializer(mode="wrap")
+    def _without_unused_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = self.__class__.model_fields
+        unused = {key for key in self.LATER if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in handler(self).items() if key not in unused}
 
 
 class Named(Section):

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -20,7 +18,7 @@ from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
-from vaebench.training import OPTIMIZERS, SCHEDULES
+from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
 
 NUMBERS_VERSION = 1
 """Raised whenever the code moves a number: runs of another version are other runs."""
@@ -100,6 +98,8 @@ class EarlyStopping(Section):
 class Training(Section):
     """How a run is trained; see :class:`vaebench.training.Plan`."""
 
+    LATER = frozenset({"precision", "compile"})
+
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     batch_size: int = Field(default=256, ge=1)
     optimizer: _Optimizer = _Optimizer(name="adam")
@@ -109,6 +109,8 @@ class Training(Section):
     beta: float = Field(default=1.0, ge=0)
     beta_warmup: int = Field(default=0, ge=0)
     early_stopping: EarlyStopping | None = None
+    precision: Precision = "float32"
+    compile: bool = False
 
 
 class FigureOptions(Section):
@@ -138,6 +140,8 @@ class RunConfig(Section):
     ``evaluate`` chooses the weights that are measured: those of the ``last`` epoch, or of the
     ``best`` one by validation ELBO at beta 1.
     """
+
+    LATER = frozenset({"diagnostics", "metrics"})
 
     dataset: DatasetChoice = DatasetChoice(name="mnist")
     model: _Model = _Model(name="fnn")
@@ -171,13 +175,6 @@ class RunConfig(Section):
                 f"distortion: leave training.beta at 1 and training.beta_warmup at 0"
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_unused_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Sections that came later stay out at their defaults: a run keeps its identity."""
-        later: dict[str, Section] = {"diagnostics": Diagnostics(), "metrics": MetricOptions()}
-        unused = {key for key, default in later.items() if getattr(self, key) == default}
-        return {key: value for key, value in handler(self).items() if key not in unused}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to ``config.yaml``; reading them gives an equal config."""

@@ -4,8 +4,9 @@ The data live as one tensor on the device; there is no DataLoader. Whatever an e
 noise, binarisation) comes from streams named after ``(seed, name, epoch)``, drawn on the CPU a
 whole epoch at a time, so that a training resumes at any epoch, on any device.
 
-Beside the loop: ``optimizers`` and ``schedules``, two dicts that the configuration follows, and
-``gradient_variance``, which watches a training without touching it.
+Beside the loop: ``optimizers`` and ``schedules``, two dicts that the configuration follows;
+``steps``, how a step computes; and ``gradient_variance``, which watches a training without
+touching it.
 """
 
 import math
@@ -25,6 +26,7 @@ from vaebench.estimators import Estimate, EstimateFunction, closed_form_kl
 from vaebench.seeding import stream
 from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.schedules import SCHEDULES
+from vaebench.training.steps import Precision, step_function
 from vaebench.vae import VAE
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "EpochStatistics",
     "Means",
     "Plan",
+    "Precision",
     "State",
     "objective",
     "train",
@@ -128,6 +131,8 @@ class Plan:
         gradient_clip: Largest norm of the whole gradient, or None.
         early_stopping: Epochs without a better validation ELBO before stopping, or None.
         dynamic: Binarise the training images anew each epoch.
+        precision: Of the matrix products and convolutions in a training step.
+        compile: Compile the training step.
     """
 
     epochs: int
@@ -138,6 +143,8 @@ class Plan:
     gradient_clip: float | None = None
     early_stopping: int | None = None
     dynamic: bool = False
+    precision: Precision = "float32"
+    compile: bool = False
 
     def beta_at(self, epoch: int) -> float:
         """Beta of an epoch (the first is 1)."""
@@ -229,7 +236,7 @@ def train(
 
     Arguments:
         state: The model and its optimiser; training goes on after ``state.epoch``.
-        estimator: Its ``surrogate`` is maximised.
+        estimator: Its ``surrogate`` is maximised. The memory of its images is the next step's, too.
         x: Training images (N, C, H, W), on the model's device.
         validation: Validation images, likewise; empty for none.
         plan: How to train.
@@ -242,6 +249,8 @@ def train(
     latent_dim, count = vae.latent_dim, len(x)
     shape = (1, len(validation), latent_dim)
     validation_noise = torch.randn(shape, generator=stream(seed, "validation")).to(device)
+    estimate_bound = step_function(estimator, device, plan.precision, compiled=plan.compile)
+    batch = x.new_empty((min(plan.batch_size, count), *x.shape[1:]))
     while state.epoch < plan.epochs and not plan.stops_early(state):
         epoch = state.epoch + 1
         beta = plan.beta_at(epoch)
@@ -257,7 +266,8 @@ def train(
         size = plan.batch_size
         batches = zip(torch.split(order, size), torch.split(noise, size, 1), strict=True)
         for indices, draws in batches:
-            estimate = estimator(vae, images[indices], draws)
+            torch.index_select(images, 0, indices, out=batch[: len(indices)])
+            estimate = estimate_bound(vae, batch[: len(indices)], draws)
             objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
             if plan.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(vae.parameters(), plan.gradient_clip)
