@@ -869,13 +869,77 @@ def test_what_serving_finds_unsent_is_sent_first(make: Results) -> None:
     window = make()
     folder = records.run_dirs(window.folder)[0]
     (folder / "record.json").unlink()  # still training, for all that the page knows
-    assert next(link.title for link in _fill(window)) == "leaderboard"
+    assert next(link.title for link in _fill(window, pytest.fail)) == "leaderboard"
     runs = of_role(shown(window)[1], "run")
     assert [run.info.status for run in runs] == ["FINISHED"]
     assert runs[0].data.tags["vaebench.run_id"] != folder.name
     before = rows(window)
-    _fill(window)
+    _fill(window, pytest.fail)
     assert rows(window) == before
+
+
+def unreadable(name: str) -> Callable[[Path], object]:
+    return lambda run: (run / name).write_bytes(b"\0{[")
+
+
+def edited(**values: Any) -> Callable[[Path], object]:
+    return lambda run: records.edit_record(run, lambda record: record.update(values))
+
+
+def journal_without_times(run: Path) -> None:
+    path = run / "journal.jsonl"
+    path.write_text(path.read_text().replace('"time"', '"when"'))
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {  # by what is said of it
+    "record.json: damaged: ": unreadable("record.json"),
+    "record.json: damaged: not the record of a run": edited(status=["complete"]),
+    "damaged: not the record": edited(finished="yesterday", metrics=[]),
+    "int too large": edited(metrics={"test/elbo": 10**400}),
+    "config.yaml: damaged": unreadable("config.yaml"),
+    "journal.jsonl: damaged: 0 of 10 epochs are left": lambda run: (
+        edited(epochs=10)(run),
+        unreadable("journal.jsonl")(run),
+    ),
+    "KeyError: 'time'": journal_without_times,
+}
+
+
+def test_serving_leaves_out_what_is_damaged_or_foreign_and_says_so(
+    make: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = make(seeds=range(1 + len(BROKEN)), axes={"model": ["fnn"]}, pictures=False)
+    whole, *damaged = records.run_dirs(window.folder)
+    for run, damage in zip(damaged, BROKEN.values(), strict=True):
+        damage(run)
+    (window.folder / "runs" / "notes.txt").write_text("mine")
+    (window.results / "foreign" / "grid.yaml").mkdir(parents=True)
+    (window.results / "torn").mkdir()
+    (window.results / "torn" / "grid.yaml").write_text("name: torn\nruns: [{")
+    monkeypatch.setattr("vaebench.tracking.server.SERVERS", ("sqlite",))  # as if one were there
+    told: list[str] = []
+    with serve(window.results, say=told.append) as page:
+        assert page.links.keys() == {"grid"}
+    runs = of_role(shown(window)[1], "run")
+    ended = {run.data.tags["vaebench.run_id"] for run in runs if run.info.status == "FINISHED"}
+    assert ended == {whole.name}
+    assert not any("\n" in line for line in told)
+    for run, what in zip(damaged, BROKEN, strict=True):
+        [line] = [line for line in told if run.name in line]
+        assert line.startswith("grid: fnn, seed ")
+        assert " is left out: " in line
+        assert what in line
+    others = [line for line in told if not line.startswith("grid: ")]
+    assert [line.split(" is left out: ")[0] for line in others] == ["foreign", "torn"]
+    sync(window)  # not fatal there either
+
+
+def test_serving_nothing_but_damaged_grids_says_why(tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "grid.yaml").write_text("[")
+    why = r"no grid can be shown\ntorn is left out: .*damaged"
+    with pytest.raises(TrackingError, match=why), serve(tmp_path):
+        pass
 
 
 def test_nothing_to_serve_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vaebench.errors import ResultsError
 from vaebench.storage import RunStore, cell_label
 
 Cell = Mapping[str, Any]
@@ -98,10 +99,18 @@ def likelihood(config: Mapping[str, Any]) -> str:
 
 
 def finished_record(store: RunStore, journal: Sequence[Mapping[str, Any]]) -> Record | None:
-    """The run's record; None while it trains, also when it goes on after an interruption."""
+    """The run's record; None while it trains, also when it goes on after an interruption.
+
+    Raises:
+        ResultsError: It is damaged, or not the record of a run.
+    """
     record = store.record
     if record is None:
         return None
+    kinds = {"status": str, "finished": int, "metrics": dict, "environment": dict}
+    whole = all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+    if not whole or record["status"] not in STATUS:
+        raise ResultsError(f"{store.path / 'record.json'}: damaged: not the record of a run")
     went_on = bool(journal) and journal[-1]["time"] > (record.get("finished") or 0)
     return None if went_on and record["status"] != "complete" else record
 

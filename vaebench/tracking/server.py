@@ -14,16 +14,18 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from vaebench.errors import TrackingError
-from vaebench.storage import grid_dirs
-from vaebench.tracking.failures import hide
+from vaebench.errors import ResultsError, TrackingError
+from vaebench.storage import RunStore, grid_dirs, run_label
+from vaebench.tracking import content
+from vaebench.tracking.failures import Unreachable, hide
 from vaebench.tracking.orphans import in_use
+from vaebench.tracking.replay import said
 from vaebench.tracking.store import MLFLOW_SETTINGS, SERVERS, Window, connect
-from vaebench.tracking.sync import GridSync
+from vaebench.tracking.sync import DAMAGE, GridSync
 from vaebench.tracking.views import Link
 
 HOST = "127.0.0.1"
@@ -52,20 +54,19 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
     """Serve the MLflow page of a results folder until interrupted.
 
     What lies in the folder and is not in the store is sent first, so that a folder that came
-    without its ``mlflow.db`` can be looked at as well.
+    without its ``mlflow.db`` can be looked at as well. What is damaged there is left out.
 
     Arguments:
         results_dir: The results folder, or the folder of one grid.
         uri: Tracking URI, as for :func:`~vaebench.tracking.connect`. If a server is there already,
             its links are said, and that is all.
         port: On loopback; if it is taken, the next free one.
-        say: Is told the links, line by line.
+        say: Is told what was left out, and the links, line by line.
 
     Raises:
         TrackingError: There is nothing to show, no free port, or the server does not start.
-        ResultsError: A grid's folder is damaged.
     """
-    with serve(results_dir, uri, port) as served:
+    with serve(results_dir, uri, port, say) as served:
         for grid, links in served.links.items():
             say(f"{grid}:")
             for link in links:
@@ -80,14 +81,16 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
 
 
 @contextlib.contextmanager
-def serve(results_dir: Path, uri: str | None = None, port: int = PORT) -> Iterator[Served]:
+def serve(
+    results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = print
+) -> Iterator[Served]:
     """The page of a results folder, for as long as the context lasts; see :func:`ui`."""
     folders = grid_dirs(results_dir)
     if not folders:
         raise TrackingError(f"{results_dir} holds no grid to show; make one with vaebench run-grid")
     windows = [connect(folder.resolve().parent, folder.resolve().name, uri) for folder in folders]
-    links = {window.grid: _fill(window) for window in windows}
-    window = windows[0]
+    links = _fill_all(windows, say)
+    window = windows[0]  # all of them have one store
     if window.uri.partition("://")[0] in SERVERS:
         yield Served(window.address, False, links)
         return
@@ -105,19 +108,67 @@ def serve(results_dir: Path, uri: str | None = None, port: int = PORT) -> Iterat
             _stop(server)
 
 
-def _fill(window: Window) -> list[Link]:
+def _fill_all(windows: Sequence[Window], say: Say) -> dict[str, list[Link]]:
+    """Fill the store with every grid that is not damaged; return the links of those."""
+    links: dict[str, list[Link]] = {}
+    problems: list[str] = []
+    for window in windows:
+        with _leaving_out(window.grid, problems.append):
+            links[window.grid] = _fill(window, say)
+    if not links:
+        raise TrackingError("\n".join(["no grid can be shown", *problems]))
+    for problem in problems:
+        say(problem)
+    return links
+
+
+def _fill(window: Window, say: Say) -> list[Link]:
     """Send the runs that have ended and are not in the store; others may still be training."""
     grid = GridSync(window)
-    missing = [run_id for run_id in grid.unsent() if grid.runs[run_id].store.record]
-    for run_id in missing:
-        grid.run(run_id)
+    missing = []
+    for run_id in grid.unsent():
+        run = grid.runs[run_id]
+        with _leaving_out(f"{window.grid}: {run_label(run.cell, run.seed)} ({run_id})", say):
+            if run.store.record is not None:
+                _require_whole(run.store)
+                grid.run(run_id)
+                missing.append(run_id)
     ended = not in_use(window.folder)
     for label in grid.cells if missing else ():
-        grid.cell(label, ended=ended)
-        if grid.finished():
-            grid.model(label)
+        with _leaving_out(f"{window.grid}: {label}", say):
+            grid.cell(label, ended=ended)
+            if grid.finished():
+                grid.model(label)
     grid.send_views()
     return grid.links()
+
+
+def _require_whole(store: RunStore) -> None:
+    """Make sure that all of a run which has a record can be read.
+
+    Raises:
+        ResultsError: Something of it is damaged.
+    """
+    journal = store.journal
+    record = content.finished_record(store, journal)
+    if store.config is None:
+        raise ResultsError(f"{store.path / 'config.yaml'}: damaged")
+    epochs = record.get("epochs", 0) if record else 0
+    if len(journal) < epochs:
+        raise ResultsError(
+            f"{store.path / 'journal.jsonl'}: damaged: {len(journal)} of {epochs} epochs are left"
+        )
+
+
+@contextlib.contextmanager
+def _leaving_out(what: str, say: Say) -> Iterator[None]:
+    """Go on without what is damaged, and say so in one line; not if MLflow is out of reach."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except DAMAGE as error:
+        say(f"{what} is left out: {' '.join(said(error).split())}")
 
 
 def _free_port(wanted: int) -> int:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebench.errors import ResultsError
+from vaebench.errors import VaebenchError
 from vaebench.storage import best_seed, cell_label, read_manifest, run_store
 from vaebench.tracking import content, views
 from vaebench.tracking.content import Record, Seed
@@ -23,6 +23,10 @@ from vaebench.tracking.store import Window
 DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
 NOTE = "mlflow.note.content"
 MODEL = "vaebench.model"  # in words
+# what comes of reading a run or a grid that is damaged: no file there is trusted to be what it was
+DAMAGE = (
+    *(VaebenchError, OSError, LookupError, TypeError, ValueError, OverflowError, AttributeError),
+)
 
 
 class GridSync:
@@ -229,21 +233,32 @@ class GridSync:
 
     def send_views(self) -> None:
         """Write the saved views, where this MLflow knows them."""
-        configs = [config for run in self.runs.values() if (config := run.store.config)]
+        pages = [page for run in self.runs.values() if (page := _page(run))]
         found = views.build(
             self.window.grid,
             list(self.manifest["axes"]),
-            list(dict.fromkeys(map(content.likelihood, configs))),
-            last_image=max((int(c["training"]["epochs"]) for c in configs), default=0),
-            seeds=max(map(len, self.cells.values())),
+            list(dict.fromkeys(likelihood for likelihood, _ in pages)),
+            last_image=max((epochs for _, epochs in pages), default=0),
+            seeds=max(map(len, self.cells.values()), default=1),
         )
         client, experiment = self.mirror.client, self.mirror.experiment_id
-        self._views = found if views.write(client, experiment, self.window.grid, found) else []
+        with explained(self.window.uri):
+            written = views.write(client, experiment, self.window.grid, found)
+        self._views = found if written else []
 
 
 def ended_record(run: Seed) -> Record | None:
     """A run's record; None while it trains, and when the record is damaged, as it is redone."""
     try:
         return content.finished_record(run.store, run.store.journal)
-    except ResultsError:
+    except DAMAGE:
+        return None
+
+
+def _page(run: Seed) -> tuple[str, int] | None:
+    """What the views need of a run: its likelihood and number of epochs; None where damaged."""
+    config = run.store.config
+    try:
+        return (content.likelihood(config), int(config["training"]["epochs"])) if config else None
+    except DAMAGE:
         return None
