@@ -1,7 +1,9 @@
 """Fréchet distance, precision and recall of what is generated, and the classifier behind them."""
 
 import io
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +179,60 @@ def saved(value: object) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", saved([1, 2])])
+def changed(**values: Any) -> Callable[[Path], object]:
+    """Another content for the file of a classifier, written as torch writes it."""
+
+    def change(path: Path) -> None:
+        path.write_bytes(saved(torch.load(path, weights_only=True) | values))
+
+    return change
+
+
+def of_another_network(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    state["model"]["0.weight"] = state["model"]["0.weight"][:4]
+    path.write_bytes(saved(state))
+
+
+def with_a_flipped_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)  # whoever reads it waits for ever
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "torn": lambda path: path.write_bytes(b"PK\x03\x04 torn"),
+    "a list": lambda path: path.write_bytes(saved([1, 2])),
+    "huge": lambda path: os.truncate(path, 10**11),
+    "flipped bit": with_a_flipped_bit,
+    "pipe": a_pipe,
+    "another network": of_another_network,
+    "no weights": changed(model={}),
+    "a billion classes": changed(model={"7.bias": torch.zeros(1).expand(10**9)}),
+    "flat features": changed(features=torch.zeros(3)),
+    "whole numbers as features": changed(features=torch.zeros(3, classifier.FEATURES).long()),
+    "no accuracy": changed(accuracy="high"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_classifier_is_trained_anew(
-    quick: list[str], tmp_path: Path, content: bytes
+    quick: list[str], tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     whole = classifier.reference("digits", DIGITS.digest, tmp_path)
     path = tmp_path / "classifiers" / f"{whole.recipe}.pt"
-    path.write_bytes(content)
+    damage(path)
     assert classifier.reference("digits", DIGITS.digest, tmp_path).weights == whole.weights
     assert len(quick) == 2
     assert not list(tmp_path.rglob("*.part"))
+    assert classifier.reference("digits", DIGITS.digest, tmp_path).weights == whole.weights
+    assert len(quick) == 2, "what was trained anew is kept"
 
 
 def test_a_data_directory_that_cannot_be_written_is_no_obstacle(

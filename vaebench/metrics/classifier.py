@@ -9,7 +9,6 @@ or its training, raise :data:`RECIPE`, and the version of the metrics that use i
 import hashlib
 import io
 import os
-import pickle
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from vaebench import datasets
+from vaebench.archives import require_archive
 from vaebench.datasets.files import data_directory
 from vaebench.seeding import seeded, stream
 
@@ -28,7 +28,11 @@ FEATURES = 64  # width of the penultimate layer
 LEARNING_RATE = 4e-3  # at its highest
 BATCH_SIZE = 64
 SEEN = 200_000  # training images in all: about 20 s on one core
+MOST_BYTES = 64_000_000  # of a kept classifier; that of MNIST has 3,034,000
+MOST_CLASSES = 1000
 EPOCHS = (4, 30)  # the least and the most for that: 4 for MNIST, 30 (two seconds) for digits
+
+Shape = tuple[int, int, int]  # (C, H, W)
 
 
 class Reference(NamedTuple):
@@ -69,32 +73,49 @@ def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference
     Raises:
         DataError: It must be trained, and the data set cannot be loaded.
     """
+    shape = datasets.DATASETS[name].shape
     recipe = _recipe(digest, datasets.DATASETS[name].validation)
     path = data_directory(data_dir) / "classifiers" / f"{recipe}.pt"
-    state = _read(path)
-    if state is None:
+    known = _read(path, shape, recipe)
+    if known is None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                state = _read(path)  # another process may have trained it meanwhile
-                if state is None:
+                known = _read(path, shape, recipe)  # another process may have trained it meanwhile
+                if known is None:
                     state = _trained(name, data_dir)
+                    known = _rebuilt(state, shape, recipe)
                     _write(path, state)
         except OSError:
-            state = state or _trained(name, data_dir)
+            known = known or _rebuilt(_trained(name, data_dir), shape, recipe)
+    return known
+
+
+def _rebuilt(state: dict[str, Any], shape: Shape, recipe: str) -> Reference:
+    """The classifier with some weights and features.
+
+    Raises:
+        Exception: They are not those of a classifier; many kinds, whatever the file said.
+    """
+    weights, features = state["model"], state["features"]
+    classes = len(weights["7.bias"])
+    if classes > MOST_CLASSES:
+        raise ValueError(f"{classes} classes")
+    if features.shape[1:] != (FEATURES,) or features.dtype != torch.float32:
+        raise ValueError(f"features of shape {tuple(features.shape)}, {features.dtype}")
     with seeded(0, "load"):
-        network = _network(datasets.DATASETS[name].shape, len(state["model"]["7.bias"]))
-    network.load_state_dict(state["model"])
+        network = _network(shape, classes)
+    network.load_state_dict(weights)
     return Reference(
         body=network[:-1].eval(),
-        features=state["features"],
+        features=features.contiguous(),
         recipe=recipe,
-        weights=_digest(state["model"]),
-        accuracy=state["accuracy"],
+        weights=_digest(weights),
+        accuracy=float(state["accuracy"]),
     )
 
 
-def _network(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def _network(shape: Shape, classes: int) -> nn.Sequential:
     channels, height, width = shape
     features = 32 * -(-height // 4) * -(-width // 4)  # two strides of 2, rounded up
     return nn.Sequential(
@@ -153,14 +174,13 @@ def _digest(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, shape: Shape, recipe: str) -> Reference | None:
     """A kept classifier; None when there is none, or it is damaged (and is to be trained anew)."""
     try:
-        state = torch.load(path, weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+        require_archive(path, MOST_BYTES)
+        return _rebuilt(torch.load(path, weights_only=True), shape, recipe)
+    except Exception:  # torch and zipfile raise half a dozen kinds for a damaged file
         return None
-    whole = isinstance(state, dict) and {"model", "features", "accuracy"} <= state.keys()
-    return state if whole else None
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

@@ -3,13 +3,13 @@
 import errno
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vaebench.archives import require_file
 from vaebench.errors import ResultsError
 
 MOST_RECORD = 16_000_000  # bytes; a record has some 10,000
@@ -85,33 +85,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ResultsError(f"{path}: damaged: not a JSON object")
     return value
-
-
-def require_file(path: Path, most: int) -> None:
-    """Make sure that a path is a plain file (a pipe would be waited for) of a sane size.
-
-    Raises:
-        ResultsError: It is not, or it has more than ``most`` bytes.
-    """
-    if not path.is_file():
-        raise ResultsError(f"{path}: damaged: not a file")
-    if path.stat().st_size > most:
-        raise ResultsError(f"{path}: damaged: larger than {most / 1e6:,.0f} MB")
-
-
-def require_archive(path: Path, most: int) -> None:
-    """Make sure that an archive of tensors or arrays is what was written.
-
-    It is a zip file that unpacks to no more bytes than it has, and every entry has its checksum.
-
-    Raises:
-        ResultsError: It is not, or it has more than ``most`` bytes.
-        Exception: As :mod:`zipfile`, on a damaged file.
-    """
-    require_file(path, most)
-    with zipfile.ZipFile(path) as archive:
-        claimed = sum(entry.file_size for entry in archive.infolist())
-        if claimed > path.stat().st_size:
-            raise ResultsError(f"{path}: damaged: it unpacks to more than it holds")
-        if (entry := archive.testzip()) is not None:
-            raise ResultsError(f"{path}: damaged: wrong checksum of {entry}")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench import plain_yaml
+from vaebench.archives import require_archive
 from vaebench.errors import ResultsError
 from vaebench.storage.files import (
     MOST_TENSORS,
     flush_folder,
     make_folder,
     read_json,
-    require_archive,
     write_atomic,
 )
 from vaebench.storage.journals import read_journal
