@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -274,6 +275,20 @@ def test_weights_of_another_architecture_are_an_error_that_names_the_file(
     RunStore(folder).save_tensors("weights.pt", {"other": torch.zeros(1)})
     with pytest.raises(ResultsError, match=r"weights\.pt"):
         load_run(folder)
+
+
+@pytest.mark.parametrize(("extra", "fits"), [(100_000, True), (2_000_000, False)])
+def test_weights_far_larger_than_their_model_are_refused_unread(
+    finished: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: int, fits: bool
+) -> None:
+    folder = copied(finished, tmp_path)
+    path = folder / "weights.pt"
+    os.truncate(path, path.stat().st_size + extra)
+    opened: list[Path] = []
+    monkeypatch.setattr("vaebench.archives.zipfile.ZipFile", opened.append)
+    with pytest.raises(ResultsError, match="damaged: " if fits else "damaged: larger than 1 MB"):
+        load_run(folder)
+    assert opened == ([path] if fits else [])
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])

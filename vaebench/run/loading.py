@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.config import RunConfig, make_run
+from vaebench.datasets import DATASETS
 from vaebench.errors import ResultsError
 from vaebench.run.building import build_vae
 from vaebench.seeding import seeded
 from vaebench.storage import RunStore
 from vaebench.vae import VAE
+
+OVERHEAD = 1_000_000  # bytes that a file of weights may have beyond twice the weights themselves
 
 
 class LoadedRun(NamedTuple):
@@ -31,17 +34,18 @@ def load_run(path: Path | str) -> LoadedRun:
     """Load a finished run from its folder, or from the artifact ``run`` that MLflow keeps of it.
 
     Raises:
-        ResultsError: The folder holds no finished run, or its weights are gone or damaged.
+        ResultsError: The folder holds no finished run, or its weights are gone, damaged, or larger
+            than those of its model.
     """
     store = RunStore(Path(path))
     record, raw = finished(store)
-    weights = store.load_tensors("weights.pt")
+    config = make_run(raw, source=f"{path}/config.yaml")
+    with seeded(0, "load"):
+        vae = build_vae(config.model, config.loss, DATASETS[config.dataset.name].shape)
+    expected = sum(tensor.nbytes for tensor in vae.state_dict().values())
+    weights = store.load_tensors("weights.pt", most=2 * expected + OVERHEAD)
     if weights is None:
         raise no_weights(store)
-    config = make_run(raw, source=f"{path}/config.yaml")
-    channels, height, width = record["environment"]["dataset"]["shape"]
-    with seeded(0, "load"):
-        vae = build_vae(config.model, config.loss, (channels, height, width))
     try:
         vae.load_state_dict(weights)
     except RuntimeError as error:
