@@ -85,6 +85,7 @@ class Mirror:
     truncated: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     delay: float = 0.0
+    pause: float | None = None  # seconds between two bytes; None: all at once
     url: str = ""
 
 
@@ -105,7 +106,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up: as intended
-            self.wfile.write(body[: len(body) // 2] if name in self.mirror.truncated else body)
+            if self.mirror.pause is None:
+                self.wfile.write(body[: len(body) // 2] if name in self.mirror.truncated else body)
+                return
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                time.sleep(self.mirror.pause)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -588,6 +594,28 @@ def test_silent_mirror_is_given_up_after_the_timeout(
     tiny.delay = 0.5
     assert "timed out" in error_of(lambda: load("tiny", data_dir=tmp_path))
     assert tiny.requests == [NAMES[0]]
+
+
+def test_mirror_that_sends_a_byte_now_and_then_is_given_up(
+    mirror: Mirror, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.pause = 0.01  # 100 bytes a second: some five seconds for the first file
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    error = error_of(lambda: load("tiny", data_dir=tmp_path))
+    assert "too slow: " in error
+    assert "less than 4,000 a second" in error
+    assert "name a mirror (URL or folder) with --mirror" in error
+    assert Counter(mirror.requests) == {NAMES[0]: 1}
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(NAMES[0])]
+
+
+def test_mirror_that_is_slow_but_comes_to_an_end_is_waited_for(
+    mirror: Mirror, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.pause = 0.0001
+    monkeypatch.setattr(files, "PATIENCE", 0.0)
+    monkeypatch.setattr(files, "LEAST_RATE", 1)
+    assert len(load("tiny", data_dir=tmp_path, validation=0).train.x) == 20
 
 
 @pytest.mark.parametrize("fault", ["wrong bytes", "truncated", "not there"])

@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import os
 import shlex
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ from filelock import FileLock, Timeout
 from vaebench.errors import DataError, redact
 
 CONNECTION_TIMEOUT = 10.0  # seconds without an answer after which a mirror counts as unreachable
+PATIENCE = 30.0  # seconds after which a download must have had ...
+LEAST_RATE = 4_000  # ... so many bytes a second on average: less than a telephone line carries
+CHUNK = 65_536  # bytes read at a time
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the same files
 MOST_BYTES = 256_000_000  # of a downloaded file; the largest of MNIST and its kin has 26,421,880
 
@@ -205,14 +209,29 @@ def _base_url(mirror: str) -> str:
 
 
 def _get(url: str) -> bytes:
+    """Return what a URL gives, unless that is too much, too little, or takes too long."""
     request = urllib.request.Request(url, headers={"User-Agent": "vaebench"})
+    began = time.monotonic()
+    content = bytearray()
     with urllib.request.urlopen(request, timeout=CONNECTION_TIMEOUT) as response:
-        content: bytes = response.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES:,} bytes")
-        if missing := getattr(response, "length", None):
-            raise http.client.IncompleteRead(content, missing)
-    return content
+        claimed = response.headers.get("Content-Length", "")
+        expected = int(claimed) if claimed.isdecimal() else MOST_BYTES + 1
+        while len(content) < expected and (part := response.read1(CHUNK)):
+            content += part
+            if len(content) > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES:,} bytes")
+            _require_pace(len(content), time.monotonic() - began)
+        if claimed.isdecimal() and len(content) < expected:
+            raise http.client.IncompleteRead(bytes(content), expected - len(content))
+    return bytes(content)
+
+
+def _require_pace(count: int, seconds: float) -> None:
+    """A mirror that sends a byte now and then would hold us for days: no single wait is long."""
+    if seconds > PATIENCE and count < LEAST_RATE * seconds:
+        raise TimeoutError(
+            f"too slow: {count:,} bytes in {seconds:.0f} s, less than {LEAST_RATE:,} a second"
+        )
 
 
 def _reason(error: Exception) -> str:
