@@ -56,6 +56,8 @@ def test_the_description_says_what_ran_where() -> None:
     assert found["python"] == platform.python_version()
     assert found["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert found["packages"]["mlflow"] is not None
+    assert found["packages"]["scipy"] is not None  # the Fréchet distance is made with it
+    assert found["arithmetic"] == {"cpu": torch.backends.cpu.get_cpu_capability()}
     assert found["cores"] >= 1
     assert found["cpu"]
     assert found["device_name"] == found["cpu"]

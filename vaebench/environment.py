@@ -15,7 +15,7 @@ from typing import Any
 
 from vaebench.errors import ConfigError
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "scikit-learn", "mlflow")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "mlflow")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -51,6 +51,7 @@ def describe(device: str, *, threads: int, jobs: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "device": device,
         "device_name": _device_name(device),
+        "arithmetic": _arithmetic(device),
         "threads": threads,
         "jobs": jobs,
         "packages": {name: _version(name) for name in PACKAGES},
@@ -81,6 +82,17 @@ def _device_name(device: str) -> str:
 
         return str(torch.cuda.get_device_name())
     return device if device == "mps" else _cpu()
+
+
+def _arithmetic(device: str) -> dict[str, Any]:
+    """What decides on last bits beside versions: the instructions and libraries that are used."""
+    import torch
+
+    found: dict[str, Any] = {"cpu": torch.backends.cpu.get_cpu_capability()}
+    if device == "cuda":
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        found |= {"cuda": torch.version.cuda, "cudnn": cudnn}
+    return found
 
 
 def git_state(package: Path = Path(__file__).parent) -> dict[str, Any] | None:
