@@ -80,7 +80,7 @@ def commands(group: click.Group = main, path: str = "") -> Iterator[tuple[str, c
 def test_the_commands_have_the_names_that_scripts_rely_on() -> None:
     found = {name for name, _ in commands()}
     assert {"run-grid", "train", "status", "report", "ui", "data", "data fetch"} <= found
-    assert {"evaluate", "compare", "sync"} <= found
+    assert {"evaluate", "compare", "sync", "repeat"} <= found
     options = {o for p in main.commands["run-grid"].params for o in p.opts}
     assert options >= {
         *("--model", "--loss", "--estimator", "--seeds", "--epochs", "--dataset", "--name"),

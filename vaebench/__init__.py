@@ -18,16 +18,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vaebench import datasets
     from vaebench.grid import Options, Results, run_grid, train
+    from vaebench.grid.repeating import Repetition, repeat
     from vaebench.run import LoadedRun, load_run
 
-__all__ = ["LoadedRun", "Options", "Results", "datasets", "load_run", "run_grid", "train"]
+__all__ = [
+    "LoadedRun",
+    "Options",
+    "Repetition",
+    "Results",
+    "datasets",
+    "load_run",
+    "repeat",
+    "run_grid",
+    "train",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
     "LoadedRun": "vaebench.run",
     "Options": "vaebench.grid",
+    "Repetition": "vaebench.grid.repeating",
     "Results": "vaebench.grid",
     "load_run": "vaebench.run",
+    "repeat": "vaebench.grid.repeating",
     "run_grid": "vaebench.grid",
     "train": "vaebench.grid",
 }

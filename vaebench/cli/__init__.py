@@ -18,12 +18,14 @@ from vaebench import __version__
 from vaebench.cli.options import (
     WHERE,
     assigned,
+    data_option,
     device_option,
     job_count,
     registered,
     run_options,
     settings,
 )
+from vaebench.cli.repeating import repeat
 from vaebench.errors import ConfigError, VaebenchError
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -191,7 +193,7 @@ def report(directory: Path, format_: str, output: Path | None) -> None:
     help="Ask for what is not measured by itself: metrics.log_px=200, its number of samples.",
 )
 @device_option("measure")
-@click.option("--data-dir", type=RESULTS, help="Where data sets lie; see `data fetch`.")
+@data_option
 @click.option("--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time.")
 def evaluate(
     directory: Path,
@@ -216,6 +218,9 @@ def evaluate(
     click.echo(", ".join(f"{n} {kind}" for kind, n in counts.items()))
     if counts["failed"]:
         sys.exit(1)
+
+
+main.add_command(repeat)
 
 
 @main.command()

@@ -12,6 +12,7 @@ from vaebench import plain_yaml
 from vaebench.errors import ConfigError
 
 WHERE = ("results", "device", "data_dir", "tracking_uri", "rerun")  # not part of a run's identity
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -34,7 +35,6 @@ def _names(module: str, name: str) -> str:
 
 def run_options(command: _F) -> _F:
     """Add the options that say what to run, where, and how."""
-    folder = click.Path(file_okay=False, path_type=Path)
     options = [
         click.option(
             "--model",
@@ -71,10 +71,10 @@ def run_options(command: _F) -> _F:
             "--results",
             default="results",
             show_default=True,
-            type=folder,
+            type=FOLDER,
             help="Folder of all results.",
         ),
-        click.option("--data-dir", type=folder, help="Where data sets lie; see `data fetch`."),
+        data_option,
         click.option("--tracking-uri", help="Of MLflow.  [default: a database in --results]"),
         click.option(
             "--rerun",
@@ -99,6 +99,13 @@ def device_option(verb: str) -> Callable[[_F], _F]:
         show_default=True,
         metavar="auto|cpu|cuda|mps",
         help=f"Where to {verb}.",
+    )
+
+
+def data_option(command: _F) -> _F:
+    """``--data-dir``."""
+    return click.option("--data-dir", type=FOLDER, help="Where data sets lie; see `data fetch`.")(
+        command
     )
 
 

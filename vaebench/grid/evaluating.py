@@ -129,7 +129,7 @@ def _judge(store: RunStore, request: Request, device: str) -> Task | Outcome:
             return Outcome("unfinished", label, {}, str(status))
         record, raw = finished(store)
         label = run_label(record["cell"], record["seed"])
-        config = _config(store, record, raw, request)
+        config = measured_config(store, record, raw, request)
         lacking = [n for n in outdated(config, record) if not request.names or n in request.names]
         vain = unmeasured_notes(config)
         if not lacking and set(vain) <= set(record["notes"]):
@@ -150,10 +150,15 @@ def _judge(store: RunStore, request: Request, device: str) -> Task | Outcome:
     )
 
 
-def _config(
+def measured_config(
     store: RunStore, record: Mapping[str, Any], raw: Mapping[str, Any], request: Request
 ) -> RunConfig:
-    """A run's configuration; K is what the request says, else what it was measured with."""
+    """A run's configuration; K is what the request says, else what it was measured with.
+
+    Raises:
+        ConfigError: The request does not suffice.
+        ResultsError: The stored configuration is none.
+    """
     declared = record["metric_declarations"].items()
     changed = dict(raw)
     samples = {f"metrics.{name}": d["samples"] for name, d in declared if d.get("samples")}

@@ -149,7 +149,7 @@ def environment_rows(records: Iterable[Record]) -> list[tuple[str, str]]:
     """What ran where, flat; values that differ between runs are listed with their numbers."""
     values: dict[str, dict[str, int]] = {}
     for record in records:
-        for key, value in _flat(record.get("environment", {})):
+        for key, value in flat(record.get("environment", {})):
             seen = values.setdefault(key, {})
             seen[value] = seen.get(value, 0) + 1
     return [
@@ -241,10 +241,11 @@ def _list(values: Iterable[Any], last: str = "and") -> str:
     return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as rows of a dotted key and its value in words."""
     if not isinstance(value, dict):
         return [(prefix, "none" if value is None else str(value))]
     rows = []
     for key, item in value.items():
-        rows += _flat(item, f"{prefix}.{key}" if prefix else str(key))
+        rows += flat(item, f"{prefix}.{key}" if prefix else str(key))
     return rows

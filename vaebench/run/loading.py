@@ -8,7 +8,7 @@ from vaebench.datasets import DATASETS
 from vaebench.errors import ResultsError
 from vaebench.run.building import build_vae
 from vaebench.seeding import seeded
-from vaebench.storage import RunStore
+from vaebench.storage import RunStore, is_record
 from vaebench.vae import VAE
 
 OVERHEAD = 1_000_000  # bytes that a file of weights may have beyond twice the weights themselves
@@ -62,10 +62,10 @@ def finished(store: RunStore) -> tuple[dict[str, Any], dict[str, Any]]:
     record, raw, path = store.record, store.config, store.path
     if record is None or raw is None:
         raise ResultsError(f"{path}: not the folder of a finished run (config.yaml, record.json)")
-    if not {"status", "metrics", "environment"} <= record.keys():
+    if not is_record(record):
         raise ResultsError(f"{path}: record.json: damaged: not the record of a run")
     if record["status"] != "complete":
-        raise ResultsError(f"{path}: the run is {record['status']}: {record['reason']}")
+        raise ResultsError(f"{path}: the run is {record['status']}: {record.get('reason')}")
     return {"metric_declarations": {}, "notes": []} | record, raw
 
 

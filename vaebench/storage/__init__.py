@@ -20,7 +20,7 @@ Reading imports neither torch nor mlflow.
 
 from vaebench.storage.files import clean, dump_json, dump_yaml, read_json, write_atomic
 from vaebench.storage.manifests import grid_dirs, read_manifest
-from vaebench.storage.records import best_seed, cell_label, run_label
+from vaebench.storage.records import best_seed, cell_label, is_record, run_label
 from vaebench.storage.runs import RunStore, run_store
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "dump_json",
     "dump_yaml",
     "grid_dirs",
+    "is_record",
     "read_json",
     "read_manifest",
     "run_label",

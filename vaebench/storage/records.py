@@ -4,6 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+STATUSES = ("complete", "failed", "interrupted")
+_KINDS = {
+    "status": str,
+    "cell": dict,
+    "seed": int,
+    "metrics": dict,
+    "environment": dict,
+    "finished": int,
+}
+
+
+def is_record(value: Mapping[str, Any]) -> bool:
+    """Whether what ``record.json`` holds has what every record has."""
+    whole = all(isinstance(value.get(key), kind) for key, kind in _KINDS.items())
+    return whole and value["status"] in STATUSES
+
 
 def best_seed(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
     """Which of a cell's completed records stands for it, as an index, and why.

@@ -80,6 +80,19 @@ class RunStore:
         """
         return read_journal(self.path / "journal.jsonl")[0]
 
+    def whole_journal(self, epochs: int) -> list[dict[str, Any]]:
+        """The journal of a run that has ended after so many epochs.
+
+        Raises:
+            ResultsError: It cannot be read, or not to its end.
+        """
+        lines = self.journal
+        if len(lines) < epochs:
+            raise ResultsError(
+                f"{self.path / 'journal.jsonl'}: damaged: {len(lines)} of {epochs} epochs are left"
+            )
+        return lines
+
     def append(self, line: Mapping[str, Any]) -> None:
         """Append an epoch to the journal unless it is there, mending a torn last line first.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.errors import ResultsError
-from vaebench.storage import RunStore, cell_label
+from vaebench.storage import RunStore, cell_label, is_record
 
 Cell = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -107,9 +107,7 @@ def finished_record(store: RunStore, journal: Sequence[Mapping[str, Any]]) -> Re
     record = store.record
     if record is None:
         return None
-    kinds = {"status": str, "finished": int, "metrics": dict, "environment": dict}
-    whole = all(isinstance(record.get(key), kind) for key, kind in kinds.items())
-    if not whole or record["status"] not in STATUS:
+    if not is_record(record):
         raise ResultsError(f"{store.path / 'record.json'}: damaged: not the record of a run")
     went_on = bool(journal) and journal[-1]["time"] > (record.get("finished") or 0)
     return None if went_on and record["status"] != "complete" else record

@@ -149,15 +149,10 @@ def _require_whole(store: RunStore) -> None:
     Raises:
         ResultsError: Something of it is damaged.
     """
-    journal = store.journal
-    record = content.finished_record(store, journal)
+    record = content.finished_record(store, store.journal)
     if store.config is None:
         raise ResultsError(f"{store.path / 'config.yaml'}: damaged")
-    epochs = record.get("epochs", 0) if record else 0
-    if len(journal) < epochs:
-        raise ResultsError(
-            f"{store.path / 'journal.jsonl'}: damaged: {len(journal)} of {epochs} epochs are left"
-        )
+    store.whole_journal(record.get("epochs", 0) if record else 0)
 
 
 @contextlib.contextmanager

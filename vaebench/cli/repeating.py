@@ -1,0 +1,94 @@
+"""``vaebench repeat``: the command, and what it prints."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vaebench.cli.options import FOLDER, data_option
+
+if TYPE_CHECKING:
+    from vaebench.grid.repeating import Repetition
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option(
+    "--device",
+    metavar="auto|cpu|cuda|mps",
+    help="Where to train.  [default: where the run was trained]",
+)
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """Do a finished run again, and say whether its numbers are the same.
+
+    RUN is its folder, results/GRID/runs/RUN_ID; it needs no weights, so that published runs can be
+    repeated as well. Nothing in it is touched. Every epoch's metrics and the final ones are
+    compared bit for bit, times and costs apart. Exit code 3 where they differ.
+    """
+    from rich.console import Console
+
+    from vaebench.cli.progress import Progress
+    from vaebench.grid.repeating import repeat as execute
+
+    # a program reads the standard output: what goes on is told beside it
+    with Progress(Console(stderr=as_json, highlight=False, soft_wrap=True)) as progress:
+        found = execute(run, device=device, data_dir=data_dir, listener=progress)
+    if as_json:
+        click.echo(json.dumps(as_values(found), indent=1, ensure_ascii=False))
+    else:
+        _print(found)
+    if not found.identical:
+        sys.exit(3)
+
+
+def as_values(found: "Repetition") -> dict[str, Any]:
+    """A repetition as ``--json`` shows it."""
+    return {
+        "run": found.run,
+        "identical": found.identical,
+        "epochs": found.epochs,
+        "metrics": found.metrics,
+        "differences": [difference._asdict() for difference in found.differences],
+        "only_then": found.only_then,
+        "only_now": found.only_now,
+        "redefined": found.redefined,
+        "environment": {
+            key: {"then": then, "now": now} for key, (then, now) in found.environment.items()
+        },
+    }
+
+
+def _print(found: "Repetition") -> None:
+    """The verdict, what differs, and what may be why."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    metrics, epochs = f"{len(found.metrics)} metrics", f"{found.epochs} epochs"
+    if found.identical:
+        console.print(f"{found.run}: identical: {metrics}, {epochs}", markup=False)
+    else:
+        count = f"{len(found.differences)} of {metrics} differ"
+        console.print(f"{found.run}: not identical: {count}, {epochs}", markup=False)
+        table = Table("metric", "first in", "then", "now", "largest", box=None, pad_edge=False)
+        for metric, epoch, *values in found.differences:
+            first = "the end" if epoch is None else f"epoch {epoch}"
+            table.add_row(metric, first, *("none" if v is None else repr(v) for v in values))
+        console.print(table)
+    remarks = {
+        "only in the finished run": found.only_then,
+        "only in the repetition": found.only_now,
+        "not compared, as the definition has changed": found.redefined,
+        "around it": [
+            f"{key} {then} then, {now} now" for key, (then, now) in found.environment.items()
+        ],
+    }
+    for what, listed in remarks.items():
+        if listed:
+            console.print(f"{what}: {'; '.join(listed)}", markup=False)
+    if "numbers_version" in found.environment:
+        console.print("vaebench has changed its numbers since: differences are to be expected")
