@@ -1,4 +1,4 @@
-"""Options that ``run-grid`` and ``train`` share, and how they become settings."""
+"""Arguments and options that commands share, and how they become settings."""
 
 import ast
 from collections.abc import Callable, Sequence
@@ -13,8 +13,16 @@ from vaebench.errors import ConfigError
 
 WHERE = ("results", "device", "data_dir", "tracking_uri", "rerun")  # not part of a run's identity
 FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+directory_argument = click.argument("directory", default="results", metavar="[DIR]", type=FOLDER)
+results_option = click.option(
+    "--results", default="results", show_default=True, type=FOLDER, help="Folder of all results."
+)
+data_option = click.option("--data-dir", type=FOLDER, help="Where data sets lie; see `data fetch`.")
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 def registered(module: str, name: str) -> list[str]:
@@ -67,13 +75,7 @@ def run_options(command: _F) -> _F:
             help="Any configuration key, e.g. training.batch_size=128 (repeatable).",
         ),
         device_option("train"),
-        click.option(
-            "--results",
-            default="results",
-            show_default=True,
-            type=FOLDER,
-            help="Folder of all results.",
-        ),
+        results_option,
         data_option,
         click.option("--tracking-uri", help="Of MLflow.  [default: a database in --results]"),
         click.option(
@@ -99,13 +101,6 @@ def device_option(verb: str) -> Callable[[_F], _F]:
         show_default=True,
         metavar="auto|cpu|cuda|mps",
         help=f"Where to {verb}.",
-    )
-
-
-def data_option(command: _F) -> _F:
-    """``--data-dir``."""
-    return click.option("--data-dir", type=FOLDER, help="Where data sets lie; see `data fetch`.")(
-        command
     )
 
 

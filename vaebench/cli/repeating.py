@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaebench.cli.options import FOLDER, data_option
+from vaebench.cli.options import FOLDER, data_option, json_option
 
 if TYPE_CHECKING:
     from vaebench.grid.repeating import Repetition
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     help="Where to train.  [default: where the run was trained]",
 )
 @data_option
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Do a finished run again, and say whether its numbers are the same.
 

@@ -1,0 +1,63 @@
+"""``vaebench report``, ``compare``, ``status``: what reads records, without PyTorch or MLflow."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from vaebench.cli.options import FOLDER, directory_argument, json_option
+
+
+@click.command()
+@directory_argument
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["md", "csv", "json", "latex"]),
+    default="md",
+    show_default=True,
+    help="Of the report.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; pictures are linked relative to it.  [default: the terminal]",
+)
+def report(directory: Path, format_: str, output: Path | None) -> None:
+    """Write the tables of the grid in DIR, a grid's folder or a results folder that holds one."""
+    from vaebench.report import load, render, write
+
+    if output is None:
+        click.echo(render(load(directory), format_), nl=False)
+    else:
+        click.echo(f"wrote {write(directory, format_, output)}")
+
+
+@click.command()
+@click.argument("first", metavar="A", type=FOLDER)
+@click.argument("second", metavar="B", type=FOLDER)
+@json_option
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Set grid B against grid A, cell by cell: better, worse, no difference shown, not comparable.
+
+    A and B are folders of grids. Runs are paired by seed. Exit code 3 where B is worse.
+    """
+    from vaebench.report import compare as execute
+    from vaebench.report import comparison_json, comparison_text, load
+
+    comparison = execute(load(first), load(second))
+    click.echo((comparison_json if as_json else comparison_text)(comparison), nl=False)
+    if comparison.regressed:
+        sys.exit(3)
+
+
+@click.command()
+@directory_argument
+@json_option
+def status(directory: Path, as_json: bool) -> None:
+    """Show how far the grids in DIR are."""
+    from vaebench.report import status as read
+    from vaebench.report import status_json, status_text
+
+    rows = read(directory)
+    click.echo(status_json(rows) if as_json else status_text(rows), nl=False)

@@ -1,0 +1,46 @@
+"""``vaebench sync`` and ``vaebench ui``: what shows results in MLflow."""
+
+from pathlib import Path
+
+import click
+
+from vaebench.cli.options import directory_argument, results_option
+
+uri_option = click.option(
+    "--tracking-uri", help="MLflow's store.  [default: the results folder's own]"
+)
+
+
+@click.command()
+@directory_argument
+@uri_option
+def sync(directory: Path, tracking_uri: str | None) -> None:
+    """Send to MLflow what it does not show of the grids in DIR.
+
+    DIR is a grid's folder or a results folder. What MLflow has already is not sent twice; runs that
+    nobody trains any more are closed. To fill another MLflow, name it with --tracking-uri.
+    """
+    from vaebench.tracking import sync_all
+
+    sync_all(directory, tracking_uri, click.echo)
+
+
+@click.command()
+@results_option
+@uri_option
+@click.option(
+    "--port",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="On the loopback address.",
+)
+def ui(results: Path, tracking_uri: str | None, port: int) -> None:
+    """Open MLflow on this machine's results, for this machine only.
+
+    It listens on the loopback address and has no password. To see it from elsewhere, forward the
+    port: ssh -L 5000:localhost:5000 MACHINE.
+    """
+    from vaebench.tracking import ui as serve
+
+    serve(results, tracking_uri, port, click.echo)
