@@ -7,6 +7,7 @@
     ├── DataError       a data set is missing, corrupt or out of reach   (exit code 1)
     ├── DivergedError   a training stopped being finite                  (recorded as failed)
     ├── ResultsError    a results folder is not what it should be        (exit code 1)
+    │   └── Held        another process works in it     (storage.locks)
     ├── StorageError    a disk is full or cannot be written              (exit code 1)
     └── TrackingError   MLflow refused or is out of reach                (exit code 1)
         └── Unreachable MLflow takes nothing at present  (tracking.failures)

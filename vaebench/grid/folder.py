@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from vaebench import report
 from vaebench.errors import ResultsError, StorageError
-from vaebench.storage import clean, read_manifest, write_atomic
+from vaebench.storage import clean, hold, network_file_system, read_manifest, write_atomic
 
 REPORTS = {"md": "report.md", "csv": "report.csv", "json": "report.json", "latex": "report.tex"}
 
@@ -35,17 +33,23 @@ def mend(folder: Path) -> str | None:
     return None
 
 
+def unsafe(folder: Path) -> str | None:
+    """What cannot be promised of a folder, given what it lies on; None if nothing."""
+    kind = network_file_system(folder)
+    if kind is None:
+        return None
+    return (
+        f"{folder} lies on a network file system ({kind}): locks and SQLite may fail there without "
+        f"a word. Run each grid from one machine at a time; --tracking-uri keeps MLflow elsewhere"
+    )
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a grid's folder against another process on this machine."""
+    """Hold a grid's folder against other processes; see :func:`vaebench.storage.hold`."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with hold(folder):
             yield
-    except Timeout:
-        raise ResultsError(
-            f"{folder}: another vaebench works on this grid; wait for it, or use --name"
-        ) from None
     except OSError as error:
         unwritable = StorageError.of(error, folder)
         if unwritable is not None:

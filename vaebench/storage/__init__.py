@@ -6,6 +6,7 @@ data, and no file of tensors or arrays can run code or claim more memory than it
 ::
 
     <results>/<grid>/grid.yaml                  the manifest
+    <results>/<grid>/.lock  .holder             who works on it
     <results>/<grid>/runs/<run_id>/config.yaml  the resolved configuration
                                    journal.jsonl     one line per epoch
                                    checkpoint.pt     to resume from
@@ -14,16 +15,19 @@ data, and no file of tensors or arrays can run code or claim more memory than it
                                    arrays.npz        what the figures are made from
                                    images/  figures/
                                    record.json       written last
+                                   error.txt         where it failed, if it did
 
 Reading imports neither torch nor mlflow.
 """
 
 from vaebench.storage.files import clean, dump_json, dump_yaml, read_json, write_atomic
+from vaebench.storage.locks import Held, hold, network_file_system
 from vaebench.storage.manifests import grid_dirs, read_manifest
 from vaebench.storage.records import best_seed, cell_label, is_record, run_label
 from vaebench.storage.runs import RunStore, run_store
 
 __all__ = [
+    "Held",
     "RunStore",
     "best_seed",
     "cell_label",
@@ -31,7 +35,9 @@ __all__ = [
     "dump_json",
     "dump_yaml",
     "grid_dirs",
+    "hold",
     "is_record",
+    "network_file_system",
     "read_json",
     "read_manifest",
     "run_label",

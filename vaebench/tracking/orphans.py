@@ -5,12 +5,12 @@ when the grid is sent again; what does not is closed here: attempts that were se
 settings that were given up.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from vaebench.storage import RunStore, run_store
+from vaebench.errors import ResultsError
+from vaebench.storage import RunStore, hold, run_store
 from vaebench.tracking import content
 from vaebench.tracking.content import Seed
 from vaebench.tracking.failures import explained
@@ -32,14 +32,19 @@ def close_orphans(grid: GridSync) -> None:
             grid.mirror.end(shown, status, time)
 
 
-def in_use(folder: Path) -> bool:
-    """Whether a process on this machine works on a grid: its runs are not to be closed."""
-    lock = folder / ".lock"
-    try:
-        with FileLock(lock, timeout=0) if lock.exists() else nullcontext():
-            return False
-    except Timeout:
-        return True
+@contextmanager
+def untrained(folder: Path) -> Iterator[bool]:
+    """Keep a grid from being trained as long as the context lasts, so that its runs can be closed.
+
+    False: a process trains or measures it already, or nobody can say; no run is to be closed then.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(folder))
+            free = True
+        except (ResultsError, OSError):
+            free = False
+        yield free
 
 
 def _is_current(grid: GridSync, key: Key) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vaebench.errors import TrackingError, VaebenchError
 from vaebench.storage import grid_dirs
 from vaebench.tracking.failures import Unreachable
-from vaebench.tracking.orphans import close_orphans, in_use
+from vaebench.tracking.orphans import close_orphans, untrained
 from vaebench.tracking.store import Window, connect
 from vaebench.tracking.sync import GridSync
 from vaebench.tracking.views import Link
@@ -46,16 +46,17 @@ class Outcome(NamedTuple):
 def sync(window: Window) -> Outcome:
     """Send what is missing of a grid, in this thread.
 
-    What nobody trains any more is closed; of a grid that is training, nothing is.
+    What nobody trains any more is closed, and nobody can train it meanwhile; of a grid that is
+    training, nothing is closed.
 
     Raises:
         Unreachable: MLflow is out of reach, or takes nothing.
         TrackingError: MLflow cannot show this grid.
         ResultsError: The grid's manifest is damaged.
     """
-    ended = not in_use(window.folder)
-    grid = GridSync(window)
-    problem = send_all(grid, ended=ended)
+    with untrained(window.folder) as ended:
+        grid = GridSync(window, watches=not ended)
+        problem = send_all(grid, ended=ended)
     started, unsent = len(grid.started()), len(grid.unsent())
     return Outcome(started - unsent, unsent, grid.links(), problem, window.command)
 

@@ -22,7 +22,7 @@ from vaebench.errors import ResultsError, TrackingError
 from vaebench.storage import RunStore, grid_dirs, run_label
 from vaebench.tracking import content
 from vaebench.tracking.failures import Unreachable, hide
-from vaebench.tracking.orphans import in_use
+from vaebench.tracking.orphans import untrained
 from vaebench.tracking.replay import said
 from vaebench.tracking.store import MLFLOW_SETTINGS, SERVERS, Window, connect
 from vaebench.tracking.sync import DAMAGE, GridSync
@@ -124,23 +124,23 @@ def _fill_all(windows: Sequence[Window], say: Say) -> dict[str, list[Link]]:
 
 def _fill(window: Window, say: Say) -> list[Link]:
     """Send the runs that have ended and are not in the store; others may still be training."""
-    grid = GridSync(window)
-    missing = []
-    for run_id in grid.unsent():
-        run = grid.runs[run_id]
-        with _leaving_out(f"{window.grid}: {run_label(run.cell, run.seed)} ({run_id})", say):
-            if run.store.record is not None:
-                _require_whole(run.store)
-                grid.run(run_id)
-                missing.append(run_id)
-    ended = not in_use(window.folder)
-    for label in grid.cells if missing else ():
-        with _leaving_out(f"{window.grid}: {label}", say):
-            grid.cell(label, ended=ended)
-            if grid.finished():
-                grid.model(label)
-    grid.send_views()
-    return grid.links()
+    with untrained(window.folder) as ended:
+        grid = GridSync(window, watches=not ended)
+        missing = []
+        for run_id in grid.unsent():
+            run = grid.runs[run_id]
+            with _leaving_out(f"{window.grid}: {run_label(run.cell, run.seed)} ({run_id})", say):
+                if run.store.record is not None:
+                    _require_whole(run.store)
+                    grid.run(run_id, ended=ended)
+                    missing.append(run_id)
+        for label in grid.cells if missing else ():
+            with _leaving_out(f"{window.grid}: {label}", say):
+                grid.cell(label, ended=ended)
+                if grid.finished():
+                    grid.model(label)
+        grid.send_views()
+        return grid.links()
 
 
 def _require_whole(store: RunStore) -> None:

@@ -34,14 +34,17 @@ class GridSync:
 
     Arguments:
         window: Where to show the grid; its folder holds a manifest.
+        watches: Whether another process trains the grid: what is closed is not opened again, as it
+            may have closed it for good by now.
 
     Raises:
         TrackingError: MLflow refused or is out of reach; the methods raise it as well.
         ResultsError: The grid's folder is damaged.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, *, watches: bool = False) -> None:
         self.window = window
+        self.watches = watches
         self.manifest = read_manifest(window.folder)
         self.runs: dict[str, Seed] = {}
         self.cells: dict[str, list[Seed]] = {}
@@ -86,7 +89,7 @@ class GridSync:
             mirror.tags(shown, {NOTE: note})
             mirror.client.set_experiment_tag(experiment, NOTE, note)
             if not ended:
-                mirror.reopen(shown)
+                self._reopen(shown)
                 return
             folder = self.window.folder
             mirror.files(shown, "report", [folder / "grid.yaml", *sorted(folder.glob("report.*"))])
@@ -113,7 +116,7 @@ class GridSync:
             elif ended:
                 mirror.end(shown, "KILLED", int(journal[-1]["time"]) if journal else None)
             else:
-                mirror.reopen(shown)
+                self._reopen(shown)
 
     def cell(self, label: str, *, ended: bool = False) -> None:
         """Send a cell's state and, once its seeds are complete, their means."""
@@ -136,7 +139,7 @@ class GridSync:
             elif ended:
                 mirror.end(shown, "KILLED")
             else:
-                mirror.reopen(shown)
+                self._reopen(shown)
 
     def finished(self) -> bool:
         """Whether every run of the grid is complete or has failed."""
@@ -172,6 +175,10 @@ class GridSync:
     def links(self) -> list[views.Link]:
         """Links that open the saved views."""
         return views.links(self.window, self.mirror.experiment_id, self._views)
+
+    def _reopen(self, shown: Shown) -> None:
+        if not self.watches:
+            self.mirror.reopen(shown)
 
     def _shown(self, run: Seed) -> Shown | None:
         return self.mirror.runs.get(("run", run.run_id, str(run.store.attempt)))
