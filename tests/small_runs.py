@@ -87,5 +87,5 @@ def in_this_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     without_figures(monkeypatch)
     monkeypatch.setattr("vaebench.grid.Writer", NoWriter)
     monkeypatch.setattr(
-        "vaebench.grid.in_workers", lambda tasks, hear, jobs: in_this_process(tasks, hear)
+        "vaebench.grid.in_workers", lambda tasks, hear, **_: in_this_process(tasks, hear)
     )

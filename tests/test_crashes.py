@@ -15,7 +15,7 @@ from small_runs import in_this_process_only, numbers, results, settings, task, w
 
 from vaebench.config import make_grid
 from vaebench.errors import ResultsError, StorageError
-from vaebench.executors import to_message
+from vaebench.executors.messages import to_message
 from vaebench.grid import Listener, Options, plan, run_grid
 from vaebench.run import Task, run
 from vaebench.storage import RunStore, dump_json, run_store

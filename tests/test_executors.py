@@ -14,16 +14,9 @@ from typing import Any
 import pytest
 from small_runs import numbers, results, settings, task, without_figures
 
-from vaebench import executors
 from vaebench.config import make_run
-from vaebench.executors import (
-    Event,
-    default_jobs,
-    from_message,
-    in_this_process,
-    in_workers,
-    to_message,
-)
+from vaebench.executors import Event, default_jobs, in_this_process, in_workers, pool, process
+from vaebench.executors.messages import from_message, to_message
 from vaebench.run import Task
 from vaebench.storage import RunStore
 
@@ -63,7 +56,7 @@ def mixed(tmp_path: Path) -> list[Task]:
 
 
 def test_a_task_survives_the_way_to_a_worker_and_back(tmp_path: Path) -> None:
-    small = replace(task(tmp_path / "run", loss="mse"), data_dir=tmp_path, jobs=3)
+    small = replace(task(tmp_path / "run", loss="mse"), data_dir=tmp_path, jobs=3, retries=2)
     sent = json.loads(json.dumps(to_message(small)))
     received = from_message(sent)
     assert received.config.run_id == small.config.run_id
@@ -101,7 +94,11 @@ def test_a_worker_that_is_killed_fails_its_run_and_is_replaced(mixed: list[Task]
     in_workers(mixed, hear, jobs=1)
     done = {event.task.folder.name: event.data for event in events if event.kind == "done"}
     assert done["long"]["status"] == "failed"
-    assert done["long"]["reason"] == "its worker process died (signal SIGKILL)"
+    assert done["long"]["reason"] == (
+        "its worker process died (signal SIGKILL; out of memory? lower --jobs or "
+        "training.batch_size)"
+    )
+    assert done["long"]["failure"] == "died"
     assert done["long"]["epochs"] >= 2
     assert RunStore(mixed[0].folder).record == done["long"]
     assert [done[name]["status"] for name in "ab"] == ["complete", "complete"]
@@ -165,10 +162,10 @@ def test_what_libraries_print_is_no_message(
     site.mkdir()
     hook = CHATTY.replace('print("a library prints this when it is imported")\n', "")
     (site / "chatty.py").write_text(hook)
-    real = executors._Worker.__init__
-    run_it = "import chatty, vaebench.executors as e; e.work()"
+    real = process.Worker.__init__
+    run_it = "import chatty, vaebench.executors.worker as w; w.work()"
 
-    class Chatty(executors._Worker):
+    class Chatty(process.Worker):
         def __init__(self, said: "queue.SimpleQueue[Any]") -> None:
             popen = subprocess.Popen
 
@@ -180,7 +177,7 @@ def test_what_libraries_print_is_no_message(
             real(self, said)
             monkeypatch.setattr(subprocess, "Popen", popen)
 
-    monkeypatch.setattr(executors, "_Worker", Chatty)
+    monkeypatch.setattr(pool, "Worker", Chatty)
     events: list[Event] = []
     in_workers([task(tmp_path / "run")], events.append, jobs=1)
     assert [event.kind for event in events] == ["started", "epoch", "epoch", "done"]
@@ -195,7 +192,8 @@ def test_what_libraries_print_is_no_message(
 PARENT = """
 import json, sys
 from pathlib import Path
-from vaebench.executors import from_message, in_workers
+from vaebench.executors import in_workers
+from vaebench.executors.messages import from_message
 tasks = [from_message(message) for message in json.load(open(sys.argv[1]))]
 in_workers(tasks, lambda event: print(event.kind, flush=True), jobs=2)
 """
@@ -273,7 +271,7 @@ def test_workers_fill_the_cores_of_a_cpu_and_at_most_four_share_a_gpu() -> None:
 
 def test_a_worker_has_one_thread_per_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    environment = executors._environment()
+    environment = process.environment()
     assert {environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"1"}
 
 

@@ -18,11 +18,12 @@ from filelock import FileLock
 from small_runs import in_this_process_only, numbers, results, settings
 
 import vaebench
-from vaebench import datasets, executors, report
+from vaebench import datasets, report
 from vaebench.config import RunConfig, make_grid, make_run
 from vaebench.errors import ConfigError, DataError, ResultsError
 from vaebench.executors import Event
 from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
+from vaebench.run import PASSING
 from vaebench.storage import RunStore, read_manifest, run_store
 
 pytestmark = [  # MLflow's own, where the module's grid is tracked
@@ -470,15 +471,13 @@ def test_a_run_whose_worker_was_killed_goes_on_from_its_checkpoint(tmp_path: Pat
         run_grid(raw(**one), options, Interrupts())
     path = next((tmp_path / "torn").glob("*/runs/*/record.json"))
     record = json.loads(path.read_text())
-    for reason, action in (
-        (f"{executors.WORKER_DIED} (signal SIGKILL)", "resume"),
-        ("train elbo (nan) stopped being finite in epoch 1", "rerun"),
+    for failure, action in (
+        *((passing, "resume") for passing in PASSING),
+        *((lasting, "rerun") for lasting in ("diverged", "error", None, ["died"])),
     ):
-        path.write_text(json.dumps(record | {"status": "failed", "reason": reason}))
+        path.write_text(json.dumps(record | {"status": "failed", "failure": failure}))
         assert actions(raw(**one), options) == [action]
-    path.write_text(
-        json.dumps(record | {"status": "failed", "reason": f"{executors.WORKER_DIED} (x)"})
-    )
+    path.write_text(json.dumps(record | {"status": "failed", "failure": "died"}))
     (resumed,) = run_grid(raw(**one), options).records
     (whole,) = run_grid(raw(**one), Options(results=tmp_path / "whole", device="cpu")).records
     assert (resumed["status"], resumed["attempt"]) == ("complete", 1)

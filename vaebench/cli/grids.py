@@ -6,16 +6,25 @@ from typing import Any
 
 import click
 
-from vaebench.cli.options import FILE, WHERE, job_count, run_options, settings
+from vaebench.cli.options import (
+    FILE,
+    WHERE,
+    again,
+    grid_options,
+    job_count,
+    run_options,
+    seconds,
+    settings,
+)
 
 
 @click.command()
 @click.argument("grid", required=False, type=FILE)
 @run_options
-@click.option("--seeds", metavar="N|LIST", help="Number of seeds, or a list such as 0,3,7.")
-@click.option("--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
-def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> None:
+@grid_options
+def run_grid(
+    grid: Path | None, jobs: str, timeout: str | None, dry_run: bool, **options: Any
+) -> None:
     """Train and measure every run of GRID that is not finished, and write its report.
 
     GRID is a YAML file; without it, the eight cells {fnn, cnn} x {bce, mse} x {sgvb, kl} are
@@ -29,14 +38,14 @@ def run_grid(grid: Path | None, jobs: str, dry_run: bool, **options: Any) -> Non
 
     raw = read_yaml(grid) if grid else without_file(options["dataset"])
     chosen = make_grid(raw, settings(options), source=str(grid or "run-grid"))
-    how = {name: options[name] for name in (*WHERE, "fail_fast")}
-    where = Options(**how, jobs=job_count(jobs))
+    how = {name: options[name] for name in (*WHERE, "fail_fast", "retries")}
+    where = Options(**how, jobs=job_count(jobs), timeout=seconds(timeout))
     if dry_run:
         print_plan(plan(chosen, where))
         return
     with Progress() as progress:
         results = execute(chosen, where, progress)
-    print_results(results, where)
+    print_results(results, where, again("--rerun", "failed", without=["--rerun"]))
     if results.failed:
         sys.exit(1)
 

@@ -1,6 +1,8 @@
 """Arguments and options that commands share, and how they become settings."""
 
 import ast
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,11 +11,13 @@ import click
 
 import vaebench
 from vaebench import plain_yaml
-from vaebench.errors import ConfigError
+from vaebench.errors import ConfigError, redact
 
 WHERE = ("results", "device", "data_dir", "tracking_uri", "rerun")  # not part of a run's identity
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}  # of a time, in seconds
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -88,6 +92,37 @@ def run_options(command: _F) -> _F:
             "--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped."
         ),
     ]
+    return _with(command, options)
+
+
+def grid_options(command: _F) -> _F:
+    """Add the options that only many runs have."""
+    options = [
+        click.option("--seeds", metavar="N|LIST", help="Number of seeds, or a list such as 0,3,7."),
+        click.option(
+            "--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time."
+        ),
+        click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
+        click.option(
+            "--timeout",
+            metavar="TIME",
+            help="What a run may take at each try: seconds, or 10m, 2h, 1d. Then it is ended and "
+            "has failed; the same command resumes it.  [default: any time]",
+        ),
+        click.option(
+            "--retries",
+            default=0,
+            show_default=True,
+            type=click.IntRange(0),
+            metavar="N",
+            help="Resume a run up to N times that was killed, timed out, ran out of memory or met "
+            "an error of the system.",
+        ),
+    ]
+    return _with(command, options)
+
+
+def _with(command: _F, options: Sequence[Callable[[_F], _F]]) -> _F:
     for option in reversed(options):
         command = option(command)
     return command
@@ -115,6 +150,42 @@ def job_count(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--jobs: {text!r} is neither a number of runs from 1 nor auto")
     return int(text)
+
+
+def seconds(text: str | None) -> float | None:
+    """A time such as 90, 90s, 10m, 2h or 1d, in seconds; None for none.
+
+    Raises:
+        ConfigError: It is no such time, or no time at all.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd]?)", text)
+    if found is None or float(found[1]) == 0:
+        raise ConfigError(f"--timeout: {text!r} is no time such as 90 (seconds), 10m or 2h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def again(*added: str, without: Sequence[str] = ()) -> str:
+    """The command that is being done, as one would type it, with and without some options.
+
+    Passwords are replaced by ``***``.
+    """
+    ctx = click.get_current_context()
+    words = ["vaebench", str(ctx.info_name)]
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if ctx.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif parameter.opts[0] not in without:
+            values = value if parameter.multiple else [value]
+            flag = isinstance(parameter, click.Option) and parameter.is_flag
+            for each in values:
+                words += [parameter.opts[0]] if flag else [parameter.opts[0], redact(str(each))]
+    return shlex.join([*words, *added])
 
 
 def settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -192,8 +192,8 @@ def print_plan(plan: Sequence[Planned]) -> None:
     console.print(f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run).")
 
 
-def print_results(results: Results, options: Options) -> None:
-    """Where to look, and how to go on."""
+def print_results(results: Results, options: Options, rerun: str) -> None:
+    """Where to look, and how to go on; ``rerun``: the command that does what failed again."""
     console = Console(highlight=False, soft_wrap=True)
 
     def say(text: str) -> None:
@@ -202,8 +202,9 @@ def print_results(results: Results, options: Options) -> None:
     if results.failed:
         say(f"{len(results.failed)} of {len(results.done)} runs failed:")
         for record in results.failed:
-            say(f"  {run_label(record['cell'], record['seed'])}: {record['reason']}")
-        say("the same command with --rerun failed does just these again")
+            tries = f" (tries: {record['retries'] + 1})" if record.get("retries") else ""
+            say(f"  {run_label(record['cell'], record['seed'])}: {record['reason']}{tries}")
+        say(f"just these again:  {rerun}")
     say(f"report:  {results.folder / REPORTS['md']}")
     tracking = results.tracking
     if tracking.unsent:

@@ -1,5 +1,6 @@
 """What a call would do: of every run of a grid, whether it is done, resumed, redone or skipped."""
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,10 @@ from typing import Any, Literal, NamedTuple
 from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
-from vaebench.executors import WORKER_DIED
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.report.records import Damaged, read_record
 from vaebench.report.records import Planned as Listed
-from vaebench.run import model_cost
+from vaebench.run import PASSING, model_cost
 from vaebench.storage import run_store
 
 Rerun = Literal["missing", "failed", "all"]
@@ -32,6 +32,13 @@ class Options:
         rerun: Only what is ``missing``, only what has ``failed``, or ``all``; None: missing and
             failed.
         fail_fast: Stop at the first run that fails.
+        timeout: Seconds that a run may take at each try, from its start or from where it resumes;
+            then it is ended, and has failed. None: any time.
+        retries: How often a run is tried again that failed for a reason that may pass: no memory,
+            a worker that died or timed out, an error of the system.
+
+    Raises:
+        ConfigError: The timeout or the retries are no such numbers.
     """
 
     results: Path = Path("results")
@@ -41,9 +48,15 @@ class Options:
     tracking_uri: str | None = None
     rerun: Rerun | None = None
     fail_fast: bool = False
+    timeout: float | None = None
+    retries: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", Path(self.results))  # a str will do
+        if self.timeout is not None and not (0 < self.timeout < math.inf):
+            raise ConfigError(f"timeout: {self.timeout} is not a number of seconds above 0")
+        if self.retries < 0:
+            raise ConfigError(f"retries: {self.retries} is less than 0")
 
 
 class Planned(NamedTuple):
@@ -103,10 +116,9 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
     if status == "failed" and record is not None:
         if rerun == "missing":
             return "skip", "failed; --rerun missing leaves it"
-        # a process that was killed (no memory, a reboot) says nothing against its checkpoint
+        resumes = record.get("failure") in PASSING and epochs
         reason = _printable(record.get("reason"))
-        killed = reason.startswith(WORKER_DIED) and epochs
-        return "resume" if killed else "rerun", f"failed: {reason}"
+        return "resume" if resumes else "rerun", f"failed: {reason}"
     if rerun == "failed":
         return "skip", f"{status or 'missing'}; --rerun failed leaves it"
     if epochs:

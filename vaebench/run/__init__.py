@@ -2,10 +2,9 @@
 
 :func:`run` does what happens to one cell for one seed; :func:`load_run` reads what it left. Beside
 it: ``building`` (configuration to model), ``measuring`` (also later, of a finished run),
-``pictures`` (arrays and figures), ``record`` (what a run says of itself), ``loading``.
+``pictures`` (arrays and figures), ``record`` (what a run says of itself), ``failing``, ``loading``.
 """
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +14,13 @@ from torch import Tensor
 from vaebench import datasets
 from vaebench.config import RunConfig
 from vaebench.environment import peak_memory, resolve_device
-from vaebench.errors import ResultsError, StorageError, VaebenchError
+from vaebench.errors import ResultsError, StorageError
 from vaebench.estimators import ESTIMATORS
 from vaebench.metrics import COSTS
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, model_cost, plan, require_trainable
 from vaebench.run.diagnostics import diagnose
+from vaebench.run.failing import PASSING, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import (
     describe_classifier,
@@ -46,11 +46,13 @@ from vaebench.training import State, train
 from vaebench.vae import fit_likelihood, flops_per_image, parameter_count
 
 __all__ = [
+    "PASSING",
     "LoadedRun",
     "Task",
     "build",
     "build_vae",
     "close",
+    "fail",
     "load_run",
     "model_cost",
     "remeasure",
@@ -87,14 +89,10 @@ def run(
     except KeyboardInterrupt:
         close(task, "interrupted", "interrupted from the keyboard")
         raise
-    except VaebenchError as error:
-        return close(task, "failed", str(error))
     except Exception as error:
         if isinstance(error, OSError) and (unwritable := StorageError.of(error, store.path)):
             raise unwritable from error
-        write_atomic(store.path / "error.txt", traceback.format_exc())
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return close(task, "failed", f"{reason} (see {store.path.name}/error.txt)")
+        return failed(task, error)
     return record
 
 

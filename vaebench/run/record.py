@@ -27,6 +27,7 @@ class Task:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         data_dir: Where data sets lie; None for the default.
         jobs: Runs that share the machine, for the record.
+        retries: How often it has failed and was taken up again, for the record.
         metrics: Names of metrics to measure of a finished run, which is all that is then done;
             None: do the run.
     """
@@ -37,6 +38,7 @@ class Task:
     device: str = "auto"
     data_dir: Path | None = None
     jobs: int = 1
+    retries: int = 0
     metrics: tuple[str, ...] | None = None
 
     @property
@@ -62,17 +64,18 @@ def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
     return {"epoch": statistics.epoch, "time": now(), "metrics": metrics}
 
 
-def close(task: Task, status: str, reason: str) -> dict[str, Any]:
+def close(task: Task, status: str, reason: str, failure: str | None = None) -> dict[str, Any]:
     """Write and return the record of a run that did not complete; one that did keeps its own.
 
     A finished run that was only to be measured keeps its own, too; what is returned says so.
+    ``failure``: its kind, see :mod:`vaebench.run.failing`.
     """
     finished = RunStore(task.folder).record
     if task.metrics is not None:
         return (finished or {}) | {"status": status, "reason": reason}
     if finished is not None and finished["status"] == "complete":
         return finished
-    record = make_record(task, status, reason)
+    record = make_record(task, status, reason) | ({"failure": failure} if failure else {})
     write_atomic(task.folder / "record.json", dump_json(record))
     return record
 
@@ -105,6 +108,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "environment": environment,
         "notes": [],
         "reason": reason,
+        **({"retries": task.retries} if task.retries else {}),
     }
 
 

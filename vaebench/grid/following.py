@@ -1,0 +1,72 @@
+"""What happens while a grid runs: told to the listener and to MLflow, and kept for the end."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from vaebench.executors import Event
+from vaebench.grid.planning import Planned
+from vaebench.run import Task, close
+from vaebench.storage import run_label
+from vaebench.tracking import Writer
+
+
+class Listener:
+    """Hears how a grid goes; override what you want to hear. All of it comes from one thread."""
+
+    def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
+        """What will run, before it does."""
+
+    def event(self, event: Event) -> None:
+        """A run was started, finished an epoch, or is done."""
+
+    def warning(self, text: str) -> None:
+        """Something that the user should know, and that stops nothing."""
+
+
+class FailedFast(Exception):
+    """Ends a grid at the first failure, if the user wants that."""
+
+
+class Follower:
+    """Follows the events of a grid: tells the listener and MLflow, keeps what is under way."""
+
+    def __init__(self, listener: Listener, writer: Writer, *, fail_fast: bool) -> None:
+        self.listener = listener
+        self.writer = writer
+        self.fail_fast = fail_fast
+        self.open: dict[str, Task] = {}
+        self.done: list[dict[str, Any]] = []
+
+    def __call__(self, event: Event) -> None:
+        """Hear of an event; an executor's ``hear``."""
+        run_id = event.task.key
+        if event.kind == "started":
+            self.open[run_id] = event.task
+        if event.kind == "done":
+            del self.open[run_id]
+            self.done.append(event.data)
+        self.writer.touch(run_id)
+        try:
+            if event.kind == "warning":
+                self._warn(event)
+            else:
+                self.listener.event(event)
+        except OSError:  # nobody reads the progress any more, which is no reason to stop
+            self.listener = Listener()
+        if self.fail_fast and event.data.get("status") == "failed":
+            raise FailedFast
+
+    def _warn(self, event: Event) -> None:
+        label = run_label(event.task.cell, event.task.config.seed)
+        self.listener.warning(f"{label} ({event.task.key}): {event.data['warning']}")
+
+    def close_open_runs(self, reason: str) -> None:
+        """Mark what was under way as interrupted: it resumes after its last whole epoch.
+
+        Where the disk is full, nothing is marked, and they resume just the same.
+        """
+        for run_id, task in self.open.items():
+            with suppress(OSError):
+                close(task, "interrupted", reason)
+            self.writer.touch(run_id)
