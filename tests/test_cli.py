@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from small_runs import in_this_process_only, numbers, results, settings
 
 from vaebench import __version__
 from vaebench.cli import main
+from vaebench.cli.options import again, seconds
 from vaebench.storage import RunStore, dump_yaml
 
 Run = Callable[..., Result]
@@ -85,7 +87,7 @@ def test_the_commands_have_the_names_that_scripts_rely_on() -> None:
     assert options >= {
         *("--model", "--loss", "--estimator", "--seeds", "--epochs", "--dataset", "--name"),
         *("--device", "--jobs", "--set", "--results", "--tracking-uri", "--dry-run"),
-        *("--fail-fast", "--rerun"),
+        *("--fail-fast", "--rerun", "--timeout", "--retries"),
     }
 
 
@@ -181,6 +183,10 @@ def test_the_package_has_what_it_promises_and_nothing_else() -> None:
         (["run-grid", "--jobs", "0"], 2, "--jobs: '0' is neither a number of runs from 1"),
         (["run-grid", "--jobs", "two"], 2, "--jobs: 'two' is neither"),
         (["run-grid", "--jobs", "-1"], 2, "--jobs: '-1' is neither"),
+        (["run-grid", "--timeout", "soon"], 2, "--timeout: 'soon' is no time such as 90"),
+        (["run-grid", "--timeout", "0"], 2, "--timeout: '0' is no time"),
+        (["run-grid", "--timeout", "-5m"], 2, "--timeout: '-5m' is no time"),
+        (["run-grid", "--retries", "-1"], 2, "--retries"),
         (["run-grid", "--device", "gpu"], 2, "device: unknown name 'gpu'; choose from auto, cpu"),
         (["run-grid", "--name", "a b"], 2, "name: "),
         (["run-grid", "--rerun", "some"], 2, "'some' is not one of"),
@@ -375,8 +381,57 @@ def test_a_failed_run_exits_with_1_and_says_which_why_and_how_to_go_on(
     assert done.exit_code == 1
     assert "runs failed:" in done.stdout
     assert "stopped being finite in epoch 1" in done.stdout
-    assert "--rerun failed" in done.stdout
     assert not isinstance(done.exception, Exception)
+    (command,) = [line for line in done.stdout.splitlines() if line.startswith("just these again")]
+    words = shlex.split(command.partition(":  ")[2])
+    assert words == [
+        *("vaebench", "run-grid", str(path), "--device", "cpu", "--fail-fast"),
+        *("--rerun", "failed"),
+    ]
+    repeated = cli(*words[1:])
+    assert repeated.stdout.startswith("1 run to do on cpu"), repeated.output
+    assert repeated.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], []),
+        (["--rerun", "missing", "--fail-fast"], ["--fail-fast"]),
+        (
+            ["--loss", "mse", "--loss", "bce", "--set", "training.epochs=3"],
+            ["--loss", "mse", "--loss", "bce", "--set", "training.epochs=3"],
+        ),
+        (
+            ["--results", "my results", "--retries", "2", "--timeout", "2h"],
+            ["--results", "my results", "--timeout", "2h", "--retries", "2"],
+        ),
+        (["--tracking-uri", "http://me:s3cret@there"], ["--tracking-uri", "http://***@there"]),
+    ],
+    ids=str,
+)
+def test_the_command_that_does_failed_runs_again_has_the_users_options_and_no_password(
+    given: list[str], told: list[str]
+) -> None:
+    with main.commands["run-grid"].make_context("run-grid", given):
+        command = again("--rerun", "failed", without=["--rerun"])
+    assert shlex.split(command) == ["vaebench", "run-grid", *told, "--rerun", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("1.5m", 90),
+        ("10m", 600),
+        ("2h", 7200),
+        ("1d", 86400),
+        (None, None),
+    ],
+)
+def test_times_have_units(text: str | None, expected: float | None) -> None:
+    assert seconds(text) == expected
 
 
 @pytest.mark.usefixtures("light")
