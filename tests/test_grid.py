@@ -531,12 +531,38 @@ def test_a_grid_that_another_process_works_on_is_left_alone(tmp_path: Path) -> N
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ResultsError, match="another vaebench works on this grid"):
-            run_grid(raw(), Options(results=tmp_path, device="cpu"))
+        for second in (run_grid, train):
+            with pytest.raises(ResultsError, match="another vaebench works on this grid"):
+                second(raw(axes={"model": ["fnn"]}), Options(results=tmp_path, device="cpu"))
         assert not (folder / "grid.yaml").exists()
         other.communicate("")
     with FileLock(folder / ".lock", timeout=0):
         pass
+
+
+@pytest.mark.usefixtures("here")
+def test_what_another_process_finished_just_before_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the folder and its lock, a whole grid may pass."""
+    grid, options = raw(axes={"model": ["fnn"]}), Options(results=tmp_path, device="cpu")
+    load = datasets.load
+    others = []
+
+    def loaded(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr("vaebench.datasets.load", load)
+        others.append(run_grid(grid, options))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr("vaebench.datasets.load", loaded)
+    heard = Heard()
+    second = run_grid(grid, options, heard)
+    (first,) = others
+    assert [record["status"] for record in first.done] == ["complete"]
+    assert second.done == []
+    assert second.records == first.records
+    assert [[entry.action for entry in plan] for plan in heard.plans] == [["skip"]]
+    assert {record["attempt"] for record in second.records} == {1}
 
 
 def test_a_corrupt_data_file_is_found_before_anything_is_trained(

@@ -25,7 +25,7 @@ from vaebench.errors import TrackingError
 from vaebench.executors import Event, in_this_process
 from vaebench.grid import Listener, Options, Results, run_grid
 from vaebench.grid.folder import alone
-from vaebench.storage import RunStore
+from vaebench.storage import Held, RunStore
 from vaebench.tracking import Window, Writer, connect, failures, sync
 from vaebench.tracking.store import prepare_mlflow
 from vaebench.tracking.sync import GridSync
@@ -327,6 +327,34 @@ def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> 
     sync(window)
     assert {status for _, status in statuses(store, GRID)} == {"KILLED", "FINISHED"}
     assert of_runs(points(store, GRID)) == expected(window.folder)
+
+
+def test_sync_beside_a_training_opens_nothing_that_the_training_has_closed(store: Path) -> None:
+    """The grid may end while it is sent: who closes it for good is the one that trains it."""
+    window = window_on(store)
+    sync(window)
+    closed = statuses(store, GRID)
+    assert {status for _, status in closed} == {"FINISHED"}
+    with alone(window.folder):
+        sync(window)
+    assert statuses(store, GRID) == closed
+
+
+def test_nobody_trains_a_grid_while_sync_closes_its_runs(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = window_on(store)
+    tried: list[str] = []
+
+    def step(grid: GridSync, **how: Any) -> None:
+        with pytest.raises(Held) as caught, alone(window.folder):
+            pass
+        tried.append(str(caught.value))
+
+    monkeypatch.setattr("vaebench.tracking.replay.send_all", step)
+    sync(window)
+    (told,) = tried
+    assert "another vaebench works on this grid" in told
 
 
 @pytest.mark.parametrize("status", ["failed", None])
