@@ -496,7 +496,7 @@ def test_a_training_that_diverges_is_recorded_with_epoch_terms_and_a_hint(tmp_pa
         training__epochs=5,
     )
     record = run(small)
-    assert set(record) == FIELDS
+    assert set(record) == FIELDS | {"failure"}
     assert record["status"] == "failed"
     assert record["metrics"] == {}
     reason = record["reason"]

@@ -1502,6 +1502,30 @@ GRID = [
         new="differing: list[str] = []",
         tests=("test_grid.py",),
     ),
+    Mutant(
+        name="planned-before-the-lock",
+        fear="what another process has just finished is done again",
+        module="vaebench.grid",
+        old="todo = plan(grid, options)",
+        new="todo = first",
+        tests=("test_grid.py",),
+    ),
+    Mutant(
+        name="diverged-runs-resume",
+        fear="a run that diverged goes on from a checkpoint that is as bad",
+        module="vaebench.grid.planning",
+        old='record.get("failure") in PASSING and epochs',
+        new="epochs",
+        tests=("test_grid.py",),
+    ),
+    Mutant(
+        name="everything-is-tried-again",
+        fear="a mistake is repeated as often as --retries says",
+        module="vaebench.executors.pool",
+        old='if record.get("failure") not in PASSING or task.retries >= self.retries:',
+        new='if record["status"] == "complete" or task.retries >= self.retries:',
+        tests=("test_failing.py",),
+    ),
 ]
 
 STATISTICS = [
