@@ -271,7 +271,7 @@ def test_workers_fill_the_cores_of_a_cpu_and_at_most_four_share_a_gpu() -> None:
 
 def test_a_worker_has_one_thread_per_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    environment = process.environment()
+    environment = process.worker_environment()
     assert {environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"1"}
 
 

@@ -162,6 +162,7 @@ def test_a_run_leaves_its_journal_checkpoints_tiles_and_figures(finished: Task) 
             "train/beta",
             "train/learning_rate",
             "train/seconds",
+            "val/seconds",
         }
     for name in ("checkpoint.pt", "best.pt", "weights.pt", "config.yaml"):
         assert (store.path / name).stat().st_size > 0

@@ -19,10 +19,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from vaebench.executors.pool import Event, Hear, in_workers
+from vaebench.executors.process import single_threaded, worker_environment
 from vaebench.executors.worker import do
 from vaebench.run import Task
 
-__all__ = ["Event", "Hear", "default_jobs", "in_this_process", "in_workers"]
+__all__ = [
+    "Event",
+    "Hear",
+    "default_jobs",
+    "in_this_process",
+    "in_workers",
+    "single_threaded",
+    "worker_environment",
+]
 
 
 def default_jobs(device: str) -> int:

@@ -41,7 +41,7 @@ class Worker:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(),
+            env=worker_environment(),
             pass_fds=[self._faults.fileno()],
             process_group=0,  # a Ctrl-C in the terminal is for the parent
         )
@@ -95,13 +95,17 @@ class Worker:
                     stream.close()
 
 
-def environment() -> dict[str, str]:
-    """The environment of workers: no thread pools besides PyTorch's own single thread.
-
-    And memory that a step has freed stays with the process for the next step: glibc would give
-    large blocks back to the system each time, and a convolution's step would spend a quarter to
-    two fifths of its time on getting them again, page by page.
-    """
+def single_threaded() -> dict[str, str]:
+    """The environment of a process that has no thread pools besides PyTorch's own one thread."""
     single = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-    return {**os.environ, **dict.fromkeys(single, "1"), **kept}
+    return {**os.environ, **dict.fromkeys(single, "1")}
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of workers: one thread, and memory that stays.
+
+    What a step has freed, the next one takes: glibc would give large blocks back to the system each
+    time, and a convolution's step would spend a quarter to two fifths of its time on getting them
+    again, page by page.
+    """
+    return single_threaded() | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}

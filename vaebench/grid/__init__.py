@@ -65,6 +65,7 @@ def run_grid(
     grid: Grid | Mapping[str, Any] | Path | str | None = None,
     options: Options | None = None,
     listener: Listener | None = None,
+    executor: Executor | None = None,
 ) -> Results:
     """Train and measure every run of a grid that is not finished, in workers, and report.
 
@@ -73,6 +74,7 @@ def run_grid(
             on MNIST.
         options: Where and how.
         listener: Hears of the progress.
+        executor: Does the tasks; None: workers do.
 
     Raises:
         ConfigError: The grid or an option is wrong; nothing has been written.
@@ -81,7 +83,7 @@ def run_grid(
         TrackingError: The tracking URI is wrong. (That MLflow is out of reach is a warning.)
         KeyboardInterrupt: After what was running has been marked as interrupted.
     """
-    return _do(_read(grid, make_grid), options or Options(), listener or Listener())
+    return _do(_read(grid, make_grid), options or Options(), listener or Listener(), executor)
 
 
 def train(

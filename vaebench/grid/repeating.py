@@ -26,7 +26,7 @@ from vaebench.run import Task
 from vaebench.run.loading import finished
 from vaebench.storage import RunStore, grid_dirs, run_label
 
-CHANGING = ("cost/", "train/seconds")  # prefixes of metrics that are times and costs
+CHANGING = ("cost/", "train/seconds", "val/seconds")  # prefixes of metrics that are times and costs
 UNIMPORTANT = ("jobs",)  # of the environment: it moves costs only
 NAMED = 3  # runs of a grid that an error names
 

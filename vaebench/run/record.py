@@ -61,6 +61,8 @@ def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
     metrics["train/beta"] = statistics.beta
     metrics["train/learning_rate"] = statistics.learning_rate
     metrics["train/seconds"] = statistics.seconds
+    if statistics.validation_seconds is not None:
+        metrics["val/seconds"] = statistics.validation_seconds
     return {"epoch": statistics.epoch, "time": now(), "metrics": metrics}
 
 

@@ -67,6 +67,7 @@ class EpochStatistics(NamedTuple):
         beta: The weight of the rate in this epoch's objective.
         learning_rate: Of this epoch.
         seconds: Wall time of the epoch's draws and training steps, validation apart.
+        validation_seconds: Wall time of the validation; None without one.
     """
 
     epoch: int
@@ -75,6 +76,7 @@ class EpochStatistics(NamedTuple):
     beta: float
     learning_rate: float
     seconds: float
+    validation_seconds: float | None
 
 
 @dataclass
@@ -277,9 +279,10 @@ def train(
         trained = sums.means(count)  # waits for the device
         seconds = time.perf_counter() - started
 
-        validated = None
+        validated, validation_seconds = None, None
         if len(validation):
             validated = validate(vae, validation, validation_noise, plan.batch_size)
+            validation_seconds = time.perf_counter() - started - seconds
         _require_finite(epoch, learning_rate, {"train": trained, "validation": validated}, vae)
         if isinstance(state.schedule, ReduceLROnPlateau):
             state.schedule.step(-(validated or trained).elbo)
@@ -288,4 +291,6 @@ def train(
         state.epoch = epoch
         if validated is not None and validated.elbo > state.best_elbo:
             state.best_elbo, state.best_epoch = validated.elbo, epoch
-        yield EpochStatistics(epoch, trained, validated, beta, learning_rate, seconds)
+        yield EpochStatistics(
+            epoch, trained, validated, beta, learning_rate, seconds, validation_seconds
+        )

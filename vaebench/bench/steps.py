@@ -1,0 +1,166 @@
+"""Training loops in turns: every contender in a process of its own, one of them at work."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from vaebench.bench.contenders import Work
+from vaebench.bench.measured import Measurement, Ratio, ratio
+from vaebench.bench.settings import Steps
+from vaebench.config import with_value
+from vaebench.errors import VaebenchError
+from vaebench.executors import single_threaded, worker_environment
+
+OURS, LIMIT = "vaebench", "limit"
+Say = Callable[[str], None]
+
+
+class Outcome(NamedTuple):
+    """Of one point: the speeds, the peaks of memory, the ratios, what starting took."""
+
+    measurements: list[Measurement]
+    ratios: list[Ratio]
+    remarks: list[str]
+
+
+def measure_steps(benchmark: Steps, data_dir: Path | None, say: Say) -> Outcome:
+    """Let the contenders take turns, for every value of the sweep or once."""
+    points: list[tuple[str, dict[str, Any]]] = [
+        (f"{key} {_plain(value)}: ", with_value(benchmark.run, key, value))
+        for key, values in benchmark.sweep.items()
+        for value in values
+    ]
+    whole = Outcome([], [], [])
+    for prefix, config in points or [("", benchmark.run)]:
+        works = [
+            Work(name, config, None if data_dir is None else str(data_dir))
+            for name in benchmark.contenders
+        ]
+        say(f"{prefix}{', '.join(benchmark.contenders)}")
+        point = _measured(works, benchmark.repeats, prefix)
+        whole.measurements.extend(point.measurements)
+        whole.ratios.extend(point.ratios)
+        whole.remarks.extend(point.remarks)
+    return whole
+
+
+def _plain(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(_Contender.ready(work)) for work in works]
+        first = {each.name: each.lap() for each in contenders}  # what starting takes
+        laps: dict[str, list[dict[str, float]]] = {name: [] for name in first}
+        for turn in range(repeats):
+            start = turn % len(contenders)  # nobody always follows the same one
+            for each in (*contenders[start:], *contenders[:start]):
+                laps[each.name].append(each.lap())
+    images = {work.contender: _images_of(work) for work in works}
+    speeds = {
+        name: Measurement(
+            f"{prefix}{name}", "images/s", [images[name] / lap["seconds"] for lap in done]
+        )
+        for name, done in laps.items()
+    }
+    peaks = [
+        Measurement(f"{prefix}{name}: peak of memory", "MB", [done[-1]["peak_mb"]])
+        for name, done in laps.items()
+        if name != LIMIT
+    ]
+    ours = [speed for name, speed in speeds.items() if name.startswith(OURS)]
+    others = [speed for name, speed in speeds.items() if not name.startswith(OURS)]
+    ratios = [ratio(mine, other) for mine in ours for other in others]
+    remarks = list(_start_up(first, speeds, images, prefix))
+    return Outcome([*speeds.values(), *peaks], ratios, remarks)
+
+
+def _images_of(work: Work) -> int:
+    """Images of an epoch; the limit's last partial batch is left out."""
+    count, size = len(work.images), work.run.training.batch_size
+    return count // size * size if work.contender == LIMIT else count
+
+
+def _start_up(
+    first: dict[str, dict[str, float]],
+    speeds: dict[str, Measurement],
+    images: dict[str, int],
+    prefix: str,
+) -> Iterator[str]:
+    """Of our own options: what their first epoch took more, and when they have earned it back."""
+    if OURS not in speeds:
+        return
+    plain = 1 / speeds[OURS].median
+    for name in speeds:
+        if not name.startswith(OURS) or name == OURS:
+            continue
+        each = 1 / speeds[name].median
+        start = first[name]["seconds"] - first[OURS]["seconds"] - images[name] * (each - plain)
+        if each >= plain:
+            yield f"{prefix}{name}: {start:.1f} s more to start, and never earned back"
+        else:
+            worth = max(0.0, start) / (plain - each)
+            yield (
+                f"{prefix}{name}: {max(0.0, start):.1f} s more to start, earned back after "
+                f"{worth:,.0f} images, {worth * plain:,.0f} s of the plain one"
+            )
+
+
+class _Contender:
+    """The parent's side of a contender's process."""
+
+    def __init__(self, work: Work, process: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
+        self.name = work.contender
+        self._process = process
+        self._said = said
+
+    @classmethod
+    @contextmanager
+    def ready(cls, work: Work) -> Iterator["_Contender"]:
+        """Start the process, which waits for its first turn; end it."""
+        ours = work.contender.startswith((OURS, LIMIT))
+        with (
+            tempfile.TemporaryFile() as said,  # a pipe that nobody reads would stop it when full
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", "vaebench.bench.contenders"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=worker_environment() if ours else single_threaded(),
+            ) as process,
+        ):
+            try:
+                assert process.stdin is not None
+                process.stdin.write(work.to_line())
+                yield cls(work, process, said)
+            finally:
+                process.kill()
+
+    def lap(self) -> dict[str, float]:
+        """Let it train an epoch; its seconds and its peak of memory in MB.
+
+        Raises:
+            VaebenchError: It died.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        line = b""
+        try:
+            stdin.write(b"go\n")
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            pass
+        if not line:
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip().splitlines()
+            raise VaebenchError(f"{self.name}: {said[-1] if said else 'its process died'}")
+        lap: dict[str, float] = json.loads(line)
+        return lap
