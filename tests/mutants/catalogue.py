@@ -902,8 +902,8 @@ CONFIG = [
     Mutant(
         name="diagnostics-not-in-the-dump",
         fear="a section that was set is left out of the stored configuration",
-        module="vaebench.config.run",
-        old="if getattr(self, key) == default}",
+        module="vaebench.config.choices",
+        old="if getattr(self, key) == fields[key].default}",
         new="}",
         tests=("test_config.py",),
     ),

@@ -1,6 +1,7 @@
 """The harness at scale: many records, honest in shape, and commands that read them."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -14,12 +15,13 @@ from vaebench.bench.commands import seconds, vaebench
 from vaebench.bench.measured import Measurement
 from vaebench.bench.settings import Records
 from vaebench.bench.steps import Outcome, Say
-from vaebench.config import Run, make_grid
+from vaebench.config import AXES, Run, make_grid
 from vaebench.errors import VaebenchError
 from vaebench.grid.manifest import make_manifest
 from vaebench.storage import dump_json, dump_yaml, run_store
 
 EPOCHS = 50  # of every record
+SEEDS = 10  # of every cell
 GRID: dict[str, Any] = {
     "name": "scale",
     "dataset": {"name": "digits", "train": 64, "validation": 64},
@@ -33,7 +35,8 @@ def measure_records(benchmark: Records, say: Say) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         say("training eight small runs as templates")
-        seconds(vaebench("run-grid", str(_file(root, 1)), "--results", str(root / "small")))
+        small = _file(root, {"seeds": 1})
+        seconds(vaebench("run-grid", str(small), "--results", str(root / "small")))
         say(f"writing {benchmark.records:,} records")
         file = multiply(root, benchmark.records)
         measured = _commands(benchmark, root / "large", file, say)
@@ -41,23 +44,32 @@ def measure_records(benchmark: Records, say: Say) -> Outcome:
     return Outcome([*measured, *costs], [], remarks)
 
 
-def _file(root: Path, seeds: int) -> Path:
-    file = root / f"scale-{seeds}.yaml"
-    file.write_text(dump_yaml(GRID | {"seeds": seeds}), encoding="utf-8")
+def _file(root: Path, more: dict[str, Any]) -> Path:
+    file = root / f"scale-{len(more)}.yaml"
+    file.write_text(dump_yaml(GRID | more), encoding="utf-8")
     return file
 
 
 def multiply(root: Path, records: int) -> Path:
     """Make a grid of finished runs below ``root/large`` from the eight below ``root/small``.
 
-    Each has its own seed, run id, configuration, journal of 50 epochs and record, with numbers that
-    vary as seeds make them vary; the tensors and arrays are those of the template.
+    A search over latent dimensions and learning rates, ten seeds a cell. Each run has its own run
+    id, configuration, journal of 50 epochs and record, with numbers that vary as seeds make them
+    vary; the tensors and arrays are those of the template.
 
     Returns:
         The grid's file.
     """
-    file = _file(root, records // 8)
-    grid = make_grid(GRID | {"seeds": records // 8, "training": GRID["training"]})
+    settings = max(1, records // (8 * SEEDS))
+    dimensions = math.gcd(settings, 5)
+    axes = {
+        **AXES,
+        "model.latent_dim": list(range(2, 2 + dimensions)),
+        "training.learning_rate": [0.001 * (1 + n) for n in range(settings // dimensions)],
+    }
+    more = {"seeds": SEEDS, "axes": axes}
+    file = _file(root, more)
+    grid = make_grid(GRID | more)
     runs = grid.runs()
     templates = {
         json.dumps(run.cell): run_store(root / "small" / "scale", run.config.run_id)
@@ -66,7 +78,7 @@ def multiply(root: Path, records: int) -> Path:
     draw = random.Random(0)
     folder = root / "large" / "scale"
     for run in runs:
-        template = templates[json.dumps(run.cell)]
+        template = templates[json.dumps({axis: run.cell[axis] for axis in AXES})]
         _copy(run, template.path, run_store(folder, run.config.run_id).path, draw)
     (folder / "grid.yaml").write_text(dump_yaml(make_manifest(grid, runs)), encoding="utf-8")
     return file
@@ -78,7 +90,7 @@ def _copy(run: Run, template: Path, folder: Path, draw: random.Random) -> None:
     record = json.loads((template / "record.json").read_text(encoding="utf-8"))
     line = json.loads((template / "journal.jsonl").read_text(encoding="utf-8").splitlines()[0])
     metrics = {name: value * draw.gauss(1, 0.01) for name, value in record["metrics"].items()}
-    own = {"run_id": run.config.run_id, "seed": run.config.seed, "config": config}
+    own = {"run_id": run.config.run_id, "seed": run.config.seed, "config": config, "cell": run.cell}
     lines = [json.dumps(line | {"epoch": epoch}) + "\n" for epoch in range(1, EPOCHS + 1)]
     (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
     (folder / "journal.jsonl").write_text("".join(lines), encoding="utf-8")

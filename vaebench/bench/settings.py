@@ -61,7 +61,7 @@ class Records(_Common):
     """
 
     kind: Literal["records"]
-    records: int = Field(default=10_000, ge=8)
+    records: int = Field(default=10_000, ge=80)
     runs: int = Field(default=100, ge=1)
 
 
