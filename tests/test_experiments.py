@@ -25,7 +25,7 @@ from vaebench.storage import dump_yaml, run_store, write_atomic
 from vaebench.vae import VAE, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "experiments"
-GRIDS = sorted(FOLDER.rglob("*.yaml"))
+GRIDS = sorted(set(FOLDER.rglob("*.yaml")) - set((FOLDER / "benchmarks").iterdir()))
 NOTEBOOK = FOLDER / "empirical_eval.ipynb"
 MNIST = (1, 28, 28)
 CELLS = 8

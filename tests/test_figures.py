@@ -77,6 +77,9 @@ DRAW: dict[str, Draw] = {
         title=title,
         trained="kl",
     ),
+    "turns": lambda title: figures.turns(
+        {"vaebench": [110.0, 120.0, 90.0], "a plain loop": [40.0]}, title=title, unit="images/s"
+    ),
     "rate_per_dimension": lambda title: figures.rate_per_dimension(RATES, title=title),
     "comparison": lambda title: figures.comparison(
         [cell("fnn / bce / kl"), cell("cnn / bce / kl")], title=title

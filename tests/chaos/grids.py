@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def under_fire(
         fired, problems = _until_finished(place, results, batch, tally)
         if not problems:
             problems = [*differences(results / "chaos", expected), *faults_of_mlflow(results)]
-        if not fired and not problems:
+        if not fired and not problems and not any(shot.delay for shot in batch):
             problems = [f"no shot fell: {', '.join(map(str, batch))}"]
         for shot in fired:  # which of them did it, nobody knows
             tally.fault("kill", [f"{shot}: {'; '.join(problems)}"] if problems else [])
@@ -93,7 +93,8 @@ def under_fire(
         if problems and not fired:
             tally.fault("kill", problems)
             return
-        waiting.extend(shot for shot in batch if shot not in fired)
+        # a late one may have found that all was over: the next time it falls at the event itself
+        waiting.extend(replace(shot, delay=0.0) for shot in batch if shot not in fired)
         if not problems:
             shutil.rmtree(results)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from vaebench.bench import load_result
 from vaebench.cli import main as program
 from vaebench.config import make_grid, read_yaml
 from vaebench.datasets import DATASETS
@@ -24,6 +25,7 @@ from vaebench.models import MODELS
 from vaebench.report import Report, load, render
 from vaebench.report.cells import cells
 from vaebench.report.evidence import published_section
+from vaebench.report.markup import grid_lines
 from vaebench.report.published import Published, published
 from vaebench.report.records import Planned
 from vaebench.storage import dump_yaml
@@ -142,7 +144,9 @@ def _section(text: str, title: str) -> str:
 def reproduced(readme: Path) -> str:
     """What others published beside ours, of every grid that names such numbers."""
     rows: list[Published] = []
-    for path in sorted((readme.parent / "experiments").rglob("*.yaml")):
+    experiments = readme.parent / "experiments"
+    benchmarks = set((experiments / "benchmarks").iterdir())
+    for path in sorted(set(experiments.rglob("*.yaml")) - benchmarks):
         report = _report_of(path, readme.parent / RESULTS / path.stem)
         rows += published(report, cells(report))
     return "\n".join(published_section(rows)[2:])
@@ -159,10 +163,30 @@ def _report_of(path: Path, folder: Path) -> Report:
     return Report(folder, manifest, missing, (), missing, (), ())
 
 
+def speed(readme: Path) -> str:
+    """The training loops of the published benchmarks: medians, and ratios of turns."""
+    found = {
+        name: load_result(readme.parent / RESULTS / "benchmarks" / f"{name}.json")
+        for name in ("fnn", "cnn")
+    }
+    headings = ["", *(text for name in found for text in (f"{name}, images/s", "of the limit"))]
+    rows: dict[str, list[str]] = {}
+    for result in found.values():
+        speeds = {each.name: each for each in result.measurements if each.unit == "images/s"}
+        for name, each in speeds.items():
+            share = each.median / speeds["limit"].median
+            rows.setdefault(name, []).extend([f"{each.median:,.0f}", f"{share:.0%}"])
+    complete = (row for row in rows.items() if len(row[1]) == 2 * len(found))
+    return "\n".join(
+        grid_lines(headings, [[name, *cells] for name, cells in complete], right=range(1, 5))
+    )
+
+
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "results": results,
     "claims": claims,
     "reproduced": reproduced,
+    "speed": speed,
     "names": names,
     "options": options,
     "metrics": metrics,

@@ -1,0 +1,279 @@
+"""``vaebench bench``: contenders take turns at the same work, and only ratios are compared."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny import SHAPE, make_vae
+from torch.utils.flop_counter import FlopCounterMode
+
+from vaebench.bench import (
+    Measurement,
+    Ratio,
+    Result,
+    load_result,
+    read_benchmark,
+    regressions,
+    running,
+    save,
+    text,
+)
+from vaebench.bench import peers as peers_module
+from vaebench.bench.contenders import CONTENDERS
+from vaebench.bench.limit import products
+from vaebench.bench.measured import ratio
+from vaebench.bench.steps import _start_up
+from vaebench.cli import main
+from vaebench.errors import ConfigError, VaebenchError
+from vaebench.estimators import closed_form_kl
+from vaebench.likelihoods import LIKELIHOODS
+from vaebench.models import MODELS
+from vaebench.storage import dump_yaml
+from vaebench.vae import flops_per_image
+
+RUN: dict[str, Any] = {
+    "dataset": {"name": "digits", "train": 70},
+    "model": {"name": "fnn", "latent_dim": 2, "fnn": {"hidden": [8]}},
+    "training": {"batch_size": 20},
+}
+STEPS: dict[str, Any] = {
+    "name": "small",
+    "question": "Is it | quick?",
+    "kind": "steps",
+    "repeats": 2,
+    "contenders": ["vaebench", "limit"],
+    "run": RUN,
+}
+
+
+def written(folder: Path, content: dict[str, Any]) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(dump_yaml(content))
+    return path
+
+
+def result(**ratios: float) -> Result:
+    return Result(
+        name="small",
+        question="Is it | quick?",
+        settings={},
+        environment={"cpu": "a | b", "cores": 2, "python": "3.11", "packages": {"torch": "2"}},
+        measurements=[Measurement("vaebench", "images/s", [100.0, 110.0, 1000.0])],
+        ratios=[Ratio(name, [value]) for name, value in ratios.items()],
+        remarks=["a <remark>"],
+    )
+
+
+# What is compared
+
+
+def test_a_ratio_is_how_many_times_better_the_first_is_turn_by_turn() -> None:
+    fast, slow = Measurement("a", "images/s", [200, 90]), Measurement("b", "images/s", [100, 30])
+    assert ratio(fast, slow).values == [2, 3]
+    assert ratio(fast, slow).name == "a / b"
+    quick, long = Measurement("c", "s", [1, 2]), Measurement("d", "s", [3, 8])
+    assert ratio(quick, long).values == [3, 4]  # of seconds, fewer are better
+    assert Measurement("e", "s", [3, 1, 100]).median == 3  # one slow turn moves nothing
+
+
+def test_only_a_ratio_that_fell_by_more_than_the_margin_is_a_regression() -> None:
+    before = result(a=2.0, b=2.0, c=2.0, gone=9.0)
+    now = result(a=1.69, b=1.71, c=9.0, new=0.1)
+    assert regressions(before, now) == ["a: 2.00 times before, 1.69 now"]
+
+
+def test_an_option_says_what_its_start_costs_and_when_it_is_earned_back() -> None:
+    speeds = {
+        "vaebench": Measurement("vaebench", "images/s", [100.0]),
+        "vaebench, compiled": Measurement("vaebench, compiled", "images/s", [200.0]),
+        "vaebench, bfloat16": Measurement("vaebench, bfloat16", "images/s", [50.0]),
+    }
+    # an epoch of 100 images: 1 s, and 0.5 s after a start of 10 s
+    first = {"vaebench": {"seconds": 1.0}, "vaebench, compiled": {"seconds": 10.5}}
+    first["vaebench, bfloat16"] = {"seconds": 2.0}
+    compiled, rounded = _start_up(first, speeds, dict.fromkeys(speeds, 100), "")
+    # 10 s at 5 ms an image
+    assert "10.0 s more to start, earned back after 2,000 images, 20 s of" in compiled
+    assert "never earned back" in rounded
+
+
+# The work
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_the_limit_does_the_products_of_a_step_and_no_others(model: str) -> None:
+    vae = make_vae(model)
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0)).double()
+    step = products(vae, x, samples=1)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    with FlopCounterMode(display=False) as whole:
+        closed_form_kl(vae, x, torch.zeros(1, 3, vae.latent_dim)).bound.mean().backward()
+    assert counter.get_total_flops() == whole.get_total_flops()  # autograd skips the same one
+    assert counter.get_total_flops() > 2 * 3 * flops_per_image(vae, SHAPE)
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse"])
+def test_the_peers_minimise_the_same_bound(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = make_vae("fnn", loss)
+    vae.likelihood = LIKELIHOODS[loss]()
+    x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0)).double()
+    noise = torch.randn(1, 4, vae.latent_dim, generator=torch.Generator().manual_seed(1)).double()
+    monkeypatch.setattr(torch, "randn_like", lambda _: noise[0])
+    theirs = peers_module.loss_of(vae, x, loss)
+    constant = closed_form_kl(vae, x, noise).bound.mean() + theirs
+    pixels = x[0].numel()
+    expected = 0.0 if loss == "bce" else -0.5 * pixels * math.log(math.pi)
+    assert constant.item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if "compiled" not in name])
+def test_every_contender_takes_its_turns(name: str, tmp_path: Path) -> None:
+    module = {"Lightning": "lightning", "pythae": "pythae"}.get(name)
+    if module and importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    benchmark = read_benchmark(written(tmp_path, STEPS | {"contenders": [name]}))
+    found = running.run_benchmark(benchmark, tmp_path)
+    speed = found.measurements[0]
+    assert (speed.name, speed.unit, len(speed.values)) == (name, "images/s", 2)
+    assert min(speed.values) > 0
+
+
+def test_a_contender_that_dies_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = read_benchmark(written(tmp_path, STEPS))
+    monkeypatch.setenv("VAEBENCH_DATA", str(tmp_path / "nowhere"))
+    missing = benchmark.model_copy(
+        update={"run": RUN | {"dataset": {"name": "digits", "train": 70, "validation": 1490}}}
+    )
+    with pytest.raises(VaebenchError, match="train must be from 1 to"):
+        running.run_benchmark(missing, tmp_path)
+
+
+def test_a_sweep_measures_every_value_against_its_own_limit(tmp_path: Path) -> None:
+    sweep = {"sweep": {"training.batch_size": [10, 35]}}
+    said: list[str] = []
+    benchmark = read_benchmark(written(tmp_path, STEPS | sweep | {"repeats": 1}))
+    found = running.run_benchmark(benchmark, tmp_path, say=said.append)
+    assert [each.name for each in found.ratios] == [
+        "training.batch_size 10: vaebench / training.batch_size 10: limit",
+        "training.batch_size 35: vaebench / training.batch_size 35: limit",
+    ]
+    assert len(said) == 2
+
+
+def test_a_grid_is_timed_as_a_whole_with_every_number_of_jobs(tmp_path: Path) -> None:
+    axes = {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}
+    (tmp_path / "grid.yaml").write_text(dump_yaml(RUN | {"name": "tiny", "axes": axes}))
+    raw = {"name": "small", "kind": "grid", "grid": "grid.yaml", "jobs": [1, "auto"]}
+    more = {"repeats": 1, "epochs": 2, "pythae": True}
+    found = running.run_benchmark(read_benchmark(written(tmp_path, raw | more)), tmp_path)
+    names = ["run-grid, 1 runs, jobs 1", "run-grid, 1 runs, jobs auto"]
+    pythae = "pythae, one after the other"
+    assert [each.name for each in found.measurements] == [*names, pythae]
+    assert all(each.unit == "s" and each.values[0] > 0 for each in found.measurements)
+    assert [each.name for each in found.ratios] == [
+        f"{names[1]} / {names[0]}",
+        f"{names[1]} / {pythae}",
+    ]
+    assert len(found.remarks) == 2
+
+
+def test_the_harness_is_timed_on_records_that_its_commands_take_for_real(tmp_path: Path) -> None:
+    raw = {"name": "small", "kind": "records", "repeats": 1, "records": 80, "runs": 16}
+    found = running.run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
+    assert [each.name for each in found.measurements][:5] == [
+        "status, 80 records",
+        "report as JSON, 80 records",
+        "report as CSV, 80 records",
+        "run-grid --dry-run, 80 records",
+        "a run besides training, evaluation, images and models",
+    ]
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "speed"}, "kind: choose from steps, grid, records"),
+        ({"repeats": 0}, "repeats: Input should be greater than or equal to 1"),
+        ({"contenders": ["keras"]}, "contenders: unknown 'keras'; choose from vaebench"),
+        ({"run": {"model": "rnn"}}, "unknown name 'rnn'"),
+        ({"nmae": "x"}, "nmae: Extra inputs are not permitted"),
+        ({"name": "../x"}, "name: String should match pattern"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, STEPS | change)
+    with pytest.raises(ConfigError) as caught:
+        read_benchmark(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_committed_benchmarks_are_valid() -> None:
+    files = sorted((Path(__file__).parents[1] / "experiments" / "benchmarks").glob("*.yaml"))
+    assert len(files) >= 6
+    for file in files:
+        benchmark = read_benchmark(file)
+        assert benchmark.name == file.stem
+        assert benchmark.question
+
+
+# What is written
+
+
+def test_a_result_survives_its_json_and_shows_every_word_literally(tmp_path: Path) -> None:
+    paths = save(result(a=2.0), tmp_path)
+    assert [path.name for path in paths] == ["small.json", "small.md", "small.png"]
+    assert load_result(paths[0]) == result(a=2.0)
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    shown = paths[1].read_text()
+    assert shown == text(result(a=2.0))
+    assert r"Is it \| quick?" in shown
+    assert r"a \<remark\>" in shown
+    assert "| vaebench | 110 | 100 | 1,000 | images/s | 3 |" in shown
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"measurements": 1}'])
+def test_what_is_no_result_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match="not the JSON of a benchmark"):
+        load_result(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_result(tmp_path / "none.json")
+
+
+def test_the_command_writes_compares_and_leaves_with_3_where_a_ratio_fell(tmp_path: Path) -> None:
+    file, output = written(tmp_path, STEPS), tmp_path / "out"
+
+    def call(*more: str) -> Any:
+        return CliRunner().invoke(main, ["bench", str(file), "--output", str(output), *more])
+
+    done = call("--json", "--repeats", "1")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [each["name"] for each in found["ratios"]] == ["vaebench / limit"]
+    assert load_result(output / "small.json").to_dict() == found
+    # an earlier state that was a hundred times better, and one that was worse
+    for factor, code in ((100, 3), (0.01, 0)):
+        found["ratios"][0]["values"] = [found["ratios"][0]["values"][0] * factor]
+        before = tmp_path / f"before-{code}"
+        before.mkdir()
+        (before / "small.json").write_text(json.dumps(found))
+        done = call("--compare", str(before))
+        assert done.exit_code == code, done.output
+        assert ("slower: vaebench / limit" in done.stderr) == (code == 3)
+    done = call("--compare", str(tmp_path / "nowhere"))
+    assert done.exit_code == 2
+    assert "cannot be read" in done.stderr
