@@ -34,6 +34,7 @@ mutants: $(STAMP)
 
 chaos: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
+	$(BIN)/pytest -q tests/test_outages.py
 
 chaos-short: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos --short $(CHAOS)

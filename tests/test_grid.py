@@ -261,6 +261,11 @@ def test_planning_writes_nothing_and_says_why(copy: Path) -> None:
         ("skip", "complete"),
     ]
     assert [entry.action for entry in found if entry.run.config.seed == 1] == ["run"] * 8
+    quick = {e.run.run_id: e for e in plan(make_grid(raw(seeds=2)), options, thorough=False)}
+    told_quickly = [(quick[store.run_id].action, quick[store.run_id].why) for store in records]
+    assert told_quickly[:3] == told[:3]
+    assert told_quickly[3] == ("skip", "complete")  # its record is believed
+    assert told_quickly[4:] == told[4:]
     assert files(copy) == before
     assert plan(make_grid(raw()), Options(results=copy / "nowhere"))[0].action == "run"
     assert not (copy / "nowhere").exists()

@@ -72,14 +72,14 @@ def multiply(root: Path, records: int) -> Path:
     grid = make_grid(GRID | more)
     runs = grid.runs()
     templates = {
-        json.dumps(run.cell): run_store(root / "small" / "scale", run.config.run_id)
+        json.dumps(run.cell): run_store(root / "small" / "scale", run.run_id)
         for run in make_grid(GRID | {"seeds": 1}).runs()
     }
     draw = random.Random(0)
     folder = root / "large" / "scale"
     for run in runs:
         template = templates[json.dumps({axis: run.cell[axis] for axis in AXES})]
-        _copy(run, template.path, run_store(folder, run.config.run_id).path, draw)
+        _copy(run, template.path, run_store(folder, run.run_id).path, draw)
     (folder / "grid.yaml").write_text(dump_yaml(make_manifest(grid, runs)), encoding="utf-8")
     return file
 
@@ -90,7 +90,7 @@ def _copy(run: Run, template: Path, folder: Path, draw: random.Random) -> None:
     record = json.loads((template / "record.json").read_text(encoding="utf-8"))
     line = json.loads((template / "journal.jsonl").read_text(encoding="utf-8").splitlines()[0])
     metrics = {name: value * draw.gauss(1, 0.01) for name, value in record["metrics"].items()}
-    own = {"run_id": run.config.run_id, "seed": run.config.seed, "config": config, "cell": run.cell}
+    own = {"run_id": run.run_id, "seed": run.config.seed, "config": config, "cell": run.cell}
     lines = [json.dumps(line | {"epoch": epoch}) + "\n" for epoch in range(1, EPOCHS + 1)]
     (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")
     (folder / "journal.jsonl").write_text("".join(lines), encoding="utf-8")

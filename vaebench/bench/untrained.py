@@ -23,7 +23,7 @@ def main() -> None:
     """Do it, and tell what it took."""
     count, root = int(sys.argv[1]), Path(sys.argv[2])
     templates = {
-        tuple(run.cell.items()): run_store(root / "small" / "scale", run.config.run_id)
+        tuple(run.cell.items()): run_store(root / "small" / "scale", run.run_id)
         for run in make_grid(GRID | {"seeds": 1}).runs()
     }
 

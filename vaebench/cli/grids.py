@@ -41,7 +41,7 @@ def run_grid(
     how = {name: options[name] for name in (*WHERE, "fail_fast", "retries")}
     where = Options(**how, jobs=job_count(jobs), timeout=seconds(timeout))
     if dry_run:
-        print_plan(plan(chosen, where))
+        print_plan(plan(chosen, where, thorough=False))
         return
     with Progress() as progress:
         results = execute(chosen, where, progress)
@@ -69,7 +69,7 @@ def train(config: Path | None, dry_run: bool, **options: Any) -> None:
     chosen = make_single(raw, settings(options), source=str(config or "train"))
     where = Options(**{name: options[name] for name in WHERE})
     if dry_run:
-        print_plan(plan(chosen, where))
+        print_plan(plan(chosen, where, thorough=False))
         return
     with Progress() as progress:
         run = execute(chosen, where, progress)

@@ -8,6 +8,8 @@ from shlex import quote
 from types import TracebackType
 from typing import Any, Self
 
+import click
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
@@ -180,16 +182,18 @@ def model_lines(plan: Sequence[Planned]) -> list[str]:
 
 def print_plan(plan: Sequence[Planned]) -> None:
     """What a call would do, a line per run."""
-    console = Console(highlight=False)
-    table = Table("run", "cell", "seed", "action", "why", box=None, pad_edge=False)
+    rows = [["run", "cell", "seed", "action", "why"]]
     for run, action, why in plan:
-        cell = cell_label(run.cell)
-        table.add_row(run.config.run_id, cell, str(run.config.seed), action, why)
-    console.print(table, markup=False)
+        rows.append([run.run_id, cell_label(run.cell), str(run.config.seed), action, why])
+    # not a table of rich, which takes seconds for thousands of rows
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = [set_cell_size(text, width) for text, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
     for line in model_lines(plan):
-        console.print(line)
+        click.echo(line)
     todo = sum(entry.action != "skip" for entry in plan)
-    console.print(f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run).")
+    click.echo(f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run).")
 
 
 def print_results(results: Results, options: Options, rerun: str) -> None:

@@ -158,7 +158,7 @@ def _report_of(path: Path, folder: Path) -> Report:
         return load(folder)
     grid = make_grid(read_yaml(path), source=path.name)
     runs = grid.runs()
-    missing = tuple(Planned(run.config.run_id, run.cell, run.config.seed) for run in runs)
+    missing = tuple(Planned(run.run_id, run.cell, run.config.seed) for run in runs)
     manifest = make_manifest(grid, runs)
     return Report(folder, manifest, missing, (), missing, (), ())
 

@@ -39,14 +39,7 @@ def one_of(registry: Mapping[str, Any]) -> AfterValidator:
 
 
 class Section(BaseModel):
-    """A mapping whose keys are known, and which does not change.
-
-    Attributes:
-        LATER: Keys that came after runs had been published: they stay out of a dump at their
-            defaults, so that those runs keep their identity.
-    """
-
-    LATER: ClassVar[frozenset[str]] = frozenset()
+    """A mapping whose keys are known, and which does not change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -62,6 +55,16 @@ class Section(BaseModel):
         ):
             raise ValueError("Input should not be true or false")
         return value
+
+
+class Grown(Section):
+    """A section that got keys after runs had been published.
+
+    Attributes:
+        LATER: Those keys. They stay out of a dump at their defaults: a run keeps its identity.
+    """
+
+    LATER: ClassVar[frozenset[str]]
 
     @model_serializer(mode="wrap")
     def _without_unused_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

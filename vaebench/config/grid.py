@@ -3,7 +3,9 @@
 import itertools
 import math
 import re
-from typing import Annotated, Any, NamedTuple, Self
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -23,11 +25,17 @@ AXES: dict[str, list[Any]] = {
 }
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """A run of a grid: its cell is the values of the axes."""
 
     cell: dict[str, Any]
     config: RunConfig
+
+    @cached_property
+    def run_id(self) -> str:
+        """Of its configuration."""
+        return self.config.run_id
 
 
 class Grid(Section):

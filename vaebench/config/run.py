@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from vaebench.config.choices import Choice, Named, Section, choice, one_of
+from vaebench.config.choices import Choice, Grown, Named, Section, choice, one_of
 from vaebench.config.messages import messages
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
@@ -95,7 +95,7 @@ class EarlyStopping(Section):
     patience: int = Field(ge=1)
 
 
-class Training(Section):
+class Training(Grown):
     """How a run is trained; see :class:`vaebench.training.Plan`."""
 
     LATER = frozenset({"precision", "compile"})
@@ -134,7 +134,7 @@ class MetricOptions(Section):
     log_px: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
-class RunConfig(Section):
+class RunConfig(Grown):
     """One cell of the grid for one seed, every value resolved.
 
     ``evaluate`` chooses the weights that are measured: those of the ``last`` epoch, or of the

@@ -111,8 +111,8 @@ def train(
         raise ConfigError("timeout, retries: only where workers do the runs; use run_grid")
     results = _do(grid, options, listener or Listener(), in_this_process)
     if results.failed:
-        raise ResultsError(f"{runs[0].config.run_id}: {results.failed[0]['reason']}")
-    return load_run(run_store(results.folder, runs[0].config.run_id).path)
+        raise ResultsError(f"{runs[0].run_id}: {results.failed[0]['reason']}")
+    return load_run(run_store(results.folder, runs[0].run_id).path)
 
 
 def _read(grid: Grid | Mapping[str, Any] | Path | str | None, make: Callable[..., Grid]) -> Grid:
@@ -127,7 +127,7 @@ def _do(
     grid: Grid, options: Options, listener: Listener, executor: Executor | None = None
 ) -> Results:
     device = resolve_device(options.device)
-    first = plan(grid, options)
+    first = plan(grid, options, thorough=False)
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)
     for dataset in {entry.run.config.dataset for entry in first if entry.action != "skip"}:
         # downloads what is missing, once, and finds what is wrong before any worker starts
@@ -151,7 +151,7 @@ def _do(
 
 def _task(folder: Path, entry: Planned, options: Options, device: str, jobs: int) -> Task:
     """The task of a planned run; what an earlier attempt left is set aside."""
-    store = run_store(folder, entry.run.config.run_id)
+    store = run_store(folder, entry.run.run_id)
     if entry.action == "rerun":
         store.set_aside()
     return Task(
@@ -200,7 +200,7 @@ def _warn(folder: Path, chosen: Sequence[Planned], listener: Listener) -> None:
     for entry in chosen:
         if entry.is_damaged:
             label = run_label(entry.run.cell, entry.run.config.seed)
-            listener.warning(f"{label} ({entry.run.config.run_id}): {entry.why}; it is done again")
+            listener.warning(f"{label} ({entry.run.run_id}): {entry.why}; it is done again")
 
 
 def _longest_first(tasks: Sequence[Task]) -> list[Task]:

@@ -24,9 +24,7 @@ def make_manifest(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
         "published": [entry.model_dump(mode="json", exclude_none=True) for entry in grid.published],
         "numbers_version": NUMBERS_VERSION,
         "settings": _without(_shared(configs), ["seed", *grid.axes]),
-        "runs": [
-            {"run_id": run.config.run_id, "cell": run.cell, "seed": run.config.seed} for run in runs
-        ],
+        "runs": [{"run_id": run.run_id, "cell": run.cell, "seed": run.config.seed} for run in runs],
     }
 
 

@@ -72,10 +72,16 @@ class Planned(NamedTuple):
         return self.why.endswith("is damaged")
 
 
-def plan(grid: Grid, options: Options) -> list[Planned]:
+def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned]:
     """Say of every run of a grid what is to be done about it, and why. Writes nothing.
 
     A manifest that is damaged is as good as none: runs are known by their own configuration.
+
+    Arguments:
+        grid: Its runs.
+        options: Where they are, and what is wanted.
+        thorough: Read all that finished runs have left, checksums included; else their records are
+            believed, which takes a thousandth of the time.
 
     Raises:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
@@ -93,15 +99,19 @@ def plan(grid: Grid, options: Options) -> list[Planned]:
     if options.rerun != "all":
         with suppress(ResultsError):
             require_same_settings(folder, make_manifest(grid, runs))
-    return [Planned(run, *_decide(folder, run, options.rerun)) for run in runs]
+    return [Planned(run, *_decide(folder, run, options.rerun, thorough)) for run in runs]
 
 
-def _decide(folder: Path, run: Run, rerun: Rerun | None) -> tuple[Action, str]:
-    store = run_store(folder, run.config.run_id)
-    record = read_record(folder, Listed(run.config.run_id, run.cell, run.config.seed))
+def _decide(folder: Path, run: Run, rerun: Rerun | None, thorough: bool) -> tuple[Action, str]:
+    store = run_store(folder, run.run_id)
+    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed))
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
+    if record and not thorough and rerun != "all" and status == "complete":
+        if _is_of(run, record["config"]):
+            return "skip", "complete"
+        return "rerun", "its stored configuration is damaged"
     try:
         epochs = len(store.journal)
     except ResultsError:

@@ -5,6 +5,7 @@ A cell is summarised over its seeds, or not at all: an incomplete row has no mea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from vaebench.report.records import Planned, Record, Report, counted
@@ -29,6 +30,11 @@ class Cell:
     records: tuple[Record, ...]
     others: tuple[Record, ...]
     summaries: dict[str, Summary]
+
+    @cached_property
+    def keys(self) -> dict[str, str | None]:
+        """What :func:`vaebench.report.comparable.cell_key` has found."""
+        return {}
 
     @property
     def complete(self) -> bool:

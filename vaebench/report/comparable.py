@@ -71,8 +71,10 @@ def relaxed(record: Record) -> bool:
 
 def cell_key(cell: Cell, kind: str) -> str | None:
     """The key that all runs of a cell share; None when they do not, and it compares with none."""
-    keys = {KEYS.get(kind, dataset_key)(record) for record in cell.records}
-    return keys.pop() if len(keys) == 1 else None
+    if kind not in cell.keys:
+        keys = {KEYS.get(kind, dataset_key)(record) for record in cell.records}
+        cell.keys[kind] = keys.pop() if len(keys) == 1 else None
+    return cell.keys[kind]
 
 
 def separates(axis: str, kind: str) -> bool:
