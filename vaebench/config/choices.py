@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
@@ -95,14 +96,18 @@ class Choice(Named):
 
     @model_serializer(mode="wrap")
     def _own_section_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = self.__class__.model_fields
-        others = {k for k, v in fields.items() if is_section(v.annotation) and k != self.name}
+        others = _sections_of(self.__class__) - {self.name}
         return {k: v for k, v in handler(self).items() if k not in others}
 
 
 def is_section(annotation: Any) -> bool:
     """Whether an annotation is a section."""
     return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+@cache
+def _sections_of(kind: type[BaseModel]) -> frozenset[str]:
+    return frozenset(k for k, v in kind.model_fields.items() if is_section(v.annotation))
 
 
 _C = TypeVar("_C", bound=Choice)
