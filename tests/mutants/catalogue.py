@@ -1941,6 +1941,84 @@ TRACKING = [
     ),
 ]
 
+STEPS = [
+    Mutant(
+        name="precision-never-passed-on",
+        fear="a run is said to be in bfloat16, and is in float32",
+        module="vaebench.run.building",
+        old="        precision=training.precision,\n",
+        new="",
+        tests=("test_steps.py",),
+    ),
+    Mutant(
+        name="compile-never-passed-on",
+        fear="a run is said to be compiled, and is not",
+        module="vaebench.run.building",
+        old="        compile=training.compile,\n",
+        new="",
+        tests=("test_steps.py",),
+    ),
+    Mutant(
+        name="rate-in-reduced-precision",
+        fear="the posterior's parameters stay rounded, and so does the rate",
+        module="vaebench.models",
+        old="self.head(self.body(x)).to(x.dtype)",
+        new="self.head(self.body(x))",
+        tests=("test_steps.py",),
+    ),
+    Mutant(
+        name="last-partial-batch-stale",
+        fear="the last batch is filled up with images of the one before",
+        module="vaebench.training",
+        old="estimate_bound(vae, batch[: len(indices)], draws)",
+        new="estimate_bound(vae, batch[-len(indices) :], draws)",
+        tests=("test_training.py",),
+    ),
+]
+
+BENCH = [
+    Mutant(
+        name="ratio-upside-down",
+        fear="the slower contender is said to be the faster one",
+        module="vaebench.bench.measured",
+        old="a / b if more_is_better else b / a",
+        new="b / a if more_is_better else a / b",
+        tests=("test_bench.py",),
+    ),
+    Mutant(
+        name="limit-without-the-backward-pass",
+        fear="the limit does a third of a step's products, and every loop looks slow",
+        module="vaebench.bench.limit",
+        old="            for _, backward in reversed(pairs):\n                backward()\n",
+        new="",
+        tests=("test_bench.py",),
+    ),
+    Mutant(
+        name="peers-without-their-rate",
+        fear="the peers are measured on less work",
+        module="vaebench.bench.peers",
+        old="return (distortion + rate) / len(x)",
+        new="return distortion / len(x)",
+        tests=("test_bench.py",),
+    ),
+    Mutant(
+        name="no-ratio-ever-regresses",
+        fear="a comparison with a baseline that cannot fail",
+        module="vaebench.bench.measured",
+        old="< (1 - MARGIN) * before.median",
+        new="< 0 * before.median",
+        tests=("test_bench.py",),
+    ),
+    Mutant(
+        name="quick-plan-that-reads-checksums-never",
+        fear="a damaged file of a finished run is never noticed",
+        module="vaebench.grid.planning",
+        old="if record and not thorough and",
+        new="if record and",
+        tests=("test_grid.py",),
+    ),
+]
+
 MUTANTS = [
     *SEEDING,
     *DISTRIBUTIONS,
@@ -1948,6 +2026,7 @@ MUTANTS = [
     *ESTIMATORS,
     *MODELS,
     *TRAINING,
+    *STEPS,
     *DATASETS,
     *CONFIG,
     *METRICS,
@@ -1959,4 +2038,5 @@ MUTANTS = [
     *REPORT,
     *COMPARE,
     *TRACKING,
+    *BENCH,
 ]
