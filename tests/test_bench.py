@@ -24,10 +24,11 @@ from vaebench.bench import (
     text,
 )
 from vaebench.bench import peers as peers_module
-from vaebench.bench.contenders import CONTENDERS
+from vaebench.bench.commands import own_environment
+from vaebench.bench.contenders import CONTENDERS, Work
 from vaebench.bench.limit import products
 from vaebench.bench.measured import ratio
-from vaebench.bench.steps import _start_up
+from vaebench.bench.steps import _Contender, _start_up
 from vaebench.cli import main
 from vaebench.errors import ConfigError, VaebenchError
 from vaebench.estimators import closed_form_kl
@@ -154,6 +155,56 @@ def test_a_contender_that_dies_says_why(tmp_path: Path, monkeypatch: pytest.Monk
         running.run_benchmark(missing, tmp_path)
 
 
+def test_a_contender_that_is_killed_between_turns_is_named(tmp_path: Path) -> None:
+    with _Contender.started(Work("vaebench", RUN)) as contender:
+        contender.answer()
+        contender.lap()
+        contender._process.kill()
+        contender._process.wait()
+        with pytest.raises(VaebenchError, match="vaebench: "):
+            contender.lap()
+
+
+def test_an_epoch_of_less_than_a_batch_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    run = RUN | {"training": {"batch_size": 71}}
+    benchmark = read_benchmark(written(tmp_path, STEPS | {"run": run}))
+    with pytest.raises(ConfigError, match="batch_size 71: an epoch has only 70 images"):
+        running.run_benchmark(benchmark, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": "cb"},
+        {"estimator": {"name": "kl", "samples": 5}},
+        {"estimator": "sgvb"},
+        {"training": RUN["training"] | {"optimizer": "sgd"}},
+        {"training": RUN["training"] | {"beta": 2.0}},
+        {"dataset": RUN["dataset"] | {"binarize": "dynamic"}},
+    ],
+)
+def test_what_a_peer_does_not_do_is_not_measured_against_it(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    raw = STEPS | {"contenders": ["vaebench", "plain loop"], "run": RUN | change}
+    with pytest.raises(ConfigError, match="plain loop does only loss bce or mse, estimator kl"):
+        read_benchmark(written(tmp_path, raw))
+    read_benchmark(written(tmp_path, raw | {"contenders": ["vaebench"]}))
+
+
+def test_a_peer_that_is_not_installed_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pythae is not installed: pip install 'vaebench\[ben"):
+        read_benchmark(written(tmp_path, STEPS | {"contenders": ["pythae"]}))
+
+
+def test_benchmarks_do_not_fill_their_users_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.invalid")
+    assert "MLFLOW_TRACKING_URI" not in own_environment()
+
+
 def test_a_sweep_measures_every_value_against_its_own_limit(tmp_path: Path) -> None:
     sweep = {"sweep": {"training.batch_size": [10, 35]}}
     said: list[str] = []
@@ -191,7 +242,7 @@ def test_the_harness_is_timed_on_records_that_its_commands_take_for_real(tmp_pat
         "report as JSON, 80 records",
         "report as CSV, 80 records",
         "run-grid --dry-run, 80 records",
-        "a run besides training, evaluation, images and models",
+        "a run of 50 epochs besides training, evaluation, images and models",
     ]
 
 
@@ -266,14 +317,18 @@ def test_the_command_writes_compares_and_leaves_with_3_where_a_ratio_fell(tmp_pa
     assert [each["name"] for each in found["ratios"]] == ["vaebench / limit"]
     assert load_result(output / "small.json").to_dict() == found
     # an earlier state that was a hundred times better, and one that was worse
+    (now,) = found["ratios"][0]["values"]
     for factor, code in ((100, 3), (0.01, 0)):
-        found["ratios"][0]["values"] = [found["ratios"][0]["values"][0] * factor]
+        found["ratios"][0]["values"] = [now * factor]
         before = tmp_path / f"before-{code}"
         before.mkdir()
         (before / "small.json").write_text(json.dumps(found))
         done = call("--compare", str(before))
         assert done.exit_code == code, done.output
         assert ("slower: vaebench / limit" in done.stderr) == (code == 3)
+    done = call("--compare", str(output))
+    assert done.exit_code == 2
+    assert "--output would overwrite it" in done.stderr
     done = call("--compare", str(tmp_path / "nowhere"))
     assert done.exit_code == 2
     assert "cannot be read" in done.stderr

@@ -14,6 +14,7 @@ import torch
 from vaebench import environment
 from vaebench.environment import DEVICES, describe, git_state, peak_memory, resolve_device
 from vaebench.errors import ConfigError
+from vaebench.executors import worker_environment
 
 
 def no_accelerator(
@@ -149,3 +150,23 @@ def test_peak_memory_is_none_where_it_cannot_be_known(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "write_text", refused)
     assert peak_memory("cpu")() is None
+
+
+def test_in_a_worker_the_peak_has_nothing_of_what_an_earlier_run_has_freed() -> None:
+    program = """if True:
+        import torch
+        from vaebench.environment import peak_memory
+        early = [torch.ones(2**18) for _ in range(200)]  # 1 MB each, which the process keeps
+        del early
+        before = peak_memory("cpu")()
+        late = [torch.ones(2**18) for _ in range(200)]
+        print(before, peak_memory("cpu")())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=worker_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = map(float, done.stdout.split())
+    if before == 0:
+        pytest.skip("this kernel does not let a process reset its high-water mark")
+    assert after - before > 150

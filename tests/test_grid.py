@@ -23,8 +23,9 @@ from vaebench.config import RunConfig, make_grid, make_run
 from vaebench.errors import ConfigError, DataError, ResultsError
 from vaebench.executors import Event
 from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
+from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.run import PASSING
-from vaebench.storage import RunStore, read_manifest, run_store
+from vaebench.storage import RunStore, dump_yaml, read_manifest, run_store
 
 pytestmark = [  # MLflow's own, where the module's grid is tracked
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -269,6 +270,59 @@ def test_planning_writes_nothing_and_says_why(copy: Path) -> None:
     assert files(copy) == before
     assert plan(make_grid(raw()), Options(results=copy / "nowhere"))[0].action == "run"
     assert not (copy / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"training": {"precision": "bfloat16"}},
+        {"training": {"compile": True}},
+        {"diagnostics": {"gradient_variance": True}},
+    ],
+)
+def test_a_setting_that_a_dump_leaves_out_at_its_default_makes_another_grid(
+    later: dict[str, Any], tmp_path: Path
+) -> None:
+    usual = raw()
+    changed = usual | {key: usual.get(key, {}) | value for key, value in later.items()}
+    for first, second in ((usual, changed), (changed, usual)):
+        grid = make_grid(first)
+        (tmp_path / "grid.yaml").write_text(dump_yaml(make_manifest(grid, grid.runs())))
+        require_same_settings(tmp_path, make_manifest(grid, grid.runs()))
+        other = make_grid(second)
+        with pytest.raises(ConfigError, match="with other settings"):
+            require_same_settings(tmp_path, make_manifest(other, other.runs()))
+
+
+def test_a_record_without_its_configuration_is_not_believed(copy: Path) -> None:
+    folder = copy / "small"
+    store = run_store(folder, read_manifest(folder)["runs"][0]["run_id"])
+    record = store.record
+    assert record is not None
+    del record["config"]
+    (store.path / "record.json").write_text(json.dumps(record))
+    options = Options(results=copy, device="cpu")
+    for thorough in (False, True):
+        found = plan(make_grid(raw()), options, thorough=thorough)
+        (entry,) = (e for e in found if e.run.run_id == store.run_id)
+        assert entry.action in ("skip", "rerun")  # by its stored configuration; never an error
+
+
+def test_a_finished_run_stays_where_it_is_when_its_data_are_gone(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy / "small"
+    store = run_store(folder, read_manifest(folder)["runs"][0]["run_id"])
+    (store.path / "weights.pt").write_bytes(b"half")  # what only a thorough look finds
+    before = (store.path / "record.json").read_bytes()
+
+    def gone(*_: object, **__: object) -> None:
+        raise DataError("no data")
+
+    monkeypatch.setattr("vaebench.grid.datasets.load", gone)
+    with pytest.raises(DataError, match="no data"):
+        run_grid(raw(), Options(results=copy, device="cpu"))
+    assert (store.path / "record.json").read_bytes() == before
 
 
 def fail(store: RunStore, status: str, reason: str) -> None:

@@ -67,7 +67,7 @@ def test_who_comes_second_is_told_who_holds_a_folder_and_since_when(tmp_path: Pa
         assert (
             f"process {other.pid} on {socket.gethostname()}, since {time.strftime('%Y-')}" in told
         )
-        assert told.endswith("; wait for it, or use --name")
+        assert told.endswith("; wait for it")
     with hold(tmp_path / "grid"):
         assert json.loads((tmp_path / "grid" / ".holder").read_text())["pid"] == os.getpid()
     assert not (tmp_path / "grid" / ".holder").exists()

@@ -4,11 +4,13 @@ Everything is best effort: what cannot be found out is None, never an error. No 
 is kept, since records are published.
 """
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,9 @@ def peak_memory(device: str) -> Callable[[], float | None]:
         return lambda: torch.cuda.max_memory_allocated() / 2**20
     if sys.platform == "linux":
         try:
+            # what an earlier run has freed, and a worker keeps, is none of this one's
+            with suppress(AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             return lambda: None

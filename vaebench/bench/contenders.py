@@ -1,9 +1,10 @@
 """What is measured: one training loop a process, which waits between epochs for its turn.
 
-``python -m vaebench.bench.contenders`` takes one :class:`Work` as a line of JSON, then trains an
-epoch for every further line, and answers each with its seconds and its peak of memory. So all
-contenders stand ready, and only one computes at a time. To add one: a function ``(work, laps)``
-that calls ``laps.begin()`` and ``laps.end()`` around every epoch, and an entry in ``CONTENDERS``.
+``python -m vaebench.bench.contenders`` takes one :class:`Work` as a line of JSON, says when it is
+ready, then trains an epoch for every further line, and answers each with its seconds and its peak
+of memory. So all contenders stand ready, and only one computes at a time. To add one: a function
+``(work, laps)`` that calls ``laps.begin()`` and ``laps.end()`` around every epoch, and an entry in
+``CONTENDERS``.
 """
 
 import json
@@ -57,10 +58,15 @@ class Work:
         return make_run(self.config)
 
     @cached_property
+    def splits(self) -> datasets.Splits:
+        """The data set."""
+        folder = None if self.data_dir is None else Path(self.data_dir)
+        return datasets.load(data_dir=folder, **self.run.dataset.model_dump())
+
+    @property
     def images(self) -> Tensor:
         """Training images (N, C, H, W) in [0, 1]."""
-        folder = None if self.data_dir is None else Path(self.data_dir)
-        return datasets.load(data_dir=folder, **self.run.dataset.model_dump()).train.x
+        return self.splits.train.x
 
     def vae(self) -> VAE:
         """The model as it begins, in PyTorch's own memory layout."""
@@ -81,23 +87,31 @@ class Laps:
         self._turns, self._out = turns, out
         self._peak = peak_memory("cpu")
         self._began = 0.0
+        self._is_ready = False
 
     def begin(self) -> None:
         """Wait for the turn. When there is none any more, the process ends."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._tell({"ready": True})
         if not self._turns.readline():
             os._exit(0)
         self._began = time.perf_counter()
 
     def end(self) -> None:
         """Tell the seconds since the turn began."""
-        lap = {"seconds": time.perf_counter() - self._began, "peak_mb": self._peak()}
-        self._out.write(json.dumps(lap).encode() + b"\n")
+        seconds = time.perf_counter() - self._began
+        self._tell({"seconds": seconds, "peak_mb": self._peak()})
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        self._out.write(json.dumps(what).encode() + b"\n")
         self._out.flush()
 
 
 def vaebench(work: Work, laps: Laps, **options: Any) -> None:
     """The loop of this package, with options of its ``training`` section."""
-    config = work.config | {"training": work.config["training"] | options | {"epochs": FOREVER}}
+    training = work.config.get("training", {}) | options | {"epochs": FOREVER}
+    config = work.config | {"training": training}
     run = make_run(config)
     x = work.images
     state = build(run, work.shape, "cpu")

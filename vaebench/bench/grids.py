@@ -29,17 +29,19 @@ def measure_grid(benchmark: Grid, where: Path, data_dir: Path | None, say: Say) 
             runs = make_grid(read_yaml(file), overrides | {"seeds": count}, source=str(file)).runs()
             name = f"run-grid, {len(runs)} runs, jobs {jobs}"
             say(f"turn {turn + 1} of {benchmark.repeats}: {name}")
-            with tempfile.TemporaryDirectory() as results:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as results:
                 arguments = ["--results", results, "--jobs", str(jobs), "--seeds", str(count)]
+                arguments += ["--device", "cpu"]
                 arguments += [f"--set={key}={value}" for key, value in overrides.items()]
                 arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
                 wall = seconds(vaebench("run-grid", str(file), *arguments))
-                workers = default_jobs("cpu") if jobs == "auto" else int(jobs)
+                workers = min(len(runs), default_jobs("cpu") if jobs == "auto" else jobs)
                 overheads.setdefault(name, []).append(_overhead(Path(results), wall, workers))
             took.setdefault(name, []).append(wall)
         if benchmark.pythae:
             say(f"turn {turn + 1} of {benchmark.repeats}: {PYTHAE}")
-            took.setdefault(PYTHAE, []).append(_pythae(file, overrides, data_dir))
+            first = overrides | {"seeds": benchmark.seeds[0]}
+            took.setdefault(PYTHAE, []).append(_pythae(file, first, data_dir))
     measured = {name: Measurement(name, "s", values) for name, values in took.items()}
     ratios = []
     for name, each in measured.items():
@@ -80,14 +82,11 @@ def _pythae(file: Path, overrides: dict[str, int], data_dir: Path | None) -> flo
 
 def main() -> None:
     """Train every work of standard input with pythae, from beginning to end."""
-    from vaebench import datasets
     from vaebench.bench.peers import pythae_training
 
     for line in sys.stdin.buffer.read().splitlines():
         work = Work(**json.loads(line))
-        folder = None if work.data_dir is None else Path(work.data_dir)
-        splits = datasets.load(data_dir=folder, **work.run.dataset.model_dump())
-        pythae_training(work, splits.validation.x, work.run.training.epochs)
+        pythae_training(work, work.splits.validation.x, work.run.training.epochs)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from vaebench.bench.commands import seconds, vaebench
+from vaebench.bench.commands import own_environment, seconds, vaebench
 from vaebench.bench.measured import Measurement
 from vaebench.bench.settings import Records
 from vaebench.bench.steps import Outcome, Say
@@ -32,7 +32,7 @@ GRID: dict[str, Any] = {
 
 def measure_records(benchmark: Records, say: Say) -> Outcome:
     """Time the commands that read records, and what a run costs besides its training."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         say("training eight small runs as templates")
         small = _file(root, {"seeds": 1})
@@ -132,7 +132,10 @@ def _overhead(benchmark: Records, root: Path, say: Say) -> tuple[list[Measuremen
         (b["seconds"] - a["seconds"]) / (many - few)
         for a, b in zip(took[few], took[many], strict=True)
     ]
-    cost = Measurement("a run besides training, evaluation, images and models", "s/run", costs)
+    name = f"a run of {EPOCHS} epochs besides training, evaluation, images and models"
+    cost = Measurement(name, "s/run", costs)
+    if took[few][0]["peak_mb"] is None:
+        return [cost], []
     peaks = [
         Measurement(f"peak of memory, {count} runs", "MB", [each["peak_mb"] for each in done])
         for count, done in took.items()
@@ -149,6 +152,7 @@ def _untrained(root: Path, count: int) -> dict[str, float]:
         [sys.executable, "-P", "-m", "vaebench.bench.untrained", str(count), str(root)],
         capture_output=True,
         text=True,
+        env=own_environment(),
     )
     if done.returncode:
         raise VaebenchError(f"{count} runs without training: {done.stderr.strip()[-300:]}")

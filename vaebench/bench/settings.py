@@ -1,14 +1,17 @@
 """The file of a benchmark: its kind, and what that kind needs."""
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from vaebench.config import Section, make_run, read_yaml
+from vaebench.config import RunConfig, Section, make_grid, make_run, read_yaml, with_value
 from vaebench.config.messages import shortened
 from vaebench.errors import ConfigError
 
+# contenders that are other people's loops, and what they need
+PEERS: dict[str, str | None] = {"plain loop": None, "Lightning": "lightning", "pythae": "pythae"}
 Repeats = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -46,7 +49,7 @@ class Grid(_Common):
 
     kind: Literal["grid"]
     grid: str
-    jobs: tuple[int | Literal["auto"], ...] = Field(min_length=1)
+    jobs: tuple[Annotated[int, Field(ge=1)] | Literal["auto"], ...] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
     epochs: int | None = Field(default=None, ge=1)
     pythae: bool = False
@@ -61,7 +64,7 @@ class Records(_Common):
     """
 
     kind: Literal["records"]
-    records: int = Field(default=10_000, ge=80)
+    records: int = Field(default=10_000, ge=80, multiple_of=80)
     runs: int = Field(default=100, ge=1)
 
 
@@ -86,11 +89,51 @@ def read_benchmark(path: Path) -> Benchmark:
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {shortened(where)}: {first['msg']}") from error
     if isinstance(benchmark, Steps):
-        from vaebench.bench.contenders import CONTENDERS
-
-        make_run(benchmark.run, str(path))
-        for name in benchmark.contenders:
-            if name not in CONTENDERS:
-                known = ", ".join(CONTENDERS)
-                raise ConfigError(f"{path}: contenders: unknown {name!r}; choose from {known}")
+        _require_steps(benchmark, str(path))
+    if isinstance(benchmark, Grid):
+        make_grid(read_yaml(path.parent / benchmark.grid), source=benchmark.grid)
+        if benchmark.pythae:
+            _require_installed("pythae", str(path))
     return benchmark
+
+
+def _require_steps(benchmark: Steps, source: str) -> None:
+    """Find now what would else be found after minutes."""
+    from vaebench.bench.contenders import CONTENDERS
+
+    run = make_run(benchmark.run, source)
+    for key, values in benchmark.sweep.items():
+        for value in values:
+            make_run(with_value(benchmark.run, key, value), source)
+    for name in benchmark.contenders:
+        if name not in CONTENDERS:
+            known = ", ".join(CONTENDERS)
+            raise ConfigError(f"{source}: contenders: unknown {name!r}; choose from {known}")
+        if name in PEERS and not _is_common(run):
+            raise ConfigError(
+                f"{source}: contenders: {name} does only loss bce or mse, estimator kl with one "
+                f"sample, adam without weight decay, a constant learning rate, no beta, no clipping"
+            )
+        _require_installed(name, source)
+
+
+def _is_common(run: RunConfig) -> bool:
+    """Whether the peers' loops do what a configuration says."""
+    usual = make_run(
+        {
+            **{key: getattr(run, key) for key in ("dataset", "model")},
+            "loss": run.loss.name,
+            "training": {
+                key: getattr(run.training, key) for key in ("epochs", "batch_size", "learning_rate")
+            },
+        }
+    )
+    return run.loss.name in ("bce", "mse") and run.dataset.binarize != "dynamic" and usual == run
+
+
+def _require_installed(name: str, source: str) -> None:
+    module = PEERS.get(name)
+    if module is not None and importlib.util.find_spec(module) is None:
+        raise ConfigError(
+            f"{source}: {name} is not installed: pip install 'vaebench[bench]', or leave it out"
+        )

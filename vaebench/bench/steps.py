@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -13,7 +13,7 @@ from vaebench.bench.contenders import Work
 from vaebench.bench.measured import Measurement, Ratio, ratio
 from vaebench.bench.settings import Steps
 from vaebench.config import with_value
-from vaebench.errors import VaebenchError
+from vaebench.errors import ConfigError, VaebenchError
 from vaebench.executors import single_threaded, worker_environment
 
 OURS, LIMIT = "vaebench", "limit"
@@ -54,15 +54,17 @@ def _plain(value: Any) -> str:
 
 
 def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
+    images = {work.contender: _images_of(work) for work in works}
     with ExitStack() as stack:
-        contenders = [stack.enter_context(_Contender.ready(work)) for work in works]
+        contenders = [stack.enter_context(_Contender.started(work)) for work in works]
+        for each in contenders:
+            each.answer()  # it stands ready
         first = {each.name: each.lap() for each in contenders}  # what starting takes
         laps: dict[str, list[dict[str, float]]] = {name: [] for name in first}
         for turn in range(repeats):
             start = turn % len(contenders)  # nobody always follows the same one
             for each in (*contenders[start:], *contenders[:start]):
                 laps[each.name].append(each.lap())
-    images = {work.contender: _images_of(work) for work in works}
     speeds = {
         name: Measurement(
             f"{prefix}{name}", "images/s", [images[name] / lap["seconds"] for lap in done]
@@ -72,7 +74,7 @@ def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
     peaks = [
         Measurement(f"{prefix}{name}: peak of memory", "MB", [done[-1]["peak_mb"]])
         for name, done in laps.items()
-        if name != LIMIT
+        if name != LIMIT and done[-1]["peak_mb"] is not None
     ]
     ours = [speed for name, speed in speeds.items() if name.startswith(OURS)]
     others = [speed for name, speed in speeds.items() if not name.startswith(OURS)]
@@ -84,6 +86,8 @@ def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
 def _images_of(work: Work) -> int:
     """Images of an epoch; the limit's last partial batch is left out."""
     count, size = len(work.images), work.run.training.batch_size
+    if count < size:
+        raise ConfigError(f"run: training.batch_size {size}: an epoch has only {count} images")
     return count // size * size if work.contender == LIMIT else count
 
 
@@ -122,25 +126,31 @@ class _Contender:
 
     @classmethod
     @contextmanager
-    def ready(cls, work: Work) -> Iterator["_Contender"]:
-        """Start the process, which waits for its first turn; end it."""
+    def started(cls, work: Work) -> Iterator["_Contender"]:
+        """Start the process, and end it."""
         ours = work.contender.startswith((OURS, LIMIT))
         with (
             tempfile.TemporaryFile() as said,  # a pipe that nobody reads would stop it when full
+            # what it compiles or writes is its own: it starts cold, and leaves nothing
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
             subprocess.Popen(
                 [sys.executable, "-P", "-m", "vaebench.bench.contenders"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                env=worker_environment() if ours else single_threaded(),
+                env=(worker_environment() if ours else single_threaded()) | {"TMPDIR": scratch},
             ) as process,
         ):
             try:
                 assert process.stdin is not None
                 process.stdin.write(work.to_line())
+                process.stdin.flush()
                 yield cls(work, process, said)
             finally:
                 process.kill()
+                assert process.stdin is not None
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
 
     def lap(self) -> dict[str, float]:
         """Let it train an epoch; its seconds and its peak of memory in MB.
@@ -148,16 +158,20 @@ class _Contender:
         Raises:
             VaebenchError: It died.
         """
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        line = b""
-        try:
-            stdin.write(b"go\n")
-            stdin.flush()
-            line = stdout.readline()
-        except BrokenPipeError:
-            pass
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # then there is no answer either
+            self._process.stdin.write(b"go\n")
+            self._process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict[str, float]:
+        """The next thing that it says.
+
+        Raises:
+            VaebenchError: It died.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if not line:
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip().splitlines()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaebench.bench.records import GRID
+from vaebench.bench.records import EPOCHS, GRID
 from vaebench.config import make_grid
 from vaebench.environment import peak_memory
 from vaebench.executors import Event, Hear
@@ -33,9 +33,10 @@ def main() -> None:
             hear(Event("started", task, {}))
             config = task.config.to_dict()
             write_atomic(store.path / "config.yaml", dump_yaml(config))
-            for line in template.journal:
-                store.append(line)
-                hear(Event("epoch", task, line))
+            (line,) = template.journal
+            for epoch in range(1, EPOCHS + 1):
+                store.append(line | {"epoch": epoch})
+                hear(Event("epoch", task, line | {"epoch": epoch}))
             own = {"run_id": task.key, "seed": task.config.seed, "config": config}
             record = (template.record or {}) | own
             write_atomic(store.path / "record.json", dump_json(record))

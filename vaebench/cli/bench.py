@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from vaebench.cli.options import FILE, FOLDER, data_option, json_option
+from vaebench.errors import ConfigError
 
 
 @click.command()
@@ -43,22 +44,27 @@ def bench(
 
     from vaebench import bench as benchmarks
 
+    if baseline and baseline.resolve() == output.resolve():
+        raise ConfigError(f"--compare {baseline}: --output would overwrite it; name another one")
     chosen = [(file, benchmarks.read_benchmark(file)) for file in files]
     known = {
         benchmark.name: benchmarks.load_result(baseline / f"{benchmark.name}.json")
         for _, benchmark in chosen
         if baseline
     }
+    output.mkdir(parents=True, exist_ok=True)  # found out now, not after half an hour
     worse: list[str] = []
     for file, benchmark in chosen:
         benchmark = benchmark.model_copy(update={"repeats": repeats} if repeats else {})
         result = benchmarks.run_benchmark(
             benchmark, file.parent, data_dir, lambda line: click.echo(line, err=True)
         )
-        paths = benchmarks.save(result, output)
         click.echo(json.dumps(result.to_dict()) if as_json else benchmarks.text(result))
+        paths = benchmarks.save(result, output)
         click.echo(f"wrote {', '.join(map(str, paths))}", err=True)
         if benchmark.name in known:
+            if not result.ratios:
+                click.echo(f"{benchmark.name}: has no ratios, so nothing to compare", err=True)
             worse += benchmarks.regressions(known[benchmark.name], result)
     for line in worse:
         click.echo(f"slower: {line}", err=True)

@@ -14,8 +14,10 @@ from typing import Any
 import click
 
 from vaebench.bench import load_result
+from vaebench.bench.measured import ratio
 from vaebench.cli import main as program
-from vaebench.config import make_grid, read_yaml
+from vaebench.config import make_grid, read_yaml, with_later_keys
+from vaebench.config.run import MetricOptions
 from vaebench.datasets import DATASETS
 from vaebench.estimators import ESTIMATORS
 from vaebench.grid.manifest import make_manifest
@@ -25,7 +27,7 @@ from vaebench.models import MODELS
 from vaebench.report import Report, load, render
 from vaebench.report.cells import cells
 from vaebench.report.evidence import published_section
-from vaebench.report.markup import grid_lines
+from vaebench.report.markup import NOTHING, grid_lines
 from vaebench.report.published import Published, published
 from vaebench.report.records import Planned
 from vaebench.storage import dump_yaml
@@ -64,7 +66,7 @@ def configuration(_readme: Path) -> str:
     grid = make_grid({})
     manifest = make_manifest(grid, grid.runs())
     head = {"name": grid.name, "question": "", "seeds": len(grid.seeds), "axes": manifest["axes"]}
-    settings: dict[str, Any] = manifest["settings"]
+    settings = with_later_keys(manifest["settings"]) | {"metrics": MetricOptions().model_dump()}
     return f"```yaml\n{dump_yaml(head | {'exclude': []} | settings)}```"
 
 
@@ -170,16 +172,23 @@ def speed(readme: Path) -> str:
         for name in ("fnn", "cnn")
     }
     headings = ["", *(text for name in found for text in (f"{name}, images/s", "of the limit"))]
-    rows: dict[str, list[str]] = {}
-    for result in found.values():
-        speeds = {each.name: each for each in result.measurements if each.unit == "images/s"}
-        for name, each in speeds.items():
-            share = each.median / speeds["limit"].median
-            rows.setdefault(name, []).extend([f"{each.median:,.0f}", f"{share:.0%}"])
-    complete = (row for row in rows.items() if len(row[1]) == 2 * len(found))
-    return "\n".join(
-        grid_lines(headings, [[name, *cells] for name, cells in complete], right=range(1, 5))
-    )
+    speeds = [
+        {each.name: each for each in result.measurements if each.unit == "images/s"}
+        for result in found.values()
+    ]
+    rows = []
+    for name in dict.fromkeys(name for measured in speeds for name in measured):
+        row = [name]
+        for measured in speeds:
+            each = measured.get(name)
+            share = ratio(each, measured["limit"]).median if each else None
+            if each is None:
+                row += [NOTHING, NOTHING]
+            else:
+                share = ratio(each, measured["limit"]).median
+                row += [f"{each.median:,.0f}", f"{share:.0%}"]
+        rows.append(row)
+    return "\n".join(grid_lines(headings, rows, right=range(1, 5)))
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {

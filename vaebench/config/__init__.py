@@ -13,12 +13,21 @@ that a run's identity does not depend on what other runs of the grid choose.
 from vaebench.config.choices import Choice, Section
 from vaebench.config.grid import AXES, Grid, Run, with_value
 from vaebench.config.making import make_grid, make_single, read_yaml, without_file
-from vaebench.config.run import NUMBERS_VERSION, FigureOptions, ModelChoice, RunConfig, make_run
+from vaebench.config.run import (
+    NUMBERS_VERSION,
+    DatasetChoice,
+    FigureOptions,
+    ModelChoice,
+    RunConfig,
+    make_run,
+    with_later_keys,
+)
 
 __all__ = [
     "AXES",
     "NUMBERS_VERSION",
     "Choice",
+    "DatasetChoice",
     "FigureOptions",
     "Grid",
     "ModelChoice",
@@ -29,6 +38,7 @@ __all__ = [
     "make_run",
     "make_single",
     "read_yaml",
+    "with_later_keys",
     "with_value",
     "without_file",
 ]

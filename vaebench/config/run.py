@@ -191,6 +191,15 @@ class RunConfig(Grown):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the keys that a dump leaves out at their defaults."""
+    training = dict(settings.get("training", {}))
+    for key in sorted(Training.LATER):
+        training.setdefault(key, Training.model_fields[key].default)
+    diagnostics = settings.get("diagnostics", Diagnostics().model_dump())
+    return {**settings, "training": training, "diagnostics": diagnostics}
+
+
 def make_run(raw: Mapping[str, Any], source: str = "config") -> RunConfig:
     """Validate the configuration of one run.
 

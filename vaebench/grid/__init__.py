@@ -5,14 +5,14 @@ holds its manifest (``grid.yaml``): the settings that all runs share, and the ru
 with more seeds or other values of the same axes adds runs; with other settings it is an error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench import datasets, report
-from vaebench.config import Grid, make_grid, make_single, read_yaml
+from vaebench.config import DatasetChoice, Grid, make_grid, make_single, read_yaml
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
@@ -83,7 +83,10 @@ def run_grid(
         TrackingError: The tracking URI is wrong. (That MLflow is out of reach is a warning.)
         KeyboardInterrupt: After what was running has been marked as interrupted.
     """
-    return _do(_read(grid, make_grid), options or Options(), listener or Listener(), executor)
+    options = options or Options()
+    if executor and (options.timeout is not None or options.retries):
+        raise ConfigError("timeout, retries: only where workers do the runs; leave out executor")
+    return _do(_read(grid, make_grid), options, listener or Listener(), executor)
 
 
 def train(
@@ -129,16 +132,15 @@ def _do(
     device = resolve_device(options.device)
     first = plan(grid, options, thorough=False)
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)
-    for dataset in {entry.run.config.dataset for entry in first if entry.action != "skip"}:
-        # downloads what is missing, once, and finds what is wrong before any worker starts
-        datasets.load(data_dir=options.data_dir, **dataset.model_dump())
-
+    loaded = {entry.run.config.dataset for entry in first if entry.action != "skip"}
+    _load(loaded, options)
     folder = options.results / grid.name
     with alone(folder):
         todo = plan(grid, options)  # again: another process may have finished it meanwhile
         chosen = [entry for entry in todo if entry.action != "skip"]
         wanted = 1 if executor else options.jobs or default_jobs(device)
         jobs = max(1, min(wanted, len(chosen)))
+        _load({entry.run.config.dataset for entry in chosen} - loaded, options)
         listener.planned(todo, jobs, device)
         _warn(folder, chosen, listener)
         replace = options.rerun == "all"
@@ -147,6 +149,12 @@ def _do(
         tasks = [_task(folder, entry, options, device, jobs) for entry in chosen]
         workers = partial(in_workers, jobs=jobs, timeout=options.timeout, retries=options.retries)
         return _run(_longest_first(tasks), executor or workers, window, options, listener)
+
+
+def _load(wanted: Iterable[DatasetChoice], options: Options) -> None:
+    """Download what is missing, once, and find what is wrong, before any run is touched."""
+    for dataset in wanted:
+        datasets.load(data_dir=options.data_dir, **dataset.model_dump())
 
 
 def _task(folder: Path, entry: Planned, options: Options, device: str, jobs: int) -> Task:

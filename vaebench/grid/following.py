@@ -41,7 +41,7 @@ class Follower:
     def __call__(self, event: Event) -> None:
         """Hear of an event; an executor's ``hear``."""
         run_id = event.task.key
-        if event.kind == "started":
+        if event.kind in ("started", "warning"):  # a warning may be that it is tried again
             self.open[run_id] = event.task
         if event.kind == "done":
             del self.open[run_id]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaebench.config import NUMBERS_VERSION, Grid, Run
+from vaebench.config import NUMBERS_VERSION, Grid, Run, with_later_keys
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.storage import read_manifest
 
@@ -76,7 +76,8 @@ def require_same_settings(folder: Path, new: dict[str, Any]) -> None:
     if not (folder / "grid.yaml").exists():
         return
     old = read_manifest(folder)
-    differing = _differences(old.get("settings", {}), new["settings"])
+    before, after = old.get("settings", {}), new["settings"]
+    differing = _differences(with_later_keys(before), with_later_keys(after))
     if list(old["axes"]) != list(new["axes"]):
         differing.append(f"axes: {', '.join(old['axes'])} there, {', '.join(new['axes'])} here")
     if old.get("numbers_version") != new["numbers_version"]:

@@ -108,10 +108,9 @@ def _decide(folder: Path, run: Run, rerun: Rerun | None, thorough: bool) -> tupl
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
-    if record and not thorough and rerun != "all" and status == "complete":
-        if _is_of(run, record["config"]):
-            return "skip", "complete"
-        return "rerun", "its stored configuration is damaged"
+    believed = record and not thorough and rerun != "all" and status == "complete"
+    if record and believed and _is_of(run, record.get("config")):
+        return "skip", "complete"
     try:
         epochs = len(store.journal)
     except ResultsError:

@@ -102,7 +102,7 @@ def _holder(note: Path) -> tuple[str, str] | None:
 
 def _told(folder: Path, holder: tuple[str, str] | None) -> str:
     who = f" ({holder[1]})" if holder else ""
-    return f"{folder}: another vaebench works on this grid{who}; wait for it, or use --name"
+    return f"{folder}: another vaebench works on this grid{who}; wait for it"
 
 
 def _elsewhere(note: Path, lock: Path) -> tuple[str, str] | None:
