@@ -147,7 +147,7 @@ def reproduced(readme: Path) -> str:
     """What others published beside ours, of every grid that names such numbers."""
     rows: list[Published] = []
     experiments = readme.parent / "experiments"
-    benchmarks = set((experiments / "benchmarks").iterdir())
+    benchmarks = set((experiments / "benchmarks").glob("*"))
     for path in sorted(set(experiments.rglob("*.yaml")) - benchmarks):
         report = _report_of(path, readme.parent / RESULTS / path.stem)
         rows += published(report, cells(report))
