@@ -19,6 +19,7 @@ from vaebench.bench import (
     load_result,
     read_benchmark,
     regressions,
+    require_installed,
     running,
     save,
     text,
@@ -196,8 +197,11 @@ def test_a_peer_that_is_not_installed_is_named_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pythae is not installed: pip install 'vaebench\[ben"):
-        read_benchmark(written(tmp_path, STEPS | {"contenders": ["pythae"]}))
+    benchmark = read_benchmark(written(tmp_path, STEPS | {"contenders": ["pythae"]}))
+    with pytest.raises(
+        ConfigError, match=r"x: pythae is not installed: pip install 'vaebench\[ben"
+    ):
+        require_installed(benchmark, "x")
 
 
 def test_benchmarks_do_not_fill_their_users_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:

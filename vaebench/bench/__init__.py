@@ -8,7 +8,7 @@ contenders that took turns on it say more, and only ratios are ever compared wit
 
 from vaebench.bench.measured import MARGIN, Measurement, Ratio, Result, regressions
 from vaebench.bench.running import run_benchmark
-from vaebench.bench.settings import Benchmark, read_benchmark
+from vaebench.bench.settings import Benchmark, read_benchmark, require_installed
 from vaebench.bench.writing import load_result, save, text
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "load_result",
     "read_benchmark",
     "regressions",
+    "require_installed",
     "run_benchmark",
     "save",
     "text",

@@ -92,9 +92,24 @@ def read_benchmark(path: Path) -> Benchmark:
         _require_steps(benchmark, str(path))
     if isinstance(benchmark, Grid):
         make_grid(read_yaml(path.parent / benchmark.grid), source=benchmark.grid)
-        if benchmark.pythae:
-            _require_installed("pythae", str(path))
     return benchmark
+
+
+def require_installed(benchmark: Benchmark, source: str) -> None:
+    """Find what a benchmark needs and this environment lacks.
+
+    Raises:
+        ConfigError: Naming ``source``, what is not installed, and how it would be.
+    """
+    names = benchmark.contenders if isinstance(benchmark, Steps) else ()
+    if isinstance(benchmark, Grid) and benchmark.pythae:
+        names = ("pythae",)
+    for name in names:
+        module = PEERS.get(name)
+        if module is not None and importlib.util.find_spec(module) is None:
+            raise ConfigError(
+                f"{source}: {name} is not installed: pip install 'vaebench[bench]', or leave it out"
+            )
 
 
 def _require_steps(benchmark: Steps, source: str) -> None:
@@ -114,7 +129,6 @@ def _require_steps(benchmark: Steps, source: str) -> None:
                 f"{source}: contenders: {name} does only loss bce or mse, estimator kl with one "
                 f"sample, adam without weight decay, a constant learning rate, no beta, no clipping"
             )
-        _require_installed(name, source)
 
 
 def _is_common(run: RunConfig) -> bool:
@@ -129,11 +143,3 @@ def _is_common(run: RunConfig) -> bool:
         }
     )
     return run.loss.name in ("bce", "mse") and run.dataset.binarize != "dynamic" and usual == run
-
-
-def _require_installed(name: str, source: str) -> None:
-    module = PEERS.get(name)
-    if module is not None and importlib.util.find_spec(module) is None:
-        raise ConfigError(
-            f"{source}: {name} is not installed: pip install 'vaebench[bench]', or leave it out"
-        )

@@ -47,6 +47,8 @@ def bench(
     if baseline and baseline.resolve() == output.resolve():
         raise ConfigError(f"--compare {baseline}: --output would overwrite it; name another one")
     chosen = [(file, benchmarks.read_benchmark(file)) for file in files]
+    for file, benchmark in chosen:
+        benchmarks.require_installed(benchmark, str(file))
     known = {
         benchmark.name: benchmarks.load_result(baseline / f"{benchmark.name}.json")
         for _, benchmark in chosen
