@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 
 from vaebench.bench.commands import seconds, vaebench
 from vaebench.bench.contenders import Work
@@ -51,7 +52,7 @@ def measure_grid(benchmark: Grid, where: Path, data_dir: Path | None, say: Say) 
             ratios += [ratio(each, other) for other in others if other]
     remarks = [
         f"{name}: start-up, waiting, tracking, journal, checkpoints, final evaluation, figures and "
-        f"report take {sorted(values)[len(values) // 2]:.1%} of the workers' training and "
+        f"report take {median(values):.1%} of the workers' training and "
         f"validation on top"
         for name, values in overheads.items()
     ]

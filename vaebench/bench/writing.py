@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from vaebench.bench.measured import Measurement, Result
@@ -47,9 +48,7 @@ def _table(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def _spread(values: Sequence[float], decimals: int) -> list[str]:
-    ordered = sorted(values)
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return [rounded(value, decimals) for value in (middle, ordered[0], ordered[-1])]
+    return [rounded(value, decimals) for value in (median(values), min(values), max(values))]
 
 
 def save(result: Result, folder: Path) -> list[Path]:
