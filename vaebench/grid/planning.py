@@ -81,7 +81,7 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
         grid: Its runs.
         options: Where they are, and what is wanted.
         thorough: Read all that finished runs have left, checksums included; else their records are
-            believed, which takes a thousandth of the time.
+            believed, which reads some kilobytes of a run instead of all of it.
 
     Raises:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
