@@ -62,7 +62,7 @@ def _all(place: Workplace, seed: int, kills: int, short: bool, jobs: int, tally:
         tally.skipped.append(f"disks that are full: {no_disk}; the size of files stands in")
         sizes = FILE_SIZES[:1] if short else FILE_SIZES
         work += [partial(small_files, place, size, expected, tally) for size in sizes]
-    work.append(partial(read_only, place, tally))
+    work.append(partial(read_only, place, no_disk is None, tally))
     work += [partial(mend, place, whole, names, expected, tally) for names in trials(short)]
     with ThreadPoolExecutor(jobs) as pool:
         futures: list[Future[None]] = [pool.submit(job) for job in work]
