@@ -49,7 +49,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0.01")
     monkeypatch.setattr("vaebench.tracking.replay.PAUSES", (0.05, 0.1))
     monkeypatch.setattr("vaebench.tracking.writer.PAUSES", (0.05, 0.1))
     prepare_mlflow()
