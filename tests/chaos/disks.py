@@ -30,36 +30,47 @@ def disk(folder: Path, size: int) -> Iterator[Path]:
         CannotTry: This process may not mount one.
     """
     folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode:
-        why = made.stderr.partition("\n")[0]
-        raise CannotTry(f"no small disk can be mounted here: {why}")
+    _call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        _call("umount", "-l", str(folder))
+
+
+def _call(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = done.stderr.partition("\n")[0]
+        raise CannotTry(f"no small disk can be made here: {why}")
+
+
+def _protect(folder: Path) -> None:
+    _call("mount", "-o", "remount,ro", str(folder))
+
+
+def _fill(folder: Path, size: int) -> Path:
+    """Take so many bytes of a disk; return the file to delete when they are to be free again."""
+    filler = folder / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    return filler
 
 
 def can_mount(place: Workplace) -> str | None:
-    """Why no disk can be made here; None if it can."""
+    """Why disks cannot be made, filled or protected here; None if they can."""
     try:
-        with disk(place.folder / "disk-trial", 1_000_000):
-            return None
+        with disk(place.folder / "disk-trial", 1_000_000) as folder:
+            _fill(folder, 1000)
+            _protect(folder)
     except (CannotTry, OSError) as error:
         return str(error)
+    return None
 
 
 def full(place: Workplace, level: float, need: int, expected: dict[str, Any], tally: Tally) -> None:
     """Fill a disk so that a part of what a grid takes is free; then free the rest."""
     with disk(place.folder / f"disk-{level}", 3 * need) as folder:
-        filler = folder / "filler"
-        with filler.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 3 * need - int(level * need))
+        filler = _fill(folder, 3 * need - int(level * need))
         results = folder / "results"
         first = start(place, results)
         problems = [*first.problems, *_silent(first), *_unreadable(results / "chaos")]
@@ -88,7 +99,7 @@ def read_only(place: Workplace, mounts: bool, tally: Tally) -> None:
     folder = place.folder / "read-only"
     if mounts:
         with disk(folder, 1_000_000):
-            subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+            _protect(folder)
             problems = _refused(place, folder)
     elif os.geteuid():
         folder.mkdir(mode=0o555)
