@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -11,7 +12,7 @@ from vaebench.bench.contenders import Work
 from vaebench.bench.measured import Measurement, ratio
 from vaebench.bench.settings import Grid
 from vaebench.bench.steps import Outcome, Say
-from vaebench.config import make_grid, read_yaml
+from vaebench.config import Run, make_grid, read_yaml
 from vaebench.executors import default_jobs
 from vaebench.report import load
 
@@ -22,13 +23,17 @@ def measure_grid(benchmark: Grid, where: Path, data_dir: Path | None, say: Say) 
     """Time the grid with every number of jobs and of seeds, in turns."""
     file = where / benchmark.grid
     overrides = {} if benchmark.epochs is None else {"training.epochs": benchmark.epochs}
+    content = read_yaml(file)
+    runs = {
+        count: make_grid(content, overrides | {"seeds": count}, source=str(file)).runs()
+        for count in benchmark.seeds
+    }
     kinds = [(count, jobs) for count in benchmark.seeds for jobs in benchmark.jobs]
     took: dict[str, list[float]] = {}
     overheads: dict[str, list[float]] = {}
     for turn in range(benchmark.repeats):
         for count, jobs in kinds if turn % 2 == 0 else reversed(kinds):
-            runs = make_grid(read_yaml(file), overrides | {"seeds": count}, source=str(file)).runs()
-            name = f"run-grid, {len(runs)} runs, jobs {jobs}"
+            name = f"run-grid, {len(runs[count])} runs, jobs {jobs}"
             say(f"turn {turn + 1} of {benchmark.repeats}: {name}")
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as results:
                 arguments = ["--results", results, "--jobs", str(jobs), "--seeds", str(count)]
@@ -36,13 +41,12 @@ def measure_grid(benchmark: Grid, where: Path, data_dir: Path | None, say: Say) 
                 arguments += [f"--set={key}={value}" for key, value in overrides.items()]
                 arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
                 wall = seconds(vaebench("run-grid", str(file), *arguments))
-                workers = min(len(runs), default_jobs("cpu") if jobs == "auto" else jobs)
+                workers = min(len(runs[count]), default_jobs("cpu") if jobs == "auto" else jobs)
                 overheads.setdefault(name, []).append(_overhead(Path(results), wall, workers))
             took.setdefault(name, []).append(wall)
         if benchmark.pythae:
             say(f"turn {turn + 1} of {benchmark.repeats}: {PYTHAE}")
-            first = overrides | {"seeds": benchmark.seeds[0]}
-            took.setdefault(PYTHAE, []).append(_pythae(file, first, data_dir))
+            took.setdefault(PYTHAE, []).append(_pythae(runs[benchmark.seeds[0]], data_dir))
     measured = {name: Measurement(name, "s", values) for name, values in took.items()}
     ratios = []
     for name, each in measured.items():
@@ -71,10 +75,9 @@ def _overhead(results: Path, wall: float, workers: int) -> float:
     return wall * workers / worked - 1
 
 
-def _pythae(file: Path, overrides: dict[str, int], data_dir: Path | None) -> float:
+def _pythae(runs: Sequence[Run], data_dir: Path | None) -> float:
     """Wall time of all trainings of a grid by pythae with its defaults, in a process of its own."""
     folder = None if data_dir is None else str(data_dir)
-    runs = make_grid(read_yaml(file), overrides, source=str(file)).runs()
     works = [Work("pythae", run.config.to_dict(), folder) for run in runs]
     command = [sys.executable, "-P", "-m", "vaebench.bench.grids"]
     # as its user would call it: as many threads as there are cores
