@@ -26,7 +26,9 @@ def turns(values: Mapping[str, Sequence[float]], *, title: str, unit: str) -> Fi
     for name, each in values.items():
         checked_finite(name, np.asarray(each, dtype=np.float64))
     most = max(len(each) for each in values.values())
-    explanation = f"Bars: median of up to {most} turns; dots: the turns."
+    explanation = "One turn."
+    if most > 1:
+        explanation = f"Bars: median of up to {most} turns; dots: the turns."
     figure, _ = page((8.0, 0.8 + 0.34 * len(values)), title, explanation)
     panel = figure.add_subplot()
     places = range(len(values))
