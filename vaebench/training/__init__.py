@@ -24,7 +24,7 @@ from vaebench.datasets import binarize
 from vaebench.errors import DivergedError
 from vaebench.estimators import Estimate, EstimateFunction, closed_form_kl
 from vaebench.seeding import stream
-from vaebench.training.optimizers import OPTIMIZERS
+from vaebench.training.optimizers import OPTIMIZERS, update_function
 from vaebench.training.schedules import SCHEDULES
 from vaebench.training.steps import Precision, step_function
 from vaebench.vae import VAE
@@ -252,6 +252,7 @@ def train(
     shape = (1, len(validation), latent_dim)
     validation_noise = torch.randn(shape, generator=stream(seed, "validation")).to(device)
     estimate_bound = step_function(estimator, device, plan.precision, compiled=plan.compile)
+    update = update_function(optimizer)
     batch = x.new_empty((min(plan.batch_size, count), *x.shape[1:]))
     while state.epoch < plan.epochs and not plan.stops_early(state):
         epoch = state.epoch + 1
@@ -273,8 +274,7 @@ def train(
             objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
             if plan.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(vae.parameters(), plan.gradient_clip)
-            optimizer.step()
-            optimizer.zero_grad()
+            update()
             sums.add(estimate)
         trained = sums.means(count)  # waits for the device
         seconds = time.perf_counter() - started
