@@ -599,9 +599,9 @@ TRAINING = [
         name="schedule-stepped-each-batch",
         fear="schedules count batches for epochs: the learning rate is gone after the first",
         module="vaebench.training",
-        old="            optimizer.zero_grad()\n",
+        old="            update()\n",
         new=(
-            "            optimizer.zero_grad()\n"
+            "            update()\n"
             "            if not isinstance(state.schedule, ReduceLROnPlateau):\n"
             "                state.schedule.step()\n"
         ),
@@ -618,9 +618,41 @@ TRAINING = [
     Mutant(
         name="gradients-pile-up",
         fear="gradients are never zeroed: every step follows the sum of all before",
-        module="vaebench.training",
-        old="            optimizer.zero_grad()\n",
+        module="vaebench.training.optimizers",
+        old="parameter.grad = None",
+        new="pass",
+        tests=("test_training.py",),
+    ),
+    Mutant(
+        name="gradients-pile-up-in-the-usual-update",
+        fear="gradients are never zeroed where the optimiser's own step is taken",
+        module="vaebench.training.optimizers",
+        old="        optimizer.zero_grad()\n",
         new="",
+        tests=("test_training.py",),
+    ),
+    Mutant(
+        name="learning-rate-of-the-first-step",
+        fear="schedules have no effect: the update keeps the learning rate that it began with",
+        module="vaebench.training.optimizers",
+        old='lr=group["lr"],',
+        new='lr=optimizer.defaults["lr"],',
+        tests=("test_training.py",),
+    ),
+    Mutant(
+        name="decay-joined-to-the-gradient",
+        fear="adamw is adam: its weight decay goes through the moments",
+        module="vaebench.training.optimizers",
+        old='decoupled_weight_decay=group["decoupled_weight_decay"],',
+        new="decoupled_weight_decay=False,",
+        tests=("test_training.py",),
+    ),
+    Mutant(
+        name="gradients-of-other-parameters",
+        fear="where one parameter has no gradient, the others get each other's",
+        module="vaebench.training.optimizers",
+        old="if not steps or len(gradients) < len(parameters):",
+        new="if not steps:",
         tests=("test_training.py",),
     ),
     Mutant(
