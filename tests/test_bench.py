@@ -120,6 +120,20 @@ def test_the_limit_does_the_products_of_a_step_and_no_others(model: str) -> None
     assert counter.get_total_flops() > 2 * 3 * flops_per_image(vae, SHAPE)
 
 
+@pytest.mark.parametrize("model", list(MODELS))
+def test_the_peers_have_pytorchs_own_layers_with_our_weights(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaebench.layers.LEAST_WORK", 0)
+    given: list[Any] = []
+    monkeypatch.setattr("vaebench.layers.onednn_product", lambda *all_: given.append(all_))
+    config: dict[str, Any] = {"model": model, "dataset": {"name": "digits", "train": 64}}
+    vae = Work("plain loop", config).vae()
+    x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert vae.decode(vae.encoder(x).mean).shape == x.shape
+    assert given == []
+
+
 @pytest.mark.parametrize("loss", ["bce", "mse"])
 def test_the_peers_minimise_the_same_bound(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vae = make_vae("fnn", loss)

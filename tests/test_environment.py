@@ -15,6 +15,7 @@ from vaebench import environment
 from vaebench.environment import DEVICES, describe, git_state, peak_memory, resolve_device
 from vaebench.errors import ConfigError
 from vaebench.executors import worker_environment
+from vaebench.layers import ONEDNN
 
 
 def no_accelerator(
@@ -58,7 +59,10 @@ def test_the_description_says_what_ran_where() -> None:
     assert found["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert found["packages"]["mlflow"] is not None
     assert found["packages"]["scipy"] is not None  # the Fréchet distance is made with it
-    assert found["arithmetic"] == {"cpu": torch.backends.cpu.get_cpu_capability()}
+    assert found["arithmetic"] == {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "linear": "oneDNN" if ONEDNN else "PyTorch",
+    }
     assert found["cores"] >= 1
     assert found["cpu"]
     assert found["device_name"] == found["cpu"]

@@ -88,3 +88,12 @@ def test_counting_needs_no_memory_and_leaves_the_mode_alone(model: str) -> None:
     vae.eval()
     assert flops_per_image(vae.to("meta"), SHAPE) == counted
     assert not vae.training
+
+
+def test_flops_of_a_large_layer_are_counted_whichever_library_makes_its_product() -> None:
+    options = {"hidden": (4096,)}
+    vae = make_vae("fnn", shape=(1, 28, 28), latent_dim=8, dtype=torch.float32, options=options)
+    expected = 2 * (784 * 4096 + 4096 * 16 + 8 * 4096 + 4096 * 784)
+    assert flops_per_image(vae, (1, 28, 28)) == expected
+    assert next(vae.parameters()).device.type == "cpu"  # the model itself stays where it is
+    assert vae.training

@@ -90,7 +90,12 @@ def _arithmetic(device: str) -> dict[str, Any]:
     """What decides on last bits beside versions: the instructions and libraries that are used."""
     import torch
 
-    found: dict[str, Any] = {"cpu": torch.backends.cpu.get_cpu_capability()}
+    from vaebench.layers import ONEDNN
+
+    found: dict[str, Any] = {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "linear": "oneDNN" if ONEDNN else "PyTorch",
+    }
     if device == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         found |= {"cuda": torch.version.cuda, "cudnn": cudnn}

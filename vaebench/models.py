@@ -16,6 +16,7 @@ from annotated_types import Gt, Len, Predicate
 from torch import Tensor, nn
 
 from vaebench.distributions import DiagonalGaussian
+from vaebench.layers import Linear
 
 Shape = tuple[int, int, int]
 Width = Annotated[int, Gt(0)]
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
     def __init__(self, body: nn.Sequential, features: int, latent_dim: int) -> None:
         super().__init__()
         self.body = body
-        self.head = nn.Linear(features, 2 * latent_dim)
+        self.head = Linear(features, 2 * latent_dim)
 
     def forward(self, x: Tensor) -> DiagonalGaussian:
         """Map images (B, C, H, W) to their posterior, ``mean`` and ``log_var`` of shape (B, Z)."""
@@ -61,7 +62,7 @@ class Networks(NamedTuple):
 def _dense(widths: list[int], activation: str, *, batch_norm: bool) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers.append(nn.Linear(before, after))
+        layers.append(Linear(before, after))
         if batch_norm:
             layers.append(nn.BatchNorm1d(after))
         layers.append(_ACTIVATIONS[activation]())
@@ -91,7 +92,7 @@ def fnn(
     body = nn.Sequential(nn.Flatten(), *_dense(widths, activation, batch_norm=batch_norm))
     decoder = nn.Sequential(
         *_dense(mirrored, activation, batch_norm=batch_norm),
-        nn.Linear(mirrored[-1], pixels),
+        Linear(mirrored[-1], pixels),
         nn.Unflatten(-1, shape),
     )
     return Networks(Encoder(body, widths[-1], latent_dim), decoder)

@@ -1,5 +1,7 @@
 """The variational autoencoder: encoder, decoder and likelihood; the prior is N(0, I)."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -70,12 +72,10 @@ def flops_per_image(vae: VAE, shape: Shape) -> int:
     """Floating-point operations of one forward pass through encoder and decoder.
 
     Counts matrix products and convolutions, two operations per multiply-add, for one image of
-    ``shape`` (C, H, W). ``vae`` may live on the ``meta`` device.
+    ``shape`` (C, H, W). ``vae`` may live on any device, ``meta`` included.
     """
-    like = next(vae.parameters())
-    was_training = vae.training
-    vae.eval()
+    like = copy.deepcopy(vae).to("meta").eval()  # where every product is PyTorch's own, and counted
+    dtype = next(like.parameters()).dtype
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        vae.decode(vae.encoder(torch.empty(1, *shape, device=like.device, dtype=like.dtype)).mean)
-    vae.train(was_training)
+        like.decode(like.encoder(torch.empty(1, *shape, device="meta", dtype=dtype)).mean)
     return int(counter.get_total_flops())

@@ -117,6 +117,65 @@ DISTRIBUTIONS = [
     ),
 ]
 
+LAYERS = [
+    Mutant(
+        name="layer-without-bias",
+        fear="a large product forgets the bias",
+        module="vaebench.layers",
+        old="return onednn_product(x, weight, bias)",
+        new="return onednn_product(x, weight)",
+        tests=("test_layers.py",),
+    ),
+    Mutant(
+        name="bias-gradient-averaged",
+        fear="the bias learns from the mean over the batch, everything else from the sum",
+        module="vaebench.layers",
+        old="gradient.sum(0)",
+        new="gradient.mean(0)",
+        tests=("test_layers.py",),
+    ),
+    Mutant(
+        name="weights-that-learn-nothing-new",
+        fear="a layer's weights get a gradient only where its input needs one",
+        module="vaebench.layers",
+        old="onednn_product(gradient.t(), x.t()) if of_weight",
+        new="onednn_product(gradient.t(), x.t()) if of_x and of_weight",
+        tests=("test_layers.py",),
+    ),
+    Mutant(
+        name="bfloat16-quietly-float32",
+        fear="precision bfloat16 leaves large products in float32",
+        module="vaebench.layers",
+        old='        and not torch.is_autocast_enabled("cpu")\n',
+        new="",
+        tests=("test_layers.py",),
+    ),
+    Mutant(
+        name="float64-to-a-float32-kernel",
+        fear="models in float64 are given to a kernel that knows float32 only",
+        module="vaebench.layers",
+        old="        and x.dtype == weight.dtype == torch.float32\n",
+        new="",
+        tests=("test_layers.py",),
+    ),
+    Mutant(
+        name="exported-kernel-of-one-cpu",
+        fear="an exported model holds an operator that other machines lack",
+        module="vaebench.layers",
+        old="not torch.compiler.is_compiling()",
+        new="True",
+        tests=("test_layers.py",),
+    ),
+    Mutant(
+        name="flops-of-one-library",
+        fear="products that oneDNN makes are not counted",
+        module="vaebench.vae",
+        old='like = copy.deepcopy(vae).to("meta").eval()',
+        new="like = copy.deepcopy(vae).eval()",
+        tests=("test_vae.py",),
+    ),
+]
+
 LIKELIHOODS = [
     Mutant(
         name="bce-mean-over-pixels",
@@ -2010,6 +2069,14 @@ STEPS = [
 
 BENCH = [
     Mutant(
+        name="peers-with-our-layers",
+        fear="the peers are measured with our layer, not with PyTorch's",
+        module="vaebench.bench.contenders",
+        old="if isinstance(layer, Linear):",
+        new="if False:",
+        tests=("test_bench.py",),
+    ),
+    Mutant(
         name="ratio-upside-down",
         fear="the slower contender is said to be the faster one",
         module="vaebench.bench.measured",
@@ -2054,6 +2121,7 @@ BENCH = [
 MUTANTS = [
     *SEEDING,
     *DISTRIBUTIONS,
+    *LAYERS,
     *LIKELIHOODS,
     *ESTIMATORS,
     *MODELS,

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench import datasets
 from vaebench.bench import peers
-from vaebench.bench.limit import products
+from vaebench.bench.limit import Product, products, usual_product
 from vaebench.config import RunConfig, make_run
 from vaebench.environment import peak_memory
 from vaebench.estimators import ESTIMATORS
+from vaebench.layers import Linear, onednn_product
 from vaebench.run import build
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import plan
@@ -69,8 +70,11 @@ class Work:
         return self.splits.train.x
 
     def vae(self) -> VAE:
-        """The model as it begins, in PyTorch's own memory layout."""
+        """The model as it begins, in PyTorch's own memory layout and of its own layers."""
         vae = build(self.run, self.shape, "cpu").vae
+        for layer in vae.modules():
+            if isinstance(layer, Linear):
+                layer.forward = partial(nn.Linear.forward, layer)  # type: ignore[method-assign]
         return vae.to(memory_format=torch.contiguous_format)
 
     @property
@@ -121,11 +125,11 @@ def vaebench(work: Work, laps: Laps, **options: Any) -> None:
         laps.begin()
 
 
-def limit(work: Work, laps: Laps) -> None:
+def limit(work: Work, laps: Laps, product: Product = usual_product) -> None:
     """Only the matrix products and convolutions of the same steps, in float32."""
     size = work.run.training.batch_size
     state = build(work.run, work.shape, "cpu")
-    step = products(state.vae, work.images[:size], work.run.estimator.samples)
+    step = products(state.vae, work.images[:size], work.run.estimator.samples, product)
     while True:
         laps.begin()
         for _ in range(len(work.images) // size):
@@ -139,6 +143,7 @@ CONTENDERS: dict[str, Callable[[Work, Laps], None]] = {
     "vaebench, compiled": partial(vaebench, compile=True),
     "vaebench, compiled, bfloat16": partial(vaebench, compile=True, precision="bfloat16"),
     "limit": limit,
+    "limit, oneDNN": partial(limit, product=onednn_product),
     "plain loop": peers.plain_loop,
     "Lightning": peers.lightning,
     "pythae": peers.pythae,

@@ -15,9 +15,17 @@ from vaebench.estimators import closed_form_kl
 from vaebench.vae import VAE
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+Product = Callable[[Tensor, Tensor], Tensor]
 
 
-def products(vae: VAE, x: Tensor, samples: int) -> Callable[[], None]:
+def usual_product(a: Tensor, b: Tensor) -> Tensor:
+    """A B^T for (M, K) and (N, K), as PyTorch computes it."""
+    return torch.mm(a, b.t())
+
+
+def products(
+    vae: VAE, x: Tensor, samples: int, product: Product = usual_product
+) -> Callable[[], None]:
     """Return a function that does the products of one training step, and nothing else.
 
     Forward through all layers, then backward in reverse, as a step does: per layer the product
@@ -27,6 +35,7 @@ def products(vae: VAE, x: Tensor, samples: int) -> Callable[[], None]:
         vae: The model, where and how it is laid out for training.
         x: A batch of images (B, C, H, W).
         samples: L, noise draws per image.
+        product: A B^T, which makes those of the linear layers.
     """
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
@@ -40,7 +49,7 @@ def products(vae: VAE, x: Tensor, samples: int) -> Callable[[], None]:
         closed_form_kl(vae, x, torch.zeros(samples, len(x), vae.latent_dim))
     for hook in hooks:
         hook.remove()
-    pairs = [_pair(*layer, first=not n) for n, layer in enumerate(seen)]
+    pairs = [_pair(*layer, product, first=not n) for n, layer in enumerate(seen)]
 
     def step() -> None:
         with torch.no_grad():
@@ -53,7 +62,7 @@ def products(vae: VAE, x: Tensor, samples: int) -> Callable[[], None]:
 
 
 def _pair(
-    layer: nn.Module, x: Tensor, gradient: Tensor, *, first: bool
+    layer: nn.Module, x: Tensor, gradient: Tensor, product: Product, *, first: bool
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """A layer's product, and those of its backward pass."""
     weight = layer.weight
@@ -62,10 +71,10 @@ def _pair(
 
         def backward() -> None:
             if not first:
-                torch.mm(gradient, weight)
-            torch.mm(gradient.t(), x)
+                product(gradient, weight.t())
+            product(gradient.t(), x.t())
 
-        return lambda: torch.mm(x, weight.t()), backward
+        return lambda: product(x, weight), backward
     assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
     transposed = isinstance(layer, nn.ConvTranspose2d)
     # stride, padding, dilation, transposed, output padding, groups

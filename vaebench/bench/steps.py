@@ -74,7 +74,7 @@ def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
     peaks = [
         Measurement(f"{prefix}{name}: peak of memory", "MB", [done[-1]["peak_mb"]])
         for name, done in laps.items()
-        if name != LIMIT and done[-1]["peak_mb"] is not None
+        if not name.startswith(LIMIT) and done[-1]["peak_mb"] is not None
     ]
     ours = [speed for name, speed in speeds.items() if name.startswith(OURS)]
     others = [speed for name, speed in speeds.items() if not name.startswith(OURS)]
@@ -88,7 +88,7 @@ def _images_of(work: Work) -> int:
     count, size = len(work.images), work.run.training.batch_size
     if count < size:
         raise ConfigError(f"run: training.batch_size {size}: an epoch has only {count} images")
-    return count // size * size if work.contender == LIMIT else count
+    return count // size * size if work.contender.startswith(LIMIT) else count
 
 
 def _start_up(
