@@ -12,6 +12,7 @@ from tiny import draws, images, make_vae
 from torch import nn
 
 from vaebench.distributions import LOG_VAR_MAX, LOG_VAR_MIN
+from vaebench.layers import Linear
 from vaebench.models import MODELS, Activation, cnn, fnn, odd
 from vaebench.seeding import seeded
 
@@ -146,7 +147,7 @@ def test_reference_cnn_has_its_layers_in_order() -> None:
     assert isinstance(decoder, nn.Sequential)
     transposed = [module for module in decoder if isinstance(module, nn.ConvTranspose2d)]
     assert [type(module) for module in decoder] == [
-        *[nn.Linear, nn.ReLU, nn.Unflatten],
+        *[Linear, nn.ReLU, nn.Unflatten],
         *[nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU] * 2,
         nn.ConvTranspose2d,
     ]
