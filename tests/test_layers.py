@@ -143,6 +143,29 @@ def test_the_same_products_give_the_same_bits() -> None:
         assert torch.equal(value, expected)
 
 
+@HERE
+def test_gradients_can_be_differentiated_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "LEAST_WORK", 0)
+    ours, theirs = pair(6, 4)
+    found = []
+    for layer in (ours, theirs):
+        x = draws(5, 6).requires_grad_()
+        (slope,) = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), [x, layer.weight, layer.bias]))
+    for value, expected in zip(*found, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_transforms_of_functions_work_as_on_pytorchs_layer() -> None:
+    ours, theirs = pair(784, 512)
+    x = draws(100, 784)
+    for transform in (
+        lambda layer: torch.func.grad(lambda y: layer(y).square().sum())(x),
+        lambda layer: torch.func.vmap(layer)(x),
+    ):
+        assert torch.equal(transform(ours), transform(theirs))
+
+
 @pytest.mark.parametrize("case", ["small", "float64", "three dimensions", "bfloat16", "no oneDNN"])
 def test_everything_else_is_pytorchs_own_to_the_last_bit(
     case: str, monkeypatch: pytest.MonkeyPatch

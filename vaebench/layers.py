@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 LEAST_WORK = 2**21
 """Multiply-adds of a product below which what a call of oneDNN costs outweighs what it gains."""
@@ -28,14 +27,14 @@ ONEDNN = (
 class Linear(nn.Linear):
     """``nn.Linear``, to float rounding: the same parameters, names and initial values.
 
-    A GPU, another precision, a small product, a compiled or exported program and a CPU without
-    oneDNN get what ``nn.Linear`` gives them, to the last bit.
+    A GPU, another precision, a small product, a compiled or exported program, the transforms of
+    ``torch.func`` and a CPU without oneDNN get what ``nn.Linear`` gives them, to the last bit.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., ``in_features``) to (..., ``out_features``)."""
         if _gains(x, self.weight):
-            mapped: Tensor = _Affine.apply(x, self.weight, self.bias)
+            mapped: Tensor = _Product.apply(x, self.weight, self.bias)
             return mapped
         return super().forward(x)
 
@@ -49,25 +48,27 @@ def _gains(x: Tensor, weight: Tensor) -> bool:
         and x.dim() == 2
         and len(x) * weight.numel() >= LEAST_WORK
         and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
-class _Affine(torch.autograd.Function):
-    """x W^T + b and its gradients: three products, each by oneDNN."""
+class _Product(torch.autograd.Function):
+    """A B^T + bias by oneDNN; its gradients are such products, too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return onednn_product(x, weight, bias)
+    def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return onednn_product(a, b, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
+        a, b = ctx.saved_tensors
+        of_a, of_b, of_bias = ctx.needs_input_grad
+        # gradients of gradients, where they are wanted
+        product = _Product.apply if torch.is_grad_enabled() else onednn_product
         return (
-            onednn_product(gradient, weight.t()) if of_x else None,
-            onednn_product(gradient.t(), x.t()) if of_weight else None,
+            product(gradient, b.t(), None) if of_a else None,
+            product(gradient.t(), a.t(), None) if of_b else None,
             gradient.sum(0) if of_bias else None,
         )
 
