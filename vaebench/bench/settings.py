@@ -101,7 +101,11 @@ def require_installed(benchmark: Benchmark, source: str) -> None:
     Raises:
         ConfigError: Naming ``source``, what is not installed, and how it would be.
     """
+    from vaebench.layers import ONEDNN
+
     names = benchmark.contenders if isinstance(benchmark, Steps) else ()
+    if "limit, oneDNN" in names and not ONEDNN:
+        raise ConfigError(f"{source}: PyTorch has no oneDNN for this CPU: leave out limit, oneDNN")
     if isinstance(benchmark, Grid) and benchmark.pythae:
         names = ("pythae",)
     for name in names:
