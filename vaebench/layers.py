@@ -3,8 +3,8 @@
 PyTorch hands float32 matrix products on an x86 CPU to MKL, which does not use the widest vectors
 of every CPU, and carries oneDNN, which does, for convolutions. For the sizes of a VAE's layers
 oneDNN is up to twice as fast (AMD Zen 5), and where it may use AVX2 only still as fast as MKL. Its
-rounding errors are of the same size: 4e-7 of a product's root mean square, MKL's 2.5e-7. PyTorch's
-switches reach it in reduced precision alone, so its own operator is called: the one that
+rounding errors are of the same size: 2 to 6e-7 of a product's root mean square, MKL's 2 to 3e-7.
+PyTorch's switches reach it in reduced precision alone, so its own operator is called: the one that
 ``torch.compile`` writes into the programs that it compiles.
 """
 
