@@ -33,7 +33,7 @@ from vaebench.bench.steps import _Contender, _start_up
 from vaebench.cli import main
 from vaebench.errors import ConfigError, VaebenchError
 from vaebench.estimators import closed_form_kl
-from vaebench.layers import ONEDNN
+from vaebench.layers import AVAILABLE
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
 from vaebench.storage import dump_yaml
@@ -154,7 +154,7 @@ def test_every_contender_takes_its_turns(name: str, tmp_path: Path) -> None:
     module = {"Lightning": "lightning", "pythae": "pythae"}.get(name)
     if module and importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
-    if name == "limit, oneDNN" and not ONEDNN:
+    if name == "limit, oneDNN" and not AVAILABLE:
         pytest.skip("PyTorch has no oneDNN for this CPU")
     benchmark = read_benchmark(written(tmp_path, STEPS | {"contenders": [name]}))
     found = running.run_benchmark(benchmark, tmp_path)
@@ -225,7 +225,7 @@ def test_a_limit_that_this_cpu_has_not_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     benchmark = read_benchmark(written(tmp_path, STEPS | {"contenders": ["limit, oneDNN"]}))
-    monkeypatch.setattr("vaebench.layers.ONEDNN", False)
+    monkeypatch.setattr("vaebench.layers.AVAILABLE", False)
     with pytest.raises(ConfigError, match="x: PyTorch has no oneDNN for this CPU"):
         require_installed(benchmark, "x")
 

@@ -1,7 +1,9 @@
-"""The linear layer is nn.Linear, whichever library makes its products."""
+"""Our layers are PyTorch's, however their products are made."""
 
 import copy
 import platform
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vaebench import layers
-from vaebench.layers import LEAST_WORK, Linear, onednn_product
+from vaebench.layers import (
+    FEW_CHANNELS,
+    LEAST_WORK,
+    ConvTranspose2d,
+    Flatten,
+    Linear,
+    Unflatten,
+    onednn_product,
+)
 from vaebench.seeding import seeded, stream
 
 HERE = pytest.mark.skipif(
@@ -19,6 +29,14 @@ HERE = pytest.mark.skipif(
     reason="oneDNN is not used here",
 )
 SIZE = st.integers(1, 70)
+
+
+@pytest.fixture(autouse=True)
+def onednn_on_any_cpu() -> Iterator[None]:
+    """Let oneDNN make the products on Intel's CPUs, too, where PyTorch's own are faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "ONEDNN", layers.AVAILABLE)
+        yield
 
 
 def pair(inputs: int, outputs: int, **options: Any) -> tuple[Linear, nn.Linear]:
@@ -33,7 +51,7 @@ def draws(*shape: int, name: str = "x") -> Tensor:
     return torch.randn(shape, generator=stream(0, f"test/{name}"))
 
 
-def outcome(layer: nn.Linear, x: Tensor, gradient: Tensor) -> list[Tensor]:
+def outcome(layer: nn.Module, x: Tensor, gradient: Tensor) -> list[Tensor]:
     """Its output, and the gradients of its input and of its parameters."""
     x = x.detach().clone().requires_grad_()
     y = layer(x)
@@ -55,8 +73,21 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
 
 @HERE
-def test_onednn_is_used_where_pytorch_has_it() -> None:  # a later one might drop the operator
-    assert layers.ONEDNN
+def test_pytorch_has_onednns_operator() -> None:  # a later one might drop it
+    assert layers.AVAILABLE
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_an_intel_cpu_is_known_by_its_vendor(
+    vendor: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(layers, "Path", lambda _: cpuinfo)
+    assert layers.is_intel() is expected
+    monkeypatch.setattr(layers, "Path", lambda _: tmp_path / "none")
+    monkeypatch.setattr(platform, "processor", lambda: f"x64 Family 6, {vendor}")
+    assert layers.is_intel() is expected
 
 
 def test_it_begins_as_pytorchs_layer_does() -> None:
@@ -191,3 +222,101 @@ def test_an_exported_program_knows_pytorchs_operators_only() -> None:
     program = torch.export.export(ours, (draws(100, 784),), dynamic_shapes=batch)
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert targets == {"aten.linear.default"}
+
+
+GEOMETRY = [
+    # kernel, stride, padding, output padding
+    (3, 2, 1, 1),
+    (3, 2, 1, 0),
+    (3, 1, 1, 0),
+    (5, 3, 2, (2, 1)),
+    ((3, 5), (2, 1), (1, 2), 0),
+]
+
+
+def transposed_pair(channels: int, **options: Any) -> tuple[ConvTranspose2d, nn.ConvTranspose2d]:
+    with seeded(0, "init"):
+        ours = ConvTranspose2d(8, channels, **options)
+        theirs = nn.ConvTranspose2d(8, channels, **options)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("channels", [1, 3, FEW_CHANNELS, FEW_CHANNELS + 1])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("geometry", GEOMETRY, ids=str)
+@pytest.mark.parametrize("last", [True, False], ids=["channels last", "channels first"])
+def test_transposed_convolutions_are_pytorchs(
+    channels: int, bias: bool, geometry: tuple[Any, ...], last: bool
+) -> None:
+    kernel, stride, padding, output_padding = geometry
+    options = {"stride": stride, "padding": padding, "output_padding": output_padding}
+    ours, theirs = transposed_pair(channels, kernel_size=kernel, bias=bias, **options)
+    x = draws(5, 8, 6, 7)
+    if last:
+        x = x.to(memory_format=torch.channels_last)
+        ours = ours.to(memory_format=torch.channels_last)
+    gradient = draws(*theirs(x).shape, name="gradient")
+    exact = outcome(copy.deepcopy(theirs).double(), x.double(), gradient.double())
+    for value, expected in zip(outcome(ours, x, gradient), exact, strict=True):
+        assert value.shape == expected.shape
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_an_image_is_one_product_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[bool] = []
+    product = layers._transposed_by_product
+
+    def seen(*arguments: Any) -> Tensor:
+        used.append(True)
+        return product(*arguments)
+
+    monkeypatch.setattr(layers, "_transposed_by_product", seen)
+    for channels, expected in ((1, 1), (FEW_CHANNELS + 1, 0)):
+        used.clear()
+        transposed_pair(channels, kernel_size=3)[0](draws(2, 8, 4, 4))
+        assert len(used) == expected
+
+
+def test_only_the_gradients_that_are_needed_are_made_of_transposed_convolutions() -> None:
+    ours, _ = transposed_pair(1, kernel_size=3)
+    x = draws(2, 8, 4, 4)
+    ours.weight.requires_grad_(False)
+    ours(x).sum().backward()
+    assert ours.weight.grad is None
+    assert ours.bias is not None
+    assert ours.bias.grad is not None
+
+
+def test_gradients_of_transposed_convolutions_can_be_differentiated_again() -> None:
+    found = []
+    for layer in transposed_pair(1, kernel_size=3, stride=2):
+        x = draws(2, 8, 4, 4).requires_grad_()
+        (slope,) = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), [x, layer.weight]))
+    for value, expected in zip(*found, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", ["float64", "groups", "dilation", "output size", "bfloat16"])
+def test_other_transposed_convolutions_are_pytorchs_own_to_the_last_bit(case: str) -> None:
+    options = {"groups": {"groups": 2}, "dilation": {"dilation": 2}}.get(case, {})
+    ours, theirs = transposed_pair(2, kernel_size=3, stride=2, **options)
+    x = draws(2, 8, 4, 4)
+    if case == "float64":
+        ours, theirs, x = ours.double(), theirs.double(), x.double()
+    size = [[10, 10]] if case == "output size" else []
+    with torch.autocast("cpu", torch.bfloat16, enabled=case == "bfloat16"):
+        assert torch.equal(ours(x, *size), theirs(x, *size))
+
+
+def test_flattening_channels_last_copies_nothing_and_is_undone() -> None:
+    x = draws(4, 3, 5, 6).to(memory_format=torch.channels_last)
+    flat = Flatten()(x)
+    assert flat.shape == (4, 90)
+    assert flat.data_ptr() == x.data_ptr()
+    assert torch.equal(flat[0].view(5, 6, 3)[2, 4], x[0, :, 2, 4])
+    back = Unflatten((3, 5, 6))(flat)
+    assert torch.equal(back, x)
+    assert back.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(Unflatten((3, 5, 6))(Flatten()(x.contiguous())), x)

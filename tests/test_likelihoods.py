@@ -23,6 +23,7 @@ from vaebench.likelihoods import (
     Likelihood,
     Support,
 )
+from vaebench.seeding import seeded
 
 EACH = pytest.mark.parametrize("name", LIKELIHOODS)
 SHAPE = (1, 3, 2)
@@ -237,6 +238,53 @@ def test_extreme_logits_give_a_finite_value_and_gradient(  # trap 6
     assert log_prob.isfinite().all()
     assert params.grad is not None
     assert params.grad.isfinite().all()
+
+
+ROUNDING = 2.0**-24  # half of float32's distance from 1 to the next number
+
+
+@pytest.mark.parametrize("name", ["bce", "cb"])
+def test_float32_is_as_exact_as_float32_can_be(name: str) -> None:
+    # all sizes of logits, each with a black, a gray and a white pixel
+    sizes = torch.cat([torch.linspace(-200, 200, 20_001), torch.logspace(-9, 2, 2_001)])
+    logits = torch.cat([sizes, -sizes]).view(-1, 1, 1, 1).repeat(3, 1, 1, 1).requires_grad_()
+    x = torch.tensor([0.0, 0.3, 1.0]).repeat_interleave(len(logits) // 3).view(-1, 1, 1, 1)
+    exact = logits.detach().double().requires_grad_()
+    found, expected = make(name).log_prob(x, logits), make(name).log_prob(x.double(), exact)
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    expected.sum().backward()  # type: ignore[no-untyped-call]
+    unit = 1 + logits.detach().abs().flatten()  # of what is added and subtracted
+    assert ((found - expected).abs().detach() <= 4 * ROUNDING * unit).all()
+    assert logits.grad is not None
+    assert exact.grad is not None
+    # coth t - 1/t subtracts numbers of up to 1/t = 20, from where the series takes over
+    bound = (4 if name == "bce" else 40) * ROUNDING
+    assert ((logits.grad - exact.grad).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("name", ["bce", "cb"])
+def test_own_gradients_are_those_of_the_value(name: str) -> None:
+    x, params = images(3, SHAPE), (3 * draws(3, *SHAPE)).requires_grad_()
+    x = x.clone().requires_grad_()
+    likelihood = make(name)
+    with seeded(0, "gradcheck"):  # it draws directions
+        assert torch.autograd.gradcheck(lambda a, b: likelihood.log_prob(b, a), (params, x))
+        assert torch.autograd.gradgradcheck(lambda a: likelihood.log_prob(x.detach(), a), (params,))
+
+
+@EACH
+def test_transforms_of_functions_find_the_same_gradient(name: str) -> None:
+    likelihood = make(name)
+    x, params = pixels_of(likelihood, 3), draws(3, *SHAPE).requires_grad_()
+    likelihood.log_prob(x, params).sum().backward()  # type: ignore[no-untyped-call]
+
+    def one(a: Tensor, image: Tensor) -> Tensor:
+        return likelihood.log_prob(image.unsqueeze(0), a.unsqueeze(0)).sum()
+
+    if name != "gaussian":  # its optimal variance writes to a buffer
+        found = torch.func.vmap(torch.func.grad(one))(params.detach(), x)
+        assert params.grad is not None
+        assert_exact(found, params.grad)
 
 
 def test_a_wrong_pixel_at_logit_200_costs_200_nats() -> None:  # trap 6: not clipped either

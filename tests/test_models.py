@@ -12,7 +12,7 @@ from tiny import draws, images, make_vae
 from torch import nn
 
 from vaebench.distributions import LOG_VAR_MAX, LOG_VAR_MIN
-from vaebench.layers import Linear
+from vaebench.layers import ConvTranspose2d, Flatten, Linear, Unflatten
 from vaebench.models import MODELS, Activation, cnn, fnn, odd
 from vaebench.seeding import seeded
 
@@ -143,13 +143,13 @@ def test_reference_cnn_has_its_parameters() -> None:
 def test_reference_cnn_has_its_layers_in_order() -> None:
     encoder, decoder = _built("cnn", 8, REFERENCE_CNN)
     kinds = [type(module) for module in encoder.body]
-    assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 3 + [nn.Flatten]
+    assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 3 + [Flatten]
     assert isinstance(decoder, nn.Sequential)
     transposed = [module for module in decoder if isinstance(module, nn.ConvTranspose2d)]
     assert [type(module) for module in decoder] == [
-        *[Linear, nn.ReLU, nn.Unflatten],
-        *[nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU] * 2,
-        nn.ConvTranspose2d,
+        *[Linear, nn.ReLU, Unflatten],
+        *[ConvTranspose2d, nn.BatchNorm2d, nn.ReLU] * 2,
+        ConvTranspose2d,
     ]
     assert [(m.in_channels, m.out_channels) for m in transposed] == [(64, 64), (64, 32), (32, 1)]
     assert [m.stride for m in transposed] == [(2, 2), (2, 2), (1, 1)]

@@ -16,7 +16,7 @@ from annotated_types import Gt, Len, Predicate
 from torch import Tensor, nn
 
 from vaebench.distributions import DiagonalGaussian
-from vaebench.layers import Linear
+from vaebench.layers import ConvTranspose2d, Flatten, Linear, Unflatten
 
 Shape = tuple[int, int, int]
 Width = Annotated[int, Gt(0)]
@@ -162,7 +162,7 @@ def cnn(
         ]
         smaller = (height - 1) // stride + 1, (width - 1) // stride + 1
         is_image = not up
-        transposed = nn.ConvTranspose2d(
+        transposed = ConvTranspose2d(
             after,
             before,
             kernel_size,
@@ -178,10 +178,10 @@ def cnn(
     features = before * height * width
     widths = [features, *hidden]
     mirrored = [latent_dim, *reversed(hidden), features]
-    body = nn.Sequential(*down, nn.Flatten(), *_dense(widths, activation, batch_norm=False))
+    body = nn.Sequential(*down, Flatten(), *_dense(widths, activation, batch_norm=False))
     decoder = nn.Sequential(
         *_dense(mirrored, activation, batch_norm=False),
-        nn.Unflatten(-1, (before, height, width)),
+        Unflatten((before, height, width)),
         *(layer for layers in reversed(up) for layer in layers),
     )
     return Networks(Encoder(body, widths[-1], latent_dim), decoder)

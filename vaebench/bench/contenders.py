@@ -25,7 +25,7 @@ from vaebench.bench.limit import Product, products, usual_product
 from vaebench.config import RunConfig, make_run
 from vaebench.environment import peak_memory
 from vaebench.estimators import ESTIMATORS
-from vaebench.layers import Linear, onednn_product
+from vaebench.layers import ConvTranspose2d, Linear, onednn_product
 from vaebench.run import build
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import plan
@@ -75,6 +75,9 @@ class Work:
         for layer in vae.modules():
             if isinstance(layer, Linear):
                 layer.forward = partial(nn.Linear.forward, layer)  # type: ignore[method-assign]
+            if isinstance(layer, ConvTranspose2d):
+                usual = partial(nn.ConvTranspose2d.forward, layer)
+                layer.forward = usual  # type: ignore[method-assign]
         return vae.to(memory_format=torch.contiguous_format)
 
     @property

@@ -101,10 +101,10 @@ def require_installed(benchmark: Benchmark, source: str) -> None:
     Raises:
         ConfigError: Naming ``source``, what is not installed, and how it would be.
     """
-    from vaebench.layers import ONEDNN
+    from vaebench.layers import AVAILABLE
 
     names = benchmark.contenders if isinstance(benchmark, Steps) else ()
-    if "limit, oneDNN" in names and not ONEDNN:
+    if "limit, oneDNN" in names and not AVAILABLE:
         raise ConfigError(f"{source}: PyTorch has no oneDNN for this CPU: leave out limit, oneDNN")
     if isinstance(benchmark, Grid) and benchmark.pythae:
         names = ("pythae",)
