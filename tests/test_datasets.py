@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -253,6 +253,87 @@ def test_downloaded_data_sets_take_addresses_and_md5_from_torchvision(
     assert list(remote.mirrors) == source.mirrors
     assert list(remote.md5.items()) == source.resources
     assert tuple(remote.md5) == NAMES
+
+
+def packed_again(contents: dict[str, bytes]) -> dict[str, bytes]:
+    """The same contents, compressed at another level: other bytes, another md5."""
+    return {
+        name: gzip.compress(gzip.decompress(body), compresslevel=1, mtime=7)
+        for name, body in contents.items()
+    }
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, tiny: Mirror) -> Mirror:
+    """The data set ``tiny`` with the digests of its unpacked content."""
+    describe = DATASETS["tiny"].files
+    assert describe is not None
+    unpacked = {
+        name: hashlib.sha256(gzip.decompress(body)).hexdigest()
+        for name, body in tiny_files().items()
+    }
+    remote = replace(describe(), unpacked=unpacked)
+    monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], files=lambda: remote))
+    return tiny
+
+
+@pytest.mark.parametrize("place", [".", "Tiny/raw"])
+def test_files_that_were_packed_again_are_known_by_their_content(
+    place: str, known: Mirror, tmp_path: Path
+) -> None:
+    fill(tmp_path / place, packed_again(tiny_files()))
+    expected = load("tiny", data_dir=tmp_path / "from the mirror").test.x
+    assert torch.equal(load("tiny", data_dir=tmp_path).test.x, expected)
+    said: list[str] = []
+    fetch("tiny", data_dir=tmp_path, report=said.append)
+    assert ["packed again" in line for line in said] == [True] * 4 + [False]
+
+
+def test_a_mirror_may_have_packed_again(known: Mirror, tmp_path: Path) -> None:
+    known.served = packed_again(tiny_files())
+    assert len(load("tiny", data_dir=tmp_path).test.x)
+
+
+@pytest.mark.parametrize("damage", ["a byte", "truncated"])
+def test_other_content_is_refused_however_it_is_packed(
+    damage: str, known: Mirror, tmp_path: Path
+) -> None:
+    contents = packed_again(tiny_files())
+    body = gzip.decompress(contents[NAMES[0]])
+    if damage == "a byte":
+        contents[NAMES[0]] = gzip.compress(body[:-1] + bytes([body[-1] ^ 1]))
+    if damage == "truncated":
+        contents[NAMES[0]] = contents[NAMES[0]][:-9]
+    fill(tmp_path / "Tiny/raw", contents)
+    assert "corrupt" in error_of(lambda: load("tiny", data_dir=tmp_path))
+
+
+def test_what_unpacks_to_too_much_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = gzip.compress(bytes(10_000))
+    assert files._sha256_unpacked(small) == hashlib.sha256(bytes(10_000)).hexdigest()
+    monkeypatch.setattr(files, "MOST_BYTES", 9_999)
+    assert files._sha256_unpacked(small) is None
+
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_debians_fashion_mnist_is_the_published_one(tmp_path: Path) -> None:
+    splits = load("fashion-mnist", data_dir=DEBIAN)
+    assert [len(split.x) for split in (splits.train, splits.validation, splits.test)] == [
+        50_000,
+        10_000,
+        10_000,
+    ]
+    assert splits.test.y.bincount().tolist() == [1000] * 10
+    contents = {name: (DEBIAN / name).read_bytes() for name in NAMES}
+    labels = gzip.decompress(contents[NAMES[3]])
+    contents[NAMES[3]] = gzip.compress(labels[:-1] + bytes([labels[-1] ^ 1]))
+    folder = fill(tmp_path / "FashionMNIST/raw", contents)
+    message = error_of(lambda: load("fashion-mnist", data_dir=tmp_path))
+    assert str(folder / NAMES[3]) in message
+    assert hashlib.md5(contents[NAMES[3]]).hexdigest() in message
 
 
 def test_images_keep_height_and_width_and_are_scaled_by_255(tiny: Mirror, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from vaebench.datasets.files import (
     read_verified,
 )
 from vaebench.datasets.idx_format import decode_idx
+from vaebench.datasets.published import fashion_mnist_files, mnist_files
 from vaebench.errors import DataError
 from vaebench.seeding import stream
 
@@ -251,31 +252,6 @@ def idx(contents: Mapping[str, bytes]) -> Arrays:
             raise DataError(f"{images_file}: {len(images)} images, but {len(labels)} labels")
         parts += [images, labels]
     return Arrays(*parts)
-
-
-def mnist_files() -> RemoteFiles:
-    """Describe MNIST's files, http://yann.lecun.com/exdb/mnist/."""
-    from torchvision.datasets import MNIST
-
-    return RemoteFiles(
-        name="mnist",
-        folder="MNIST/raw",
-        mirrors=tuple(MNIST.mirrors),
-        md5=dict(MNIST.resources),
-        mirror_variable="VAEBENCH_MNIST_MIRROR",
-    )
-
-
-def fashion_mnist_files() -> RemoteFiles:
-    """Describe Fashion-MNIST's files, https://github.com/zalandoresearch/fashion-mnist."""
-    from torchvision.datasets import FashionMNIST
-
-    return RemoteFiles(
-        name="fashion-mnist",
-        folder="FashionMNIST/raw",
-        mirrors=tuple(FashionMNIST.mirrors),
-        md5=dict(FashionMNIST.resources),
-    )
 
 
 DATASETS: dict[str, Dataset] = {

@@ -1,9 +1,11 @@
-"""The files a data set is downloaded from: where they lie, fetching, md5 verification.
+"""The files a data set is downloaded from: where they lie, fetching, verification.
 
 torchvision knows the addresses and the md5 sums and gives the folder layout, so that a folder which
 torchvision filled is used as it is. The bytes are fetched here, because torchvision's downloader
-has no timeout, prints, and writes to the final name. Nothing is ever read from a file whose md5 was
-not verified in the same breath. A new downloaded data set describes its files in a `RemoteFiles`.
+has no timeout, prints, and writes to the final name. Nothing is ever read from a file that was not
+verified in the same breath: by its published md5 or, where somebody packed it again (Debian's
+package dataset-fashion-mnist does), by the sha256 of what it unpacks to. A new downloaded data set
+describes its files in a `RemoteFiles`.
 """
 
 import hashlib
@@ -13,9 +15,10 @@ import shlex
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,8 @@ class RemoteFiles:
         mirrors: Base URLs, tried in this order.
         md5: File name -> expected md5 (hexadecimal).
         mirror_variable: Environment variable with a base URL that replaces ``mirrors``, if any.
+        unpacked: File name -> sha256 of the unpacked content, which a file that was packed again
+            still has.
     """
 
     name: str
@@ -48,6 +53,15 @@ class RemoteFiles:
     mirrors: tuple[str, ...]
     md5: Mapping[str, str]
     mirror_variable: str | None = None
+    unpacked: Mapping[str, str] = field(default_factory=dict)
+
+    def is_whole(self, name: str, content: bytes | None) -> bool:
+        """Whether the content of the file ``name`` is the published one, however it is packed."""
+        if content is None:
+            return False
+        return _md5(content) == self.md5[name] or (
+            name in self.unpacked and _sha256_unpacked(content) == self.unpacked[name]
+        )
 
 
 def data_directory(data_dir: Path | None = None) -> Path:
@@ -60,7 +74,7 @@ def read_verified(files: RemoteFiles, root: Path) -> dict[str, bytes]:
     """Read the files under the data directory ``root``, downloading those that are missing.
 
     Returns:
-        File name -> content, whose md5 is the expected one.
+        File name -> content, which is the published one.
 
     Raises:
         DataError: A file is corrupt (it is left as it is) or unreadable, or cannot be downloaded.
@@ -87,28 +101,31 @@ def fetch_files(
         DataError: No mirror delivered the right bytes, or the folder cannot be written.
     """
     folder = _folder(files, root)
-    complete = all(_md5_of_file(folder / name) == md5 for name, md5 in files.md5.items())
+    complete = all(files.is_whole(name, _read(folder / name)) for name in files.md5)
     # A complete folder may well be read-only: it needs neither a lock nor a place for one.
     with nullcontext() if complete else _locked(folder):
         for name, expected in files.md5.items():
-            actual = _md5_of_file(folder / name)
-            if actual == expected:
-                report(f"{name}: present, md5 {expected} verified")
+            present = _read(folder / name)
+            if present is not None and files.is_whole(name, present):
+                report(f"{name}: present, {_digest(files, name, present)} verified")
                 continue
-            found = "missing" if actual is None else f"corrupt (md5 {actual}, expected {expected})"
+            found = "missing"
+            if present is not None:
+                found = f"corrupt (md5 {_md5(present)}, expected {expected})"
             report(f"{name}: {found}, downloading")
             content, url = _download(files, name, root, mirror)
             _write(folder / name, content)
-            report(f"{name}: downloaded {len(content):,} bytes from {url}, md5 {expected} verified")
+            verified = f"{_digest(files, name, content)} verified"
+            report(f"{name}: downloaded {len(content):,} bytes from {url}, {verified}")
     return folder
 
 
 def _folder(files: RemoteFiles, root: Path) -> Path:
     """Return ``root`` when it directly holds a file of this data set, else torchvision's place.
 
-    MNIST and its look-alikes share their file names, so only a matching md5 tells whose they are.
+    MNIST and its look-alikes share their file names, so only their content tells whose they are.
     """
-    own = any(_md5_of_file(root / name) == md5 for name, md5 in files.md5.items())
+    own = any(files.is_whole(name, _read(root / name)) for name in files.md5)
     return root if own else root / files.folder
 
 
@@ -128,9 +145,28 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _md5_of_file(path: Path) -> str | None:
-    content = _read(path)
-    return None if content is None else _md5(content)
+def _sha256_unpacked(content: bytes) -> str | None:
+    """Digest of what a gzip file unpacks to; None if it is none, or unpacks to too much."""
+    digest, unpacked = hashlib.sha256(), 0
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip
+    try:
+        while content and not unpacker.eof:
+            part = unpacker.decompress(content, CHUNK)
+            content = unpacker.unconsumed_tail
+            unpacked += len(part)
+            if unpacked > MOST_BYTES:
+                return None
+            digest.update(part)
+    except zlib.error:
+        return None
+    return digest.hexdigest() if unpacker.eof else None
+
+
+def _digest(files: RemoteFiles, name: str, content: bytes) -> str:
+    """By which digest a file was verified."""
+    if (md5 := _md5(content)) == files.md5[name]:
+        return f"md5 {md5}"
+    return f"content (sha256 {files.unpacked[name][:12]}…, packed again)"
 
 
 def _fetch_command(files: RemoteFiles, root: Path) -> str:
@@ -143,10 +179,10 @@ def _read_present(files: RemoteFiles, root: Path) -> dict[str, bytes]:
     for name, expected in files.md5.items():
         if (content := _read(folder / name)) is None:
             continue
-        if (actual := _md5(content)) != expected:
+        if not files.is_whole(name, content):
             raise DataError(
-                f"{folder / name}: corrupt, truncated or of another data set: its md5 is {actual}, "
-                f"expected {expected}; {_fetch_command(files, root)} replaces it"
+                f"{folder / name}: corrupt, truncated or of another data set: its md5 is "
+                f"{_md5(content)}, expected {expected}; {_fetch_command(files, root)} replaces it"
             )
         contents[name] = content
     return contents
@@ -192,9 +228,10 @@ def _download(files: RemoteFiles, name: str, root: Path, mirror: str | None) -> 
         except (OSError, http.client.HTTPException, ValueError) as error:
             failures.append(redact(f"{base}: {_reason(error)}"))
             continue
-        if (actual := _md5(content)) == files.md5[name]:
+        if files.is_whole(name, content):
             return content, redact(url)
-        failures.append(redact(f"{base}: wrong bytes, md5 {actual}, expected {files.md5[name]}"))
+        wrong = f"wrong bytes, md5 {_md5(content)}, expected {files.md5[name]}"
+        failures.append(redact(f"{base}: {wrong}"))
     variable = f" or {files.mirror_variable}" if files.mirror_variable else ""
     raise DataError(
         f"{files.name}: cannot download {name} ({'; '.join(failures)})\n"
