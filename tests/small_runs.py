@@ -5,12 +5,14 @@ leaves out what has tests of its own and takes most of a small run's time. (The 
 digits is trained once per session, in two seconds, see ``conftest``.)
 """
 
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vaebench.config import make_run, with_value
+from vaebench.config.versions import REGISTRIES
 from vaebench.executors import in_this_process
 from vaebench.run import Task
 from vaebench.tracking import Outcome
@@ -49,6 +51,16 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw neither figures nor tiles."""
     monkeypatch.setattr("vaebench.run.draw_figures", lambda *_, **__: None)
     monkeypatch.setattr("vaebench.run.save_snapshot", lambda *_, **__: None)
+
+
+def raise_version(monkeypatch: pytest.MonkeyPatch, key: str, name: str) -> None:
+    """Make a component another version of itself; ``key`` is that of a configuration."""
+    registry: Any = REGISTRIES[key]
+    entry = registry[name]
+    if is_dataclass(entry) and not isinstance(entry, type):
+        monkeypatch.setitem(registry, name, replace(entry, version=entry.version + 1))
+    else:
+        monkeypatch.setattr(entry, "version", getattr(entry, "version", 1) + 1, raising=False)
 
 
 def numbers(journal: list[dict[str, Any]]) -> list[dict[str, float]]:

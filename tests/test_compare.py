@@ -154,6 +154,10 @@ CHANGES = {
         lambda r: r.update(numbers_version=2),
         "run by versions of vaebench that give other numbers",
     ),
+    "version of a component": (
+        lambda r: r.update(versions={"loss": 2}),
+        "run by versions of vaebench that give other numbers",
+    ),
     "test images": (digest, "other test images"),
     "binarisation": (
         lambda r: r["config"]["dataset"].update(binarize="static"),

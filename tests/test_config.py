@@ -1,6 +1,7 @@
 """The configuration: what a file may say, what it is told when wrong, what identifies a run."""
 
 import copy
+import itertools
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import raise_version
 
 from vaebench.cli.options import registered
 from vaebench.config import (
@@ -25,6 +27,7 @@ from vaebench.config import (
     with_value,
     without_file,
 )
+from vaebench.config.versions import REGISTRIES as VERSIONED
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
@@ -543,6 +546,51 @@ def test_the_version_of_the_numbers_changes_the_fingerprint(
     before = config.run_id
     monkeypatch.setattr(sys.modules[RunConfig.__module__], "NUMBERS_VERSION", 10**6)
     assert config.run_id != before
+
+
+COMPONENTS = [(key, name) for key, registry in VERSIONED.items() for name in list(registry)[:2]]
+
+
+@pytest.mark.parametrize(("key", "name"), COMPONENTS)
+def test_the_version_of_a_component_changes_the_fingerprint_of_the_runs_that_use_it_alone(
+    key: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = {each: [n for k, n in COMPONENTS if k == each] for each in VERSIONED}
+    configs = [
+        make_run(dict(zip(choices, names, strict=True)))
+        for names in itertools.product(*choices.values())
+    ]
+    before = [(config.run_id, config.to_dict()) for config in configs]
+    assert len({run_id for run_id, _ in before}) == 16
+    raise_version(monkeypatch, key, name)
+    for config, (run_id, dumped) in zip(configs, before, strict=True):
+        uses = dumped[key]["name"] == name
+        assert config.versions[key] == (2 if uses else 1)
+        assert (config.run_id != run_id) == uses
+        assert config.to_dict() == dumped
+
+
+def test_two_components_of_a_raised_version_are_different_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The versions are told apart by what they are of."""
+    config = make_run({})
+    with monkeypatch.context() as patched:
+        raise_version(patched, "model", "fnn")
+        model = config.run_id
+    with monkeypatch.context() as patched:
+        raise_version(patched, "dataset", "mnist")
+        assert config.run_id != model
+
+
+def test_an_entry_that_says_nothing_of_versions_is_a_first_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make_run({})
+    before = config.run_id
+    monkeypatch.setitem(MODELS, "fnn", lambda *_, **__: MODELS["linear"]((1, 8, 8), 2))
+    assert config.versions["model"] == 1
+    assert config.run_id == before
 
 
 def test_the_fingerprint_is_twelve_hex_digits_and_stays_what_it_is() -> None:

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
-from small_runs import in_this_process_only, numbers, results, settings
+from small_runs import in_this_process_only, numbers, raise_version, results, settings
 
 import vaebench
 from vaebench import datasets, report
 from vaebench.config import RunConfig, make_grid, make_run
 from vaebench.errors import ConfigError, DataError, ResultsError
-from vaebench.executors import Event
+from vaebench.executors import Event, in_this_process
 from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.run import PASSING
@@ -423,6 +423,80 @@ def test_added_seeds_and_values_extend_a_grid_and_keep_its_runs(copy: Path) -> N
     assert len(more.records) == 10
     after = files(copy / "small" / "runs")
     assert {name: after[name] for name in before} == before
+
+
+def cells_of(folder: Path) -> list[tuple[str, int]]:
+    return [(entry["cell"]["loss"], entry["seed"]) for entry in read_manifest(folder)["runs"]]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_new_version_of_a_loss_trains_its_runs_anew_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(results=tmp_path, device="cpu")
+    axes = {"model": ["fnn"], "loss": ["bce", "mse"], "estimator": ["kl"]}
+    first = run_grid(raw(axes=axes, seeds=3), options)
+    assert len(first.done) == 6
+    folder, before = first.folder, files(first.folder / "runs")
+    bce, _ = report.cells(report.load(folder))
+    raise_version(monkeypatch, "loss", "mse")
+
+    # fewer seeds than there were: those that are left out have no numbers until they are done
+    second = run_grid(raw(axes=axes, seeds=2), options, executor=in_this_process)
+    assert [(r["cell"]["loss"], r["seed"]) for r in second.done] == [("mse", 0), ("mse", 1)]
+    everything = [(loss, seed) for loss in ("bce", "mse") for seed in range(3)]
+    assert cells_of(folder) == everything
+    read = report.load(folder)
+    assert [(run.cell["loss"], run.seed) for run in read.missing] == [("mse", 2)]
+    kept, renewed = report.cells(read)
+    assert kept == bce
+    assert (renewed.progress, renewed.summaries) == ("incomplete (2 of 3 seeds)", {})
+
+    # a call that has nothing to do with them leaves the list as it is
+    other = {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}
+    assert run_grid(raw(axes=other, seeds=3), options).done == []
+    assert report.load(folder).planned == read.planned
+
+    third = run_grid(raw(axes=axes, seeds=3), options)
+    assert [(r["cell"]["loss"], r["seed"]) for r in third.done] == [("mse", 2)]
+    assert cells_of(folder) == everything
+    kept, renewed = report.cells(report.load(folder))
+    assert kept == bce
+    assert renewed.complete
+    assert [record["versions"]["loss"] for record in renewed.records] == [2, 2, 2]
+    assert run_grid(raw(axes=axes, seeds=3), options).done == []
+    after = files(folder / "runs")
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.usefixtures("here")
+def test_cells_that_a_call_leaves_out_are_missing_when_their_loss_has_a_new_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(results=tmp_path, device="cpu")
+    axes = {"loss": ["bce", "mse"]}
+    first = run_grid(raw(axes=axes), options)
+    raise_version(monkeypatch, "loss", "mse")
+    done = run_grid(raw(axes={"loss": ["bce"]}), options)
+    assert done.done == []
+    assert cells_of(done.folder) == [("bce", 0), ("mse", 0)]
+    (missing,) = report.load(done.folder).missing
+    assert missing.cell == {"loss": "mse"}
+    assert missing.run_id != first.records[1]["run_id"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_that_never_began_is_listed_once_when_its_loss_has_a_new_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(results=tmp_path, device="cpu")
+    first = run_grid(raw(axes={"loss": ["bce", "mse"]}), options)
+    shutil.rmtree(run_store(first.folder, first.records[1]["run_id"]).path)
+    raise_version(monkeypatch, "loss", "mse")
+    done = run_grid(raw(axes={"loss": ["bce", "mse"]}), options)
+    assert [record["cell"] for record in done.done] == [{"loss": "mse"}]
+    assert cells_of(done.folder) == [("bce", 0), ("mse", 0)]
+    assert report.load(done.folder).missing == ()
 
 
 @pytest.mark.usefixtures("here")

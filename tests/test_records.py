@@ -2,11 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
-from records import make_results
+from records import edit_record, make_results, run_dirs
 
 from vaebench import report
+from vaebench.config import make_run
+from vaebench.report.records import versions
 
 
 def test_complete_run_that_the_manifest_does_not_list_changes_no_number(tmp_path: Path) -> None:
@@ -23,3 +27,28 @@ def test_complete_run_that_the_manifest_does_not_list_changes_no_number(tmp_path
     assert len(without_it.records) == 5
     assert with_it.records == without_it.records
     assert report.cells(with_it) == report.cells(without_it)
+
+
+def test_a_record_of_before_components_had_versions_has_first_versions() -> None:
+    now = make_run({}).versions
+    assert versions({"numbers_version": now["numbers"]}) == versions({"versions": now}) == now
+    assert versions({"versions": ["damaged"]}) == {**now, "numbers": None}
+
+
+@pytest.mark.parametrize(
+    "another", [{"versions": {"numbers": 2, "loss": 2}}, {"versions": {"numbers": 3}}]
+)
+def test_runs_of_two_versions_are_never_averaged(tmp_path: Path, another: dict[str, Any]) -> None:
+    grid = make_results(tmp_path, axes={"model": ["fnn", "cnn"]}, seeds=(0, 1, 2))
+    folders = run_dirs(grid)
+    for folder in folders:
+        edit_record(folder, lambda record: record.update(numbers_version=2))
+    # the same versions in the words of another time change nothing
+    edit_record(folders[0], lambda record: record.update(versions={"numbers": 2, "loss": 1}))
+    assert all(cell.complete and cell.summaries for cell in report.cells(report.load(grid)))
+    edit_record(folders[0], lambda record: record.update(another))
+    (mixed,) = [cell for cell in report.cells(report.load(grid)) if not cell.complete]
+    assert (len(mixed.records), mixed.summaries) == (3, {})
+    told = report.render(report.load(grid), "md")
+    assert "incomplete (runs of different versions)" in told
+    assert "| versions.numbers |" in told

@@ -153,7 +153,7 @@ def test_a_run_that_trained_longer_then_is_not_the_same(finished: Path) -> None:
 
 def test_what_differs_around_the_run_is_told(finished: Path) -> None:
     def change(record: dict[str, Any]) -> None:
-        record["numbers_version"] = NUMBERS_VERSION - 1
+        record["versions"] |= {"numbers": NUMBERS_VERSION - 1, "loss": 7}
         environment = record["environment"]
         environment |= {"cpu": "another", "jobs": 7, "git": {"commit": "0123abc", "dirty": True}}
         environment["packages"]["torch"] = "0.1"
@@ -163,11 +163,13 @@ def test_what_differs_around_the_run_is_told(finished: Path) -> None:
     found = repeat(finished).environment
     found = {key: value for key, value in found.items() if not key.startswith("git.")}
     assert {key: then for key, (then, _) in found.items()} == {
-        "numbers_version": str(NUMBERS_VERSION - 1),
+        "versions.numbers": str(NUMBERS_VERSION - 1),
+        "versions.loss": "7",
         "cpu": "another",
         "packages.torch": "0.1",
     }
-    assert found["numbers_version"][1] == str(NUMBERS_VERSION)
+    assert found["versions.numbers"][1] == str(NUMBERS_VERSION)
+    assert found["versions.loss"][1] == "1"
 
 
 def test_uncommitted_changes_are_told_though_both_had_some(
@@ -209,7 +211,10 @@ def test_every_published_run_can_be_repeated(monkeypatch: pytest.MonkeyPatch) ->
     for folder in folders:
         with pytest.raises(ResultsError, match="enough"):
             repeat(folder, device="cpu")
-    assert [task.key for task in tasks] == [folder.name for folder in folders]
+    configs = [RunStore(folder).config or {} for folder in folders]
+    for config in configs:
+        config.pop("metrics", None)
+    assert [task.config.identity() for task in tasks] == configs
     assert len(folders) > 100
 
 
@@ -218,7 +223,7 @@ def test_every_published_run_can_be_repeated(monkeypatch: pytest.MonkeyPatch) ->
 
 def renamed(folder: Path) -> None:
     (folder / "config.yaml").write_text("modle: fnn\n")
-    edit_record(folder, lambda r: r.update(config={"modle": "fnn"}, numbers_version=0))
+    edit_record(folder, lambda r: r.update(config={"modle": "fnn"}, versions={"numbers": 0}))
 
 
 WRONG: list[tuple[Callable[[Path], object], str]] = [
@@ -323,7 +328,7 @@ def test_the_command_says_that_the_numbers_are_identical(finished: Path) -> None
 def test_the_command_lists_what_differs_and_exits_with_3(finished: Path) -> None:
     edit_journal(finished, lambda lines: lines[1]["metrics"].update({"val/elbo": -1.0}))
     edit_record(finished, lambda r: r["metrics"].update({"test/[b]": 1.0}))
-    edit_record(finished, lambda r: r.update(numbers_version=0))
+    edit_record(finished, lambda r: r["versions"].update(loss=0))
     done = cli(finished)
     assert done.exit_code == 3, done.output
     lines = done.stdout.splitlines()
@@ -333,7 +338,7 @@ def test_the_command_lists_what_differs_and_exits_with_3(finished: Path) -> None
     assert row[:4] == ["val/elbo", "epoch", "2", "-1.0"]
     assert float(row[5]) == abs(float(row[4]) + 1.0)
     assert "only in the finished run: test/[b]" in lines
-    assert f"numbers_version 0 then, {NUMBERS_VERSION} now" in done.stdout
+    assert "versions.loss 0 then, 1 now" in done.stdout
     assert "vaebench has changed its numbers since" in done.stdout
     [difference] = json.loads(cli(finished, "--json").stdout)["differences"]
     assert (difference["metric"], difference["epoch"], difference["then"]) == ("val/elbo", 2, -1.0)

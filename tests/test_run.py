@@ -39,7 +39,7 @@ FIELDS = {
     "best",
     "notes",
     "epochs",
-    "numbers_version",
+    "versions",
 }
 
 
@@ -98,7 +98,8 @@ def test_a_record_has_every_field(finished: Task, record: dict[str, Any]) -> Non
     assert record["cell"] == {"model": "cnn", "loss": "mse", "estimator": "kl"}
     assert (record["seed"], record["attempt"], record["epochs"]) == (3, 1, 2)
     assert record["config"] == finished.config.to_dict()
-    assert record["numbers_version"] == NUMBERS_VERSION
+    components = dict.fromkeys(("model", "loss", "estimator", "dataset"), 1)
+    assert record["versions"] == {"numbers": NUMBERS_VERSION, **components}
     assert 0 < record["finished"] - record["started"] < 600_000
     environment = record["environment"]
     assert (environment["device"], environment["threads"], environment["jobs"]) == ("cpu", 1, 1)

@@ -3,7 +3,8 @@ r"""Estimators of the evidence lower bound (ELBO), each a function ``(vae, x, no
 An :class:`Estimate` keeps apart what training differentiates (``surrogate``) and what it reports
 (``bound``), because for some estimators the gradient is not that of the value. To add one: a
 function and an entry in ``ESTIMATORS`` at the bottom, which also declares what the configuration
-must know. The number of samples L is the first dimension of ``noise``; the configuration
+must know. Raise its ``version`` there whenever the same configuration would give other numbers.
+The number of samples L is the first dimension of ``noise``; the configuration
 (``estimator.samples``) decides it.
 
 All are built from the log-weights :math:`\log w_l = \log p(x, z_l) - \log q(z_l|x)`:
@@ -61,12 +62,14 @@ class Estimator:
         splits: Whether the bound is a rate and a distortion, which beta could weigh.
         samples: L, unless the configuration says otherwise.
         least_samples: The smallest L for which it is defined.
+        version: Raised whenever the same configuration would give other numbers.
     """
 
     function: EstimateFunction
     splits: bool = True
     samples: int = 1
     least_samples: int = 1
+    version: int = 1
 
     def __call__(self, vae: VAE, x: Tensor, noise: Tensor) -> Estimate:
         """Estimate the bound.

@@ -7,7 +7,9 @@ the decoder returned, and ``mean(params)``, the image that it stands for. The li
 To add one: a frozen dataclass (or a module, if it has parameters of its own) with these two
 methods and its ``support``, whose fields are its options (annotated with their bounds, each with a
 default), and an entry in ``LIKELIHOODS`` at the bottom. The configuration
-(``loss.<name>.<option>``), the command line, the tables and the contract tests follow.
+(``loss.<name>.<option>``), the command line, the tables and the contract tests follow. Whenever the
+same configuration would give other numbers, raise ``version: ClassVar[int]``, which is 1 where a
+class has none; a class that computes with another one gets a new version together with it.
 """
 
 import math

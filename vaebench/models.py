@@ -3,7 +3,9 @@
 To add a model: a function ``(shape, latent_dim, *, options...) -> Networks`` whose keyword options
 are annotated with their bounds and have defaults, and an entry in ``MODELS`` at the bottom. The
 configuration (``model.<name>.<option>``), the command line, the tables and the contract tests
-follow.
+follow. Whenever the same configuration would give other numbers, raise the function's attribute
+``version`` (``cnn.version = 2`` below it), which is 1 where it has none; a model that is built by
+another one's function gets a new version together with it.
 """
 
 import math

@@ -1023,9 +1023,9 @@ CONFIG = [
         name="key-not-in-the-fingerprint",
         fear="runs of two warm-ups are one run: the second is skipped as done",
         module="vaebench.config.run",
-        old="json.dumps([NUMBERS_VERSION, self.identity()]",
+        old="json.dumps([self.versions, self.identity()]",
         new=(
-            'json.dumps([NUMBERS_VERSION, self.model_dump(mode="json", '
+            'json.dumps([self.versions, self.model_dump(mode="json", '
             'exclude={"metrics": True, "training": {"beta_warmup"}})]'
         ),
         tests=("test_config.py",),
@@ -1034,8 +1034,32 @@ CONFIG = [
         name="numbers-version-not-in-the-fingerprint",
         fear="runs of code that gives other numbers are taken for done",
         module="vaebench.config.run",
-        old="json.dumps([NUMBERS_VERSION, self.identity()]",
-        new="json.dumps([1, self.identity()]",
+        old='{"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}',
+        new='{"numbers": 1, **component_versions(self.to_dict())}',
+        tests=("test_config.py",),
+    ),
+    Mutant(
+        name="component-versions-not-in-the-fingerprint",
+        fear="runs of a loss that was corrected are taken for done",
+        module="vaebench.config.run",
+        old="json.dumps([self.versions, self.identity()]",
+        new="json.dumps([NUMBERS_VERSION, self.identity()]",
+        tests=("test_config.py",),
+    ),
+    Mutant(
+        name="versions-of-all-components-in-the-fingerprint",
+        fear="a new version of one model trains the runs of all others anew",
+        module="vaebench.config.versions",
+        old='_version(entries.get(config[key]["name"]))',
+        new="max(map(_version, entries.values()))",
+        tests=("test_config.py",),
+    ),
+    Mutant(
+        name="versions-told-apart-by-their-sum",
+        fear="a new version of a model and one of a data set are the same run",
+        module="vaebench.config.run",
+        old="json.dumps([self.versions, self.identity()]",
+        new="json.dumps([sum(self.versions.values()), self.identity()]",
         tests=("test_config.py",),
     ),
     Mutant(
@@ -1642,6 +1666,22 @@ GRID = [
         tests=("test_grid.py",),
     ),
     Mutant(
+        name="two-entries-of-a-cell-and-seed",
+        fear="the run of a loss that was corrected is listed beside the one that replaces it",
+        module="vaebench.grid.manifest",
+        old="return entry if versions(record) == config.versions else",
+        new="return entry if True else",
+        tests=("test_grid.py",),
+    ),
+    Mutant(
+        name="entries-of-this-call-beside-those-of-earlier-ones",
+        fear="a cell and seed whose run had no record yet is listed twice after a new version",
+        module="vaebench.grid.manifest",
+        old="if _place(entry) not in given)",
+        new="if True)",
+        tests=("test_grid.py",),
+    ),
+    Mutant(
         name="settings-mixed-in-a-grid",
         fear="one grid holds runs of other settings",
         module="vaebench.grid.manifest",
@@ -1784,10 +1824,26 @@ STATISTICS = [
 
 REPORT = [
     Mutant(
+        name="two-versions-averaged",
+        fear="the mean of a cell is over runs of code that gives other numbers",
+        module="vaebench.report.cells",
+        old="len({repr(versions(record)) for record in complete}) > 1",
+        new="False",
+        tests=("test_records.py",),
+    ),
+    Mutant(
+        name="old-records-of-another-version",
+        fear="published records, which do not name component versions, are taken for other code's",
+        module="vaebench.report.records",
+        old='("model", "loss", "estimator", "dataset"), 1)',
+        new='("model", "loss", "estimator", "dataset"), 0)',
+        tests=("test_records.py",),
+    ),
+    Mutant(
         name="incomplete-row-aggregated",
         fear="a row of which seeds are missing has a mean",
         module="vaebench.report.cells",
-        old="if len(complete) == len(runs):",
+        old="if len(complete) == len(runs) and not mixed:",
         new="if complete:",
         tests=("test_report.py",),
     ),
@@ -1984,6 +2040,14 @@ REPORT = [
 ]
 
 COMPARE = [
+    Mutant(
+        name="component-versions-compared",
+        fear="runs of a loss before and after it was corrected are compared as if they were equal",
+        module="vaebench.report.comparing",
+        old="len({repr(versions(record)) for record in records})",
+        new='len({versions(record)["numbers"] for record in records})',
+        tests=("test_compare.py",),
+    ),
     Mutant(
         name="comparison-with-the-wrong-sign",
         fear="what got better is reported as worse",

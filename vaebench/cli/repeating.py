@@ -90,5 +90,5 @@ def _print(found: "Repetition") -> None:
     for what, listed in remarks.items():
         if listed:
             console.print(f"{what}: {'; '.join(listed)}", markup=False)
-    if "numbers_version" in found.environment:
+    if any(key.startswith("versions.") for key in found.environment):
         console.print("vaebench has changed its numbers since: differences are to be expected")

@@ -13,6 +13,7 @@ from pydantic import (
 
 from vaebench.config.choices import Choice, Grown, Named, Section, choice, one_of
 from vaebench.config.messages import messages
+from vaebench.config.versions import component_versions
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
@@ -21,7 +22,11 @@ from vaebench.models import MODELS
 from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
 
 NUMBERS_VERSION = 2
-"""Raised whenever the code moves a number: runs of another version are other runs."""
+"""Raised whenever code that all runs share moves a number: all runs are then other runs.
+
+What moves the numbers of one model, loss, estimator or data set raises the version of that one
+alone, see :mod:`vaebench.config.versions`.
+"""
 
 
 class ModelChoice(Choice):
@@ -185,9 +190,14 @@ class RunConfig(Grown):
         return {key: value for key, value in self.to_dict().items() if key != "metrics"}
 
     @property
+    def versions(self) -> dict[str, int]:
+        """:data:`NUMBERS_VERSION` as ``numbers``, and the versions of the components in use."""
+        return {"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}
+
+    @property
     def run_id(self) -> str:
-        """Fingerprint of :meth:`identity` and of :data:`NUMBERS_VERSION`: 12 hex digits."""
-        text = json.dumps([NUMBERS_VERSION, self.identity()], sort_keys=True)
+        """Fingerprint of :attr:`versions` and :meth:`identity`: 12 hex digits."""
+        text = json.dumps([self.versions, self.identity()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

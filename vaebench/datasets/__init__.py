@@ -4,7 +4,8 @@ To add one, write a function that returns `Arrays` (images as uint8 or as floats
 height, width and number of channels; labels; training pool and test part apart) and enter it in
 `DATASETS` at the bottom. A data set that is downloaded also describes its files
 (`vaebench.datasets.files.RemoteFiles`); its function receives their verified content by name. The
-splits, the binarisation, the digest and `vaebench data fetch` then work by themselves.
+splits, the binarisation, the digest and `vaebench data fetch` then work by themselves. Raise the
+entry's `version` whenever the same configuration would give other numbers.
 """
 
 import hashlib
@@ -80,12 +81,14 @@ class Dataset:
         shape: Of its images (C, H, W), known before they are downloaded.
         validation: How many of the last training images are the validation split by default.
         files: Describes the files to download; None for an embedded data set.
+        version: Raised whenever the same configuration would give other numbers.
     """
 
     read: Callable[[Mapping[str, bytes]], Arrays]
     shape: tuple[int, int, int]
     validation: int
     files: Callable[[], RemoteFiles] | None = None
+    version: int = 1
 
 
 def load(

@@ -1,14 +1,18 @@
 """``grid.yaml``: the settings that all runs of a grid share, its axes, its runs.
 
-A later call with the same settings adds its runs; one with other settings is refused.
+A later call with the same settings adds its runs; one with other settings is refused. A cell and
+seed stands there once, with the id that its run has now: a run of an older version of a component
+leaves the list, and its folder stays.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaebench.config import NUMBERS_VERSION, Grid, Run, with_later_keys
+from vaebench.config import NUMBERS_VERSION, Grid, Run, make_run, with_later_keys
 from vaebench.errors import ConfigError, ResultsError
+from vaebench.report.records import Damaged, Planned, read_record, versions
 from vaebench.storage import read_manifest
 
 
@@ -110,7 +114,9 @@ def merged_manifest(
             raise
         return new
     old = read_manifest(folder)
-    entries = {entry["run_id"]: entry for entry in (*old["runs"], *new["runs"])}.values()
+    given = {_place(entry) for entry in new["runs"]}
+    others = (_renewed(folder, entry) for entry in old["runs"] if _place(entry) not in given)
+    entries = {entry["run_id"]: entry for entry in (*others, *new["runs"])}.values()
     axes = {
         axis: [*old["axes"][axis], *(v for v in values if v not in old["axes"][axis])]
         for axis, values in new["axes"].items()
@@ -129,6 +135,26 @@ def merged_manifest(
         "settings": _united(old.get("settings", {}), new["settings"]),
         "runs": sorted(entries, key=position),
     }
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    """Cell and seed of an entry."""
+    return json.dumps([entry["cell"], entry["seed"]], sort_keys=True, default=str)
+
+
+def _renewed(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of an earlier call, with another id where its record is of older versions.
+
+    It is then missing until a call does it: no cell has runs of two versions.
+    """
+    record = read_record(folder, Planned(entry["run_id"], entry["cell"], entry["seed"]))
+    if record is None or isinstance(record, Damaged) or "config" not in record:
+        return entry
+    try:
+        config = make_run(record["config"])
+    except ConfigError:
+        return entry
+    return entry if versions(record) == config.versions else entry | {"run_id": config.run_id}
 
 
 def _united(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from vaebench.grid import Listener
 from vaebench.grid.evaluating import Request, measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.notes import flat
-from vaebench.report.records import dig, finite
+from vaebench.report.records import dig, finite, versions
 from vaebench.run import Task
 from vaebench.run.loading import finished
 from vaebench.storage import RunStore, grid_dirs, run_label
@@ -128,7 +128,7 @@ def _finished(store: RunStore) -> tuple[dict[str, Any], RunConfig, Lines]:
     try:
         return record, measured_config(store, record, raw, Request()), journal
     except ResultsError as error:
-        version = record.get("numbers_version")
+        version = versions(record)["numbers"]
         known = version in (None, NUMBERS_VERSION)
         why = "" if known else f" (of NUMBERS_VERSION {version}, this is {NUMBERS_VERSION})"
         raise ConfigError(f"{error}{why}") from error
@@ -248,8 +248,7 @@ def _same(a: float | None, b: float | None) -> bool:
 def _environment(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """What both records say of their environment, where it differs or is not known exactly."""
     then, now = (
-        dict(flat({"numbers_version": record.get("numbers_version"), **record["environment"]}))
-        for record in (old, new)
+        dict(flat({"versions": versions(record), **record["environment"]})) for record in (old, new)
     )
     return {
         key: (then[key], now[key])

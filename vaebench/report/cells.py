@@ -1,6 +1,7 @@
 """Runs grouped by cell: what the tables have rows of.
 
-A cell is summarised over its seeds, or not at all: an incomplete row has no mean.
+A cell is summarised over its seeds, or not at all: an incomplete row has no mean, nor has one whose
+runs are of different versions of the code.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from vaebench.report.records import Planned, Record, Report, counted
+from vaebench.report.records import Planned, Record, Report, counted, versions
 from vaebench.statistics import Summary, summarise
 from vaebench.storage import best_seed
 
@@ -23,6 +24,7 @@ class Cell:
         records: Records of the complete runs, in the order of the seeds.
         others: Records of the runs that failed or were interrupted.
         summaries: Metric to summary over the seeds; empty when the row is incomplete.
+        mixed: Whether the complete runs are of different versions of the code: no mean of them.
     """
 
     cell: dict[str, Any]
@@ -30,6 +32,7 @@ class Cell:
     records: tuple[Record, ...]
     others: tuple[Record, ...]
     summaries: dict[str, Summary]
+    mixed: bool = False
 
     @cached_property
     def keys(self) -> dict[str, str | None]:
@@ -38,12 +41,14 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned seed has a complete run."""
-        return len(self.records) == len(self.seeds)
+        """Whether every planned seed has a complete run, all of one version of the code."""
+        return len(self.records) == len(self.seeds) and not self.mixed
 
     @property
     def progress(self) -> str:
         """What an incomplete row shows in place of numbers."""
+        if self.mixed:
+            return "incomplete (runs of different versions)"
         return f"incomplete ({len(self.records)} of {counted(len(self.seeds), 'seed')})"
 
 
@@ -58,7 +63,8 @@ def cells(report: Report) -> tuple[Cell, ...]:
         found = [by_id[run.run_id] for run in runs if run.run_id in by_id]
         complete = tuple(r for r in found if r["status"] == "complete")
         summaries: dict[str, Summary] = {}
-        if len(complete) == len(runs):
+        mixed = len({repr(versions(record)) for record in complete}) > 1
+        if len(complete) == len(runs) and not mixed:
             names = dict.fromkeys(name for r in complete for name in r["metrics"])
             summaries = {n: summarise([r["metrics"].get(n) for r in complete]) for n in names}
         result.append(
@@ -68,6 +74,7 @@ def cells(report: Report) -> tuple[Cell, ...]:
                 records=complete,
                 others=tuple(r for r in found if r["status"] != "complete"),
                 summaries=summaries,
+                mixed=mixed,
             )
         )
     return tuple(result)

@@ -14,7 +14,7 @@ from vaebench.report.cells import Cell, cells, declarations
 from vaebench.report.comparable import KEYS, dataset_key
 from vaebench.report.contrasts import Adjusted, adjust_differences
 from vaebench.report.plain import json_lines
-from vaebench.report.records import Record, Report, counted, dig
+from vaebench.report.records import Record, Report, counted, dig, versions
 from vaebench.report.rounding import p_text
 from vaebench.report.tables import ARROWS, Column, main_table
 from vaebench.statistics import Difference, difference
@@ -196,7 +196,7 @@ def _obstacle(column: Column, old: Cell, new: Cell | None, clash: bool) -> str |
     if not set(old.seeds) & set(new.seeds):
         return "no seed in common"
     records = (*old.records, *new.records)
-    if len({record.get("numbers_version") for record in records}) > 1:
+    if len({repr(versions(record)) for record in records}) > 1:
         return "run by versions of vaebench that give other numbers"
     if len({_test_images(record) for record in records}) > 1:
         return "other test images"

@@ -149,7 +149,8 @@ def environment_rows(records: Iterable[Record]) -> list[tuple[str, str]]:
     """What ran where, flat; values that differ between runs are listed with their numbers."""
     values: dict[str, dict[str, int]] = {}
     for record in records:
-        for key, value in flat(record.get("environment", {})):
+        around = {key: record[key] for key in ("versions",) if key in record}
+        for key, value in flat({**around, **record.get("environment", {})}):
             seen = values.setdefault(key, {})
             seen[value] = seen.get(value, 0) + 1
     return [

@@ -120,6 +120,21 @@ def read_record(grid: Path, run: Planned) -> Record | Damaged | None:
     return {**record, "metrics": metrics}
 
 
+def versions(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions of the code that made a record: ``numbers``, which all runs share, and components'.
+
+    A record of the time before components had versions has ``numbers_version`` instead: what it
+    used are first versions.
+    """
+    first = dict.fromkeys(("model", "loss", "estimator", "dataset"), 1)
+    found = record.get("versions")
+    return {
+        "numbers": record.get("numbers_version"),
+        **first,
+        **(found if isinstance(found, dict) else {}),
+    }
+
+
 def setting(record: Record, *path: str) -> Any:
     """A value of the record's config; None where there is none."""
     return dig(record.get("config"), *path)
@@ -196,7 +211,7 @@ def _fault(record: Any, run: Planned) -> str | None:
         return f"is the record of run {record.get('run_id')!r}"
     if record.get("cell") != run.cell or record.get("seed") != run.seed:
         return "its cell or seed is not that of the manifest"
-    for key in ("metrics", "metric_declarations", "environment", "config"):
+    for key in ("metrics", "metric_declarations", "environment", "config", "versions"):
         if not isinstance(record.get(key, {}), dict) or (key == "metrics" and key not in record):
             return f"{key} is not a mapping"
     for name, value in record["metrics"].items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaebench.config import NUMBERS_VERSION, RunConfig
+from vaebench.config import RunConfig
 from vaebench.datasets import Splits
 from vaebench.environment import describe, resolve_device
 from vaebench.likelihoods import LIKELIHOODS, FittedGaussian
@@ -97,7 +97,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "cell": task.cell,
         "seed": task.config.seed,
         "attempt": store.attempt,
-        "numbers_version": NUMBERS_VERSION,
+        "versions": task.config.versions,
         "config": task.config.to_dict(),
         "metrics": {},
         "metric_declarations": {},
