@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vaebench.bench import (
     read_benchmark,
     regressions,
     require_installed,
+    require_same_cpu,
     running,
     save,
     text,
@@ -88,6 +90,37 @@ def test_only_a_ratio_that_fell_by_more_than_the_margin_is_a_regression() -> Non
     before = result(a=2.0, b=2.0, c=2.0, gone=9.0)
     now = result(a=1.69, b=1.71, c=9.0, new=0.1)
     assert regressions(before, now) == ["a: 2.00 times before, 1.69 now"]
+
+
+ZEN4 = {"vendor": "AuthenticAMD", "family": 25, "model": 17, "instructions": ["avx512f"]}
+ZEN5 = {**ZEN4, "family": 26}
+
+
+def measured_on(environment: dict[str, Any]) -> Result:
+    return replace(result(a=2.0), environment=environment)
+
+
+@pytest.mark.parametrize("kind", [ZEN5, None])
+def test_a_baseline_of_the_same_kind_of_cpu_is_compared(kind: dict[str, Any] | None) -> None:
+    here = {"cpu": "AMD EPYC", "cpu_kind": kind}
+    require_same_cpu(measured_on({**here, "cores": 64}), {**here, "cores": 2})
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ({"cpu": "AMD EPYC", "cpu_kind": ZEN4}, "another kind of CPU .*family 25.*family 26"),
+        ({"cpu": "AMD EPYC", "cpu_kind": None}, r"another kind of CPU \(AMD EPYC\).*family 26"),
+        ({"cpu": "Intel", "cpu_kind": ZEN5}, "another kind of CPU .*Intel, .*AMD EPYC, "),
+        ({"cpu": "AMD EPYC"}, r"does not say of which kind its CPU \(AMD EPYC\) was.*family 26"),
+    ],
+)
+def test_a_baseline_of_another_or_an_unknown_kind_of_cpu_is_refused(
+    there: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        require_same_cpu(measured_on(there), {"cpu": "AMD EPYC", "cpu_kind": ZEN5})
+    assert "\n" not in str(caught.value)
 
 
 def test_an_option_says_what_its_start_costs_and_when_it_is_earned_back() -> None:
@@ -323,9 +356,16 @@ def test_a_result_survives_its_json_and_shows_every_word_literally(tmp_path: Pat
     assert r"Is it \| quick?" in shown
     assert r"a \<remark\>" in shown
     assert "| vaebench | 110 | 100 | 1,000 | images/s | 3 |" in shown
+    assert r"a \| b, 2 cores, Python 3.11, torch 2." in shown  # of before kinds were known
+    known = result(a=2.0)
+    known.environment["cpu_kind"] = ZEN5
+    assert r"a \| b, AuthenticAMD family 26 model 17, avx512f, 2 cores" in text(known)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"measurements": 1}'])
+NO_ENVIRONMENT = json.dumps(result(a=2.0).to_dict() | {"environment": ["cpu"]})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"measurements": 1}', NO_ENVIRONMENT])
 def test_what_is_no_result_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(content)
@@ -356,6 +396,13 @@ def test_the_command_writes_compares_and_leaves_with_3_where_a_ratio_fell(tmp_pa
         done = call("--compare", str(before))
         assert done.exit_code == code, done.output
         assert ("slower: vaebench / limit" in done.stderr) == (code == 3)
+    found["environment"]["cpu_kind"] = {"family": "another"}
+    (before / "small.json").write_text(json.dumps(found))
+    written_before = (output / "small.json").read_bytes()
+    done = call("--compare", str(before))
+    assert done.exit_code == 2
+    assert "small: was measured on another kind of CPU" in done.stderr
+    assert (output / "small.json").read_bytes() == written_before  # refused before it measures
     done = call("--compare", str(output))
     assert done.exit_code == 2
     assert "--output would overwrite it" in done.stderr

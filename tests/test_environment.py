@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vaebench import environment
+from vaebench.cpu import cpu_kind
 from vaebench.environment import DEVICES, describe, git_state, peak_memory, resolve_device
 from vaebench.errors import ConfigError
 from vaebench.executors import worker_environment
@@ -66,6 +67,7 @@ def test_the_description_says_what_ran_where() -> None:
     assert found["cores"] >= 1
     assert found["cpu"]
     assert found["device_name"] == found["cpu"]
+    assert found["cpu_kind"] == cpu_kind()
     assert json.loads(json.dumps(found)) == found
 
 

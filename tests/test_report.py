@@ -416,6 +416,20 @@ def test_costs_are_ranked_on_one_machine_only(grid):
     assert column(text, "Runs at a time") == ["1 and 2", "2", "2", "2"]
 
 
+def test_costs_of_two_kinds_of_cpu_under_one_name_are_not_ranked(grid):
+    kind = {"vendor": "AuthenticAMD", "family": 26, "instructions": ["avx2"], "vector_bits": 256}
+    for folder in run_dirs(grid):
+        edit_record(folder, lambda r: r["environment"].update(cpu_kind=kind))
+    text = markdown_of(grid)
+    assert any(is_bold(column(text, "Seconds per epoch ↓")))
+    words = "Example CPU, AuthenticAMD family 26, avx2, 256-bit vectors"
+    assert f"All ran on cpu ({words}), 2 cores" in " ".join(text.split())
+    older = kind | {"family": 25}
+    edit_record(run_dirs(grid)[0], lambda r: r["environment"].update(cpu_kind=older))
+    text = markdown_of(grid)
+    assert not any(is_bold(column(text, "Seconds per epoch ↓")))
+
+
 # -- words --------------------------------------------------------------------------------------
 
 

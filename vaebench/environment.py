@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vaebench.cpu import cpu_kind
 from vaebench.errors import ConfigError
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "mlflow")
@@ -50,6 +51,7 @@ def describe(device: str, *, threads: int, jobs: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
+        "cpu_kind": cpu_kind(),
         "cores": os.cpu_count(),
         "device": device,
         "device_name": _device_name(device),

@@ -2189,6 +2189,38 @@ STEPS = [
 
 BENCH = [
     Mutant(
+        name="cpu-known-by-its-name-alone",
+        fear="ratios of two generations of a CPU are compared, as both are named AMD EPYC",
+        module="vaebench.bench.measured",
+        old='for key in ("cpu", "cpu_kind")):',
+        new='for key in ("cpu",)):',
+        tests=("test_bench.py",),
+    ),
+    Mutant(
+        name="baseline-without-a-kind-of-cpu",
+        fear="a baseline that does not say its kind of CPU is compared",
+        module="vaebench.bench.measured",
+        old='if "cpu_kind" not in baseline.environment:',
+        new="if False:",
+        tests=("test_bench.py",),
+    ),
+    Mutant(
+        name="every-avx512-is-avx2",
+        fear="a CPU's widest vectors are not known",
+        module="vaebench.cpu",
+        old="max(widths, default=None)",
+        new="min(widths, default=None)",
+        tests=("test_cpu.py",),
+    ),
+    Mutant(
+        name="costs-of-two-kinds-of-cpu-ranked",
+        fear="a run is fastest because its CPU is of a later generation under the same name",
+        module="vaebench.report.comparable",
+        old='"cpu", "cpu_kind", "cores"',
+        new='"cpu", "cores"',
+        tests=("test_report.py",),
+    ),
+    Mutant(
         name="peers-with-our-layers",
         fear="the peers are measured with our layer, not with PyTorch's",
         module="vaebench.bench.contenders",

@@ -6,7 +6,14 @@ at the same work, ``grid`` times whole commands, ``records`` the harness at scal
 contenders that took turns on it say more, and only ratios are ever compared with a baseline.
 """
 
-from vaebench.bench.measured import MARGIN, Measurement, Ratio, Result, regressions
+from vaebench.bench.measured import (
+    MARGIN,
+    Measurement,
+    Ratio,
+    Result,
+    regressions,
+    require_same_cpu,
+)
 from vaebench.bench.running import run_benchmark
 from vaebench.bench.settings import Benchmark, read_benchmark, require_installed
 from vaebench.bench.writing import load_result, save, text
@@ -21,6 +28,7 @@ __all__ = [
     "read_benchmark",
     "regressions",
     "require_installed",
+    "require_same_cpu",
     "run_benchmark",
     "save",
     "text",

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+from vaebench.cpu import describe_cpu
+from vaebench.errors import ConfigError
+
 MARGIN = 0.15  # a ratio that falls by more than this part is a regression, not noise
 
 
@@ -90,6 +93,30 @@ def ratio(first: Measurement, second: Measurement) -> Ratio:
     more_is_better = first.unit == "images/s"
     values = [a / b if more_is_better else b / a for a, b in pairs]
     return Ratio(f"{first.name} / {second.name}", values)
+
+
+def require_same_cpu(baseline: Result, environment: dict[str, Any]) -> None:
+    """Refuse a baseline that another kind of CPU has measured: its ratios are not these.
+
+    Arguments:
+        baseline: An earlier state.
+        environment: Of what is to be compared with it, from :func:`vaebench.environment.describe`.
+
+    Raises:
+        ConfigError: The CPU is another one by name or kind, or the baseline does not say its kind.
+            (That the kind could not be found out, there and here, is no obstacle.)
+    """
+    there, here = describe_cpu(baseline.environment), describe_cpu(environment)
+    if "cpu_kind" not in baseline.environment:
+        raise ConfigError(
+            f"baseline {baseline.name}: does not say of which kind its CPU ({there}) was; here it "
+            f"is {here}: measure the earlier state again"
+        )
+    if any(baseline.environment.get(key) != environment[key] for key in ("cpu", "cpu_kind")):
+        raise ConfigError(
+            f"baseline {baseline.name}: was measured on another kind of CPU ({there}) than this "
+            f"one ({here}), and ratios depend on it: measure the earlier state again"
+        )
 
 
 def regressions(baseline: Result, now: Result) -> list[str]:

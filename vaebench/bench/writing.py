@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from vaebench.bench.measured import Measurement, Result
+from vaebench.cpu import describe_cpu
 from vaebench.errors import ConfigError
 from vaebench.figures import to_png, turns
 from vaebench.report.markup import bullets, escape, grid_lines
@@ -32,7 +33,7 @@ def text(result: Result) -> str:
     environment = result.environment
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     parts += [
-        f"{escape(environment['cpu'])}, {environment['cores']} cores, "
+        f"{escape(describe_cpu(environment))}, {environment['cores']} cores, "
         f"Python {environment['python']}, {escape(packages)}.",
     ]
     return "\n".join(parts) + "\n"
@@ -83,7 +84,10 @@ def load_result(path: Path) -> Result:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError("too large")
-        return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        result = Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(result.environment, dict):
+            raise TypeError("no environment")
+        return result
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:

@@ -23,7 +23,8 @@ from vaebench.errors import ConfigError
     "--compare",
     "baseline",
     type=FOLDER,
-    help="Folder of an earlier state's results: exit code 3 where a ratio has fallen since.",
+    help="Folder of an earlier state's results, from the same kind of CPU: exit code 3 where a "
+    "ratio has fallen since.",
 )
 @data_option
 @json_option
@@ -43,6 +44,7 @@ def bench(
     import json
 
     from vaebench import bench as benchmarks
+    from vaebench.environment import describe
 
     if baseline and baseline.resolve() == output.resolve():
         raise ConfigError(f"--compare {baseline}: --output would overwrite it; name another one")
@@ -54,6 +56,8 @@ def bench(
         for _, benchmark in chosen
         if baseline
     }
+    for earlier in known.values():
+        benchmarks.require_same_cpu(earlier, describe("cpu", threads=1, jobs=1))
     output.mkdir(parents=True, exist_ok=True)  # found out now, not after half an hour
     worse: list[str] = []
     for file, benchmark in chosen:

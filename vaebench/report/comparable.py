@@ -59,7 +59,7 @@ def dataset_key(record: Record) -> str:
 def machine_key(record: Record) -> str:
     """What two comparable costs share: the machine, the device, threads and jobs."""
     environment = record.get("environment", {})
-    names = ("platform", "cpu", "cores", "device", "device_name", "threads", "jobs")
+    names = ("platform", "cpu", "cpu_kind", "cores", "device", "device_name", "threads", "jobs")
     return repr([environment.get(name) for name in names])
 
 

@@ -7,6 +7,7 @@ append it in :func:`table_notes` under the condition that makes it true.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vaebench.cpu import describe_cpu
 from vaebench.report.cells import Cell, chosen, declarations
 from vaebench.report.comparable import likelihood_key, machine_key, relaxed
 from vaebench.report.records import Record, Report, counted, dig, setting
@@ -52,6 +53,8 @@ def machine(record: Record) -> str:
     environment = record.get("environment", {})
     device = environment.get("device") or "unknown device"
     name = environment.get("device_name") or environment.get("cpu")
+    if device == "cpu" and name:
+        name = describe_cpu({"cpu": name, "cpu_kind": environment.get("cpu_kind")})
     parts = [
         f"{device} ({name})" if name else str(device),
         _number(environment.get("cores"), "core"),
