@@ -106,7 +106,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "record is of an old version": lambda run: edit_record(
         run, lambda old: [old.pop(key) for key in set(old) - NEEDED]
     ),
-    "record is of a later version": record(numbers_version=99, more={"a": [1]}),
+    "record is of a later version": record(
+        versions={"numbers": 99, "loss": None, "prior": [1]}, more={"a": [1]}
+    ),
+    "record has versions that are none": record(versions=["x"]),
     "record has a number of 400 digits": record(metrics={"test/elbo": 10**400}),
     "record is junk below": record(
         environment={"dataset": 3, "git": [1], "packages": "x", "jobs": {}},
