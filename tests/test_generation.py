@@ -1,5 +1,6 @@
 """Fréchet distance, precision and recall of what is generated, and the classifier behind them."""
 
+import dataclasses
 import io
 import os
 import threading
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from tiny import draws, make_subject, make_vae
+from tiny import assert_exact, draws, make_subject, make_vae
 from torch import Tensor
 
 from vaebench import datasets
@@ -25,6 +26,7 @@ from vaebench.metrics import (
     recall,
 )
 from vaebench.metrics.classifier import reference
+from vaebench.metrics.generation import squared_radii
 
 DIGITS = datasets.load("digits")
 
@@ -104,6 +106,25 @@ def test_as_many_generated_as_real_images_are_compared() -> None:
     real = draws(10, 2, name="r")
     g = Generation(torch.cat([real, real + 1000]), real)
     assert (precision(g), recall(g)) == (1.0, 1.0)
+
+
+def test_known_radii_of_the_real_images_change_nothing() -> None:
+    generated, real = 1.5 * draws(25, 2, name="g"), draws(25, 2, name="r")
+    radii = squared_radii(real)
+    distances = torch.cdist(real, real).square().fill_diagonal_(torch.inf)
+    assert_exact(radii, distances.sort(dim=1).values[:, 2])
+    for count in (25, 15):  # with fewer generated than real images, radii of all real ones are void
+        few, known = Generation(generated[:count], real), Generation(generated[:count], real, radii)
+        assert precision(known) == precision(few) == brute_force(few.generated, real[:count])
+        assert recall(known) == recall(few)
+
+
+def test_radii_of_the_test_images_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaebench.metrics.subject.GENERATED", 20)
+    first = make_subject(make_vae())
+    again = dataclasses.replace(first, seed=1)
+    assert first.generation.radii is again.generation.radii
+    assert_exact(first.reference().radii, squared_radii(first.reference().features))
 
 
 # ---------------------------------------------------------------- the classifier
@@ -272,7 +293,7 @@ def test_what_is_generated_are_clipped_decoder_means_of_prior_draws(
     vae = make_vae(loss="mse", loss_options={"output": "linear"}, dtype=torch.float32)
     subject = make_subject(vae)
     monkeypatch.setattr(vae, "decode", lambda z: z[..., :2].unflatten(-1, (1, 1, 2)))
-    known = subject.reference()._replace(body=torch.nn.Flatten())
+    known = dataclasses.replace(subject.reference(), body=torch.nn.Flatten())
     monkeypatch.setattr(Reference, "features_of", lambda self, images: self.body(images))
     subject = make_subject(vae, reference=lambda: known)
     generated = subject.generation.generated

@@ -1326,8 +1326,8 @@ METRICS = [
         name="precision-is-recall",
         fear="precision and recall are swapped",
         module="vaebench.metrics.generation",
-        old="return _share_within(generated, real)",
-        new="return _share_within(real, generated)",
+        old="return _share_within(generated, real, ",
+        new="return _share_within(real, generated, squared_radii(generated) if radii is radii else ",
         tests=("test_generation.py",),
     ),
     Mutant(
@@ -1359,6 +1359,22 @@ RUN = [
     with seeded(config.seed, "init"):
         pass""",
         tests=("test_training.py", "test_run.py"),
+    ),
+    Mutant(
+        name="radii-of-all-real-images",
+        fear="radii known of all real images are taken for those of the few that are compared",
+        module="vaebench.metrics.generation",
+        old="g.radii if len(real) == len(g.real) else None",
+        new="g.radii",
+        tests=("test_generation.py",),
+    ),
+    Mutant(
+        name="manifold-of-doubled-radii",
+        fear="a point within twice a radius counts as within the manifold",
+        module="vaebench.metrics.generation",
+        old="of_b -= less.unsqueeze(1)",
+        new="of_b -= 4 * less.unsqueeze(1)",
+        tests=("test_generation.py",),
     ),
     Mutant(
         name="weights-depend-on-the-cell",

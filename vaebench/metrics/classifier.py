@@ -9,9 +9,10 @@ or its training, raise :data:`RECIPE`, and the version of the metrics that use i
 import hashlib
 import io
 import os
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from vaebench import datasets
 from vaebench.archives import require_archive
 from vaebench.datasets.files import data_directory
+from vaebench.metrics.generation import squared_radii
 from vaebench.seeding import seeded, stream
 
 RECIPE = 1
@@ -35,7 +37,8 @@ EPOCHS = (4, 30)  # the least and the most for that: 4 for MNIST, 30 (two second
 Shape = tuple[int, int, int]  # (C, H, W)
 
 
-class Reference(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Reference:
     """A data set as its classifier sees it.
 
     Attributes:
@@ -51,6 +54,11 @@ class Reference(NamedTuple):
     recipe: str
     weights: str
     accuracy: float
+
+    @cached_property
+    def radii(self) -> Tensor:
+        """What ``precision`` asks of the test images, once for all runs: squared radii, (N,)."""
+        return squared_radii(self.features.double())
 
     def features_of(self, images: Tensor, batch_size: int = 500) -> Tensor:
         """Features (N, F), on the CPU, of gray images (N, C, H, W) from anywhere."""

@@ -93,4 +93,6 @@ class Subject:
                 reference.features_of(self.vae.decode(z.to(self.images.x)).clamp(0.0, 1.0))
                 for z in torch.split(prior, self.batch_size)
             ]
-        return Generation(torch.cat(generated).double(), reference.features.double())
+        return Generation(
+            torch.cat(generated).double(), reference.features.double(), reference.radii
+        )
