@@ -624,10 +624,10 @@ TRAINING = [
         name="validation-noise-anew-each-epoch",
         fear="validation noise is drawn anew each epoch: the best epoch is partly luck",
         module="vaebench.training",
-        old="validate(vae, validation, validation_noise, plan.batch_size)",
+        old="validate(vae, validation, validation_noise)",
         new=(
             "validate(vae, validation, torch.randn(shape, "
-            'generator=stream(seed, "validation", epoch)).to(device), plan.batch_size)'
+            'generator=stream(seed, "validation", epoch)).to(device))'
         ),
         tests=("test_training.py",),
     ),

@@ -177,7 +177,7 @@ class _Sums:
         return Means(elbo, rate, distortion) if self.splits else Means(elbo, None, None)
 
 
-def validate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int) -> Means:
+def validate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500) -> Means:
     """ELBO of a split in evaluation mode, with L^B for every estimator and beta 1.
 
     Arguments:
@@ -281,7 +281,7 @@ def train(
 
         validated, validation_seconds = None, None
         if len(validation):
-            validated = validate(vae, validation, validation_noise, plan.batch_size)
+            validated = validate(vae, validation, validation_noise)
             validation_seconds = time.perf_counter() - started - seconds
         _require_finite(epoch, learning_rate, {"train": trained, "validation": validated}, vae)
         if isinstance(state.schedule, ReduceLROnPlateau):
