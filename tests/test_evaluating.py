@@ -57,7 +57,7 @@ def strip(folder: Path, *names: str) -> None:
 
 def kept(record: dict[str, Any], *names: str) -> dict[str, Any]:
     """A record without what measuring these metrics may move."""
-    rest = {k: v for k, v in record.items() if k != "evaluated"}
+    rest = {k: v for k, v in record.items() if k not in {"evaluated", *names}}
     for key in ("metrics", "metric_declarations"):
         rest[key] = {k: v for k, v in record[key].items() if k.split("/")[-1] not in names}
     return rest
@@ -150,6 +150,12 @@ def test_log_px_can_be_asked_for_later_and_says_its_k(folder: Path) -> None:
         assert after["metric_declarations"]["log_px"]["title"] == f"log p(x), K = {k}"
         assert after["metric_declarations"]["log_px"]["samples"] == k
         assert kept(after, "log_px") == kept(before, "log_px")
+        beside = after["log_px"]
+        assert beside["samples"] == k
+        assert 1 <= beside["ess_low"] <= beside["ess"] <= k
+        assert beside["curve"][str(k)] == values[-1]
+    assert "log_px" not in before
+    assert list(beside["curve"]) == [*"125", "10", "20", "50", "100", "200", "400"]
     assert values[2] > values[0] > before["metrics"]["test/elbo"] - 1  # trap 9
     assert evaluate(folder, Request(device="cpu")) == {"current": 1}  # K need not be said again
 
@@ -162,6 +168,7 @@ def test_a_run_measures_at_its_end_what_its_configuration_asks_for(
     assert record["run_id"] == record_of(folder)["run_id"]
     assert record["metrics"]["test/log_px"] == record_of(folder)["metrics"]["test/log_px"]
     assert record["metric_declarations"] == record_of(folder)["metric_declarations"]
+    assert record["log_px"] == record_of(folder)["log_px"]
 
 
 def test_log_px_is_never_measured_of_the_relaxed_bernoulli(tmp_path: Path) -> None:
@@ -170,6 +177,7 @@ def test_log_px_is_never_measured_of_the_relaxed_bernoulli(tmp_path: Path) -> No
     why = "log p(x) is not measured: bce on gray pixels is not a normalised density."
     assert why in record["notes"]
     assert "test/log_px" not in record["metrics"]
+    assert "log_px" not in record
     assert "log_px" not in record["metric_declarations"]
     record["notes"].remove(why)
     (tmp_path / "run" / "record.json").write_text(dump_json(record))

@@ -1260,18 +1260,19 @@ METRICS = [
         name="log-px-means-logs",
         fear="log p(x) averages log-weights: the ELBO under a prouder name",
         module="vaebench.metrics.evidence",
-        old="""            total = torch.logaddexp(total, torch.cat(weights))
-    return total - math.log(samples)""",
-        new="""            total = torch.cat(weights) + (0.0 if k == 0 else total)
-    return total / samples""",
+        old="total = torch.logaddexp(total, log_weights)",
+        new=(
+            "total = (log_weights + (k * (total - math.log(k)) if k else 0)) / (k + 1)"
+            " + math.log(k + 1)"
+        ),
         tests=("test_log_px.py",),
     ),
     Mutant(
         name="log-px-without-log-k",
         fear="log p(x) is not divided by K: it rises by log K for nothing",
         module="vaebench.metrics.evidence",
-        old="return total - math.log(samples)",
-        new="return total",
+        old="return Evidence(total - math.log(samples), ",
+        new="return Evidence(total, ",
         tests=("test_log_px.py",),
     ),
     Mutant(
@@ -1296,6 +1297,30 @@ METRICS = [
         module="vaebench.metrics.evidence",
         old="standard_normal_log_prob(z) - q.log_prob(z)",
         new="standard_normal_log_prob(z)",
+        tests=("test_log_px.py",),
+    ),
+    Mutant(
+        name="ess-of-weights-that-are-not-squared",
+        fear="the effective sample size is the sum of the weights: it depends on p(x)'s unit",
+        module="vaebench.metrics.evidence",
+        old="torch.logaddexp(squares, 2 * log_weights)",
+        new="torch.logaddexp(squares, log_weights)",
+        tests=("test_log_px.py",),
+    ),
+    Mutant(
+        name="curve-over-k-without-log-k",
+        fear="the curve over K rises by log K for nothing, and no K is ever large enough",
+        module="vaebench.metrics.evidence",
+        old="(total - math.log(k + 1)).mean()",
+        new="(total - math.log(samples)).mean()",
+        tests=("test_log_px.py",),
+    ),
+    Mutant(
+        name="curve-over-k-without-its-end",
+        fear="the curve over K ends before the number that is reported",
+        module="vaebench.metrics.evidence",
+        old="if k + 1 == samples or _is_round(k + 1):",
+        new="if k == 0 or _is_round(k + 1):",
         tests=("test_log_px.py",),
     ),
     Mutant(
@@ -1339,6 +1364,22 @@ METRICS = [
         tests=("test_generation.py",),
     ),
     Mutant(
+        name="radii-of-all-real-images",
+        fear="radii known of all real images are taken for those of the few that are compared",
+        module="vaebench.metrics.generation",
+        old="g.radii if len(real) == len(g.real) else None",
+        new="g.radii",
+        tests=("test_generation.py",),
+    ),
+    Mutant(
+        name="manifold-of-doubled-radii",
+        fear="a point within twice a radius counts as within the manifold",
+        module="vaebench.metrics.generation",
+        old="of_b -= less.unsqueeze(1)",
+        new="of_b -= 4 * less.unsqueeze(1)",
+        tests=("test_generation.py",),
+    ),
+    Mutant(
         name="generation-of-posterior-means",
         fear="what is generated is not drawn from the prior",
         module="vaebench.metrics.subject",
@@ -1359,22 +1400,6 @@ RUN = [
     with seeded(config.seed, "init"):
         pass""",
         tests=("test_training.py", "test_run.py"),
-    ),
-    Mutant(
-        name="radii-of-all-real-images",
-        fear="radii known of all real images are taken for those of the few that are compared",
-        module="vaebench.metrics.generation",
-        old="g.radii if len(real) == len(g.real) else None",
-        new="g.radii",
-        tests=("test_generation.py",),
-    ),
-    Mutant(
-        name="manifold-of-doubled-radii",
-        fear="a point within twice a radius counts as within the manifold",
-        module="vaebench.metrics.generation",
-        old="of_b -= less.unsqueeze(1)",
-        new="of_b -= 4 * less.unsqueeze(1)",
-        tests=("test_generation.py",),
     ),
     Mutant(
         name="weights-depend-on-the-cell",

@@ -17,7 +17,7 @@ from vaebench.errors import DivergedError
 from vaebench.metrics.classifier import Reference, reference
 from vaebench.metrics.declarations import COST_MEANINGS, COSTS, Comparable, Declaration, Direction
 from vaebench.metrics.evaluation import Evaluation, distortion, elbo, evaluate, rate
-from vaebench.metrics.evidence import importance_weighted_bound, log_px
+from vaebench.metrics.evidence import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.generation import Generation, classifier_frechet, precision, recall
 from vaebench.metrics.images import mae_px, mse_px, psnr, ssim, ssim_per_image, ssim_window
 from vaebench.metrics.latents import Latents, active_units, knn_accuracy, posterior_means
@@ -31,6 +31,7 @@ __all__ = [
     "Declaration",
     "Direction",
     "Evaluation",
+    "Evidence",
     "Generation",
     "Latents",
     "Metric",

@@ -10,12 +10,11 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from vaebench.datasets import Split
 from vaebench.metrics.classifier import Reference
 from vaebench.metrics.evaluation import Evaluation, evaluate
-from vaebench.metrics.evidence import importance_weighted_bound
+from vaebench.metrics.evidence import Evidence, importance_weighted_bound
 from vaebench.metrics.generation import Generation
 from vaebench.metrics.latents import Latents, posterior_means
 from vaebench.seeding import stream
@@ -62,8 +61,8 @@ class Subject:
         return evaluate(self.vae, self.images.x, noise, self.batch_size)
 
     @cached_property
-    def evidence(self) -> Tensor:
-        """The importance-weighted bound with K samples: nats, (N,)."""
+    def evidence(self) -> Evidence:
+        """The importance-weighted bound with K samples, and how far to trust it."""
         if self.samples is None:
             raise ValueError("log_px needs its number of samples K")
         return importance_weighted_bound(

@@ -24,6 +24,7 @@ from vaebench.run.failing import PASSING, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import (
     describe_classifier,
+    describe_evidence,
     drawn_once,
     make_subject,
     measure_subject,
@@ -139,6 +140,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
         "cost/flops_per_image": flops_per_image(state.vae, splits.shape),
     }
     record["rate_per_dimension"] = on_test.rate_per_dimension.mean(dim=0).tolist()
+    record |= describe_evidence(subject, names)
     record["metric_declarations"] = declarations(config, [*names, *COSTS])
     record["notes"] = notes(config, splits, state.vae)
     validated = journal[measured - 1]["metrics"].get("val/elbo")

@@ -67,6 +67,11 @@ def measure_subject(subject: Subject, names: Iterable[str]) -> dict[str, float]:
     }
 
 
+def describe_evidence(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
+    """What a record says of ``log_px`` beside its value, as ``{"log_px": ...}`` if measured."""
+    return {"log_px": subject.evidence.describe()} if "log_px" in names else {}
+
+
 def describe_classifier(subject: Subject) -> dict[str, Any]:
     """The classifier behind the generation metrics, for the record's ``environment``."""
     return {"classifier": subject.reference().describe()}
@@ -100,13 +105,17 @@ def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
     measured = measure_subject(subject, names)
     described = describe_classifier(subject) if _uses_classifier(names) else {}
     new_notes = [note for note in unmeasured_notes(config) if note not in record["notes"]]
-    return record | {
-        "metrics": record["metrics"] | measured,
-        "metric_declarations": record["metric_declarations"] | declarations(config, names),
-        "environment": record["environment"] | described,
-        "notes": record["notes"] + new_notes,
-        "evaluated": now(),
-    }
+    return (
+        record
+        | describe_evidence(subject, names)
+        | {
+            "metrics": record["metrics"] | measured,
+            "metric_declarations": record["metric_declarations"] | declarations(config, names),
+            "environment": record["environment"] | described,
+            "notes": record["notes"] + new_notes,
+            "evaluated": now(),
+        }
+    )
 
 
 def _uses_classifier(names: Iterable[str]) -> bool:
