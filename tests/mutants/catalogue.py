@@ -1351,8 +1351,10 @@ METRICS = [
         name="precision-is-recall",
         fear="precision and recall are swapped",
         module="vaebench.metrics.generation",
-        old="return _share_within(generated, real, ",
-        new="return _share_within(real, generated, squared_radii(generated) if radii is radii else ",
+        old=(
+            "return _share_within(generated, real, squared_radii(real) if radii is None else radii)"
+        ),
+        new="return _share_within(real, generated, squared_radii(generated))",
         tests=("test_generation.py",),
     ),
     Mutant(
