@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from vaebench import datasets
@@ -42,7 +43,7 @@ def by_part(subject: Subject, config: RunConfig) -> dict[str, float]:
         "generation": cpu_seconds(lambda: subject.generation),
     }
     for name in measured_names(config):
-        seconds[name] = cpu_seconds(lambda name=name: METRICS[name](subject))
+        seconds[name] = cpu_seconds(partial(METRICS[name], subject))
     return seconds
 
 

@@ -1204,8 +1204,8 @@ METRICS = [
         name="psnr-uncapped",
         fear="one perfect image makes the mean PSNR infinite",
         module="vaebench.metrics",
-        old="_squared_error(e).clamp(min=10 ** (-PSNR_CAP / 10))",
-        new="_squared_error(e)",
+        old="_mean_per_image(torch.square, e).clamp(min=10 ** (-PSNR_CAP / 10))",
+        new="_mean_per_image(torch.square, e)",
         tests=("test_metrics.py",),
     ),
     Mutant(

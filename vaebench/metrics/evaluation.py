@@ -41,7 +41,7 @@ def evaluate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500) -> Evalu
         batch_size: Images at a time; it does not change the result beyond float rounding.
     """
     vae.eval()
-    parts: list[tuple[Tensor, ...]] = []
+    parts: list[Evaluation] = []
     with torch.no_grad():
         for images, draws in zip(
             torch.split(x, batch_size), torch.split(noise, batch_size, 1), strict=True
@@ -53,15 +53,16 @@ def evaluate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500) -> Evalu
                 for draw in draws.to(x.device)
             ]
             per_dimension = q.kl_per_dimension().cpu().double()
-            part = (
-                vae.decode(q.mean).clamp(0.0, 1.0).cpu(),
-                q.mean.cpu(),
-                per_dimension.sum(dim=-1),
-                per_dimension,
-                -torch.stack(log_probs).cpu().double().mean(dim=0),
+            part = Evaluation(
+                x=images.cpu(),
+                reconstruction=vae.decode(q.mean).clamp(0.0, 1.0).cpu(),
+                mean=q.mean.cpu(),
+                rate=per_dimension.sum(dim=-1),
+                rate_per_dimension=per_dimension,
+                distortion=-torch.stack(log_probs).cpu().double().mean(dim=0),
             )
             parts.append(part)
-    return Evaluation(x.cpu(), *(torch.cat(values) for values in zip(*parts, strict=True)))
+    return Evaluation(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def elbo(e: Evaluation) -> float:
