@@ -164,6 +164,8 @@ def test_a_run_leaves_its_journal_checkpoints_tiles_and_figures(finished: Task) 
             "train/learning_rate",
             "train/seconds",
             "val/seconds",
+            "train/cpu_seconds",
+            "val/cpu_seconds",
         }
     for name in ("checkpoint.pt", "best.pt", "weights.pt", "config.yaml"):
         assert (store.path / name).stat().st_size > 0

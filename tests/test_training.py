@@ -4,6 +4,7 @@ import copy
 import io
 import itertools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +73,9 @@ def run(
 
 
 def timeless(statistics: list[EpochStatistics]) -> list[EpochStatistics]:
-    return [epoch._replace(seconds=0.0, validation_seconds=None) for epoch in statistics]
+    times = {"seconds": 0.0, "validation_seconds": None}
+    times |= {"cpu_seconds": 0.0, "validation_cpu_seconds": None}
+    return [epoch._replace(**times) for epoch in statistics]
 
 
 def weights(vae: VAE) -> Tensor:
@@ -369,6 +372,21 @@ def test_epochs_take_time() -> None:
     epochs = list(train(state, closed_form_kl, TRAIN, VALIDATION, Plan(2, 4), seed=0))
     assert all(epoch.seconds > 0 for epoch in epochs)
     assert all((epoch.validation_seconds or 0) > 0 for epoch in epochs)
+    assert all(epoch.cpu_seconds > 0 for epoch in epochs)
+    assert all((epoch.validation_cpu_seconds or 0) > 0 for epoch in epochs)
+
+
+def test_waiting_takes_wall_time_and_no_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits_too(vae: VAE, x: Tensor, noise: Tensor) -> Estimate:
+        time.sleep(0.2)
+        return closed_form_kl(vae, x, noise)
+
+    monkeypatch.setattr("vaebench.training.closed_form_kl", waits_too)  # of the validation
+    (epoch,) = run(make_state(), Plan(1, len(TRAIN)), estimator=waits_too)
+    assert epoch.cpu_seconds < epoch.seconds - 0.1
+    assert epoch.validation_seconds is not None
+    assert epoch.validation_cpu_seconds is not None
+    assert epoch.validation_cpu_seconds < epoch.validation_seconds - 0.1
 
 
 # Schedules

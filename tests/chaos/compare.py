@@ -14,8 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-TIMED = {"train/seconds", "val/seconds"}
-COSTS = {"cost/seconds_per_epoch", "cost/images_per_second", "cost/peak_memory_mb"}
+TIMED = {"train/seconds", "train/cpu_seconds", "val/seconds", "val/cpu_seconds"}
+COSTS = {
+    "cost/seconds_per_epoch",
+    "cost/cpu_seconds_per_epoch",
+    "cost/images_per_second",
+    "cost/peak_memory_mb",
+}
 ROLES = "SELECT run_uuid, value FROM tags WHERE key = 'vaebench.role'"
 
 

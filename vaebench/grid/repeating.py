@@ -26,7 +26,8 @@ from vaebench.run import Task
 from vaebench.run.loading import finished
 from vaebench.storage import RunStore, grid_dirs, run_label
 
-CHANGING = ("cost/", "train/seconds", "val/seconds")  # prefixes of metrics that are times and costs
+TIMES = ("train/seconds", "train/cpu_seconds", "val/seconds", "val/cpu_seconds")
+CHANGING = ("cost/", *TIMES)  # prefixes of metrics that are times and costs
 UNIMPORTANT = ("jobs",)  # of the environment: it moves costs only
 NAMED = 3  # runs of a grid that an error names
 

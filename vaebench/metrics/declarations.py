@@ -43,6 +43,7 @@ class Declaration:
 COST_MEANINGS = {
     "images_per_second": "Training images per second of `seconds_per_epoch`.",
     "seconds_per_epoch": "Wall time of an epoch's draws and training steps, mean over epochs.",
+    "cpu_seconds_per_epoch": "CPU time of the same, of all threads; on a GPU, the host's CPU time.",
     "peak_memory_mb": "Of the process while it trains; on a GPU, what PyTorch allocated there.",
     "parameters": "Trainable parameters of encoder and decoder.",
     "flops_per_image": "Two per multiply-add, one forward pass of encoder and decoder.",
@@ -51,6 +52,7 @@ COST_MEANINGS = {
 COSTS: dict[str, Declaration] = {
     "images_per_second": Declaration("Images per second", "images/s", "higher", "machine"),
     "seconds_per_epoch": Declaration("Seconds per epoch", "s", "lower", "machine"),
+    "cpu_seconds_per_epoch": Declaration("CPU seconds per epoch", "s", "lower", "machine"),
     "peak_memory_mb": Declaration("Peak memory", "MB", "lower", "machine"),
     "parameters": Declaration("Parameters", "", None, "dataset"),
     "flops_per_image": Declaration("FLOPs per image", "", None, "dataset"),

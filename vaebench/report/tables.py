@@ -26,6 +26,7 @@ ORDER = (
 COSTS = (
     "images_per_second",
     "seconds_per_epoch",
+    "cpu_seconds_per_epoch",
     "peak_memory_mb",
     "parameters",
     "flops_per_image",

@@ -38,6 +38,7 @@ from vaebench.run.record import (
     describe_splits,
     journal_line,
     make_record,
+    mean_over_epochs,
     measured_names,
     notes,
 )
@@ -135,6 +136,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
         **metrics,
         "cost/images_per_second": len(x) / seconds,
         "cost/seconds_per_epoch": seconds,
+        "cost/cpu_seconds_per_epoch": mean_over_epochs(journal, "train/cpu_seconds"),
         "cost/peak_memory_mb": peak_mb,
         "cost/parameters": parameter_count(state.vae),
         "cost/flops_per_image": flops_per_image(state.vae, splits.shape),

@@ -60,10 +60,20 @@ def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
             metrics |= {f"{split}/{name}": value for name, value in values if value is not None}
     metrics["train/beta"] = statistics.beta
     metrics["train/learning_rate"] = statistics.learning_rate
-    metrics["train/seconds"] = statistics.seconds
-    if statistics.validation_seconds is not None:
-        metrics["val/seconds"] = statistics.validation_seconds
+    times = {
+        "train/seconds": statistics.seconds,
+        "train/cpu_seconds": statistics.cpu_seconds,
+        "val/seconds": statistics.validation_seconds,
+        "val/cpu_seconds": statistics.validation_cpu_seconds,
+    }
+    metrics |= {name: value for name, value in times.items() if value is not None}
     return {"epoch": statistics.epoch, "time": now(), "metrics": metrics}
+
+
+def mean_over_epochs(journal: list[dict[str, Any]], name: str) -> float | None:
+    """Mean of a journal's metric; None where an epoch lacks it (vaebench may be newer than it)."""
+    values = [line["metrics"].get(name) for line in journal]
+    return None if None in values else sum(values) / len(values)
 
 
 def close(task: Task, status: str, reason: str, failure: str | None = None) -> dict[str, Any]:

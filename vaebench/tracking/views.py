@@ -176,7 +176,12 @@ def _every_run(runs: str, params: Sequence[str], last_image: int) -> State:
         showRunParams=False,
     )
     quality = ("test/ssim", "test/psnr", "test/active_units")
-    cost = ("cost/seconds_per_epoch", "cost/images_per_second", "cost/peak_memory_mb")
+    cost = (
+        "cost/seconds_per_epoch",
+        "cost/cpu_seconds_per_epoch",
+        "cost/images_per_second",
+        "cost/peak_memory_mb",
+    )
     return _page(
         runs,
         # the grid of pictures shows the first ten: one seed of every cell, not the ten best

@@ -68,6 +68,10 @@ class EpochStatistics(NamedTuple):
         learning_rate: Of this epoch.
         seconds: Wall time of the epoch's draws and training steps, validation apart.
         validation_seconds: Wall time of the validation; None without one.
+        cpu_seconds: CPU time of this process, all its threads, over the span of ``seconds``: unlike
+            wall time, it hardly grows when other processes share the CPU. On a GPU it is the CPU
+            time of the host, which says nothing of the GPU's work.
+        validation_cpu_seconds: The same over the span of ``validation_seconds``; None without one.
     """
 
     epoch: int
@@ -77,6 +81,8 @@ class EpochStatistics(NamedTuple):
     learning_rate: float
     seconds: float
     validation_seconds: float | None
+    cpu_seconds: float
+    validation_cpu_seconds: float | None
 
 
 @dataclass
@@ -259,7 +265,7 @@ def train(
         beta = plan.beta_at(epoch)
         learning_rate = optimizer.param_groups[0]["lr"]
 
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         order = torch.randperm(count, generator=stream(seed, "order", epoch)).to(device)
         noise_shape = (plan.samples, count, latent_dim)
         noise = torch.randn(noise_shape, generator=stream(seed, "noise", epoch)).to(device)
@@ -278,11 +284,13 @@ def train(
             sums.add(estimate)
         trained = sums.means(count)  # waits for the device
         seconds = time.perf_counter() - started
+        cpu_seconds = time.process_time() - cpu_started
 
-        validated, validation_seconds = None, None
+        validated, validation_seconds, validation_cpu_seconds = None, None, None
         if len(validation):
             validated = validate(vae, validation, validation_noise)
             validation_seconds = time.perf_counter() - started - seconds
+            validation_cpu_seconds = time.process_time() - cpu_started - cpu_seconds
         _require_finite(epoch, learning_rate, {"train": trained, "validation": validated}, vae)
         if isinstance(state.schedule, ReduceLROnPlateau):
             state.schedule.step(-(validated or trained).elbo)
@@ -292,5 +300,13 @@ def train(
         if validated is not None and validated.elbo > state.best_elbo:
             state.best_elbo, state.best_epoch = validated.elbo, epoch
         yield EpochStatistics(
-            epoch, trained, validated, beta, learning_rate, seconds, validation_seconds
+            epoch=epoch,
+            train=trained,
+            validation=validated,
+            beta=beta,
+            learning_rate=learning_rate,
+            seconds=seconds,
+            validation_seconds=validation_seconds,
+            cpu_seconds=cpu_seconds,
+            validation_cpu_seconds=validation_cpu_seconds,
         )
