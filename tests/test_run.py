@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from small_runs import numbers, results, settings, task, without_figures
+from torch import Tensor
 
-from vaebench import datasets
+from vaebench import datasets, figures
 from vaebench.config import NUMBERS_VERSION, make_run
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
-from vaebench.metrics import COSTS, METRICS, evaluate
+from vaebench.metrics import COSTS, METRICS, evaluate, ssim_per_image
 from vaebench.run import Task, load_run, run
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, run_label
@@ -195,6 +196,14 @@ def test_the_arrays_are_what_the_figures_need(finished: Task) -> None:
         "originals": (64, 1, 8, 8),
         "reconstructions": (64, 1, 8, 8),
         "samples": (64, 1, 8, 8),
+        "rate": (300,),
+        "distortion": (300,),
+        "squared_error": (300,),
+        "ssim": (300,),
+        "ranked": (24,),
+        "ranked_originals": (24, 1, 8, 8),
+        "ranked_reconstructions": (24, 1, 8, 8),
+        "latent_log_var": (300, 2),
         "latent_mean": (300, 2),
         "latent_2d": (300, 2),
         "labels": (300,),
@@ -211,6 +220,68 @@ def test_the_arrays_are_what_the_figures_need(finished: Task) -> None:
         np.isfinite(array).all() for name, array in arrays.items() if array.dtype.kind == "f"
     )
     assert 0 <= arrays["reconstructions"].min() <= arrays["reconstructions"].max() <= 1
+
+
+def test_the_arrays_have_what_was_measured_of_every_test_image(
+    finished: Task, record: dict[str, Any]
+) -> None:
+    arrays = RunStore(finished.folder).arrays()
+    assert arrays is not None
+    for name in ("rate", "distortion", "squared_error", "ssim"):
+        metric = {"squared_error": "mse_px"}.get(name, name)
+        assert arrays[name].dtype == np.float32
+        mean = arrays[name].mean(dtype=np.float64)
+        assert mean == pytest.approx(record["metrics"][f"test/{metric}"], rel=1e-6)
+    error = ((arrays["originals"] - arrays["reconstructions"]) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(arrays["squared_error"][:64], error, rtol=1e-5)
+    with torch.no_grad():
+        q = load_run(finished.folder).model.encoder(datasets.load("digits").test.x)
+    np.testing.assert_allclose(arrays["latent_log_var"], q.log_var.numpy(), atol=1e-5)
+
+
+def test_the_arrays_show_the_best_the_median_and_the_worst_reconstructions(finished: Task) -> None:
+    arrays = RunStore(finished.folder).arrays()
+    assert arrays is not None
+    ascending = np.sort(arrays["squared_error"])
+    expected = [*ascending[:8], *ascending[146:154], *ascending[-8:]]
+    np.testing.assert_array_equal(arrays["squared_error"][arrays["ranked"]], expected)
+    originals, reconstructions = arrays["ranked_originals"], arrays["ranked_reconstructions"]
+    np.testing.assert_array_equal(
+        originals, datasets.load("digits").test.x[arrays["ranked"]].numpy()
+    )
+    errors = ((originals - reconstructions) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(errors, expected, rtol=1e-5)
+
+
+def test_the_pictures_of_every_seed_and_cell_show_the_same_codes(
+    finished: Task, tmp_path: Path
+) -> None:
+    other = task(tmp_path, seed=4, training__epochs=1)
+    run(other)
+    z = torch.randn(64, 2, generator=stream(0, "figures"))
+    for folder in (finished.folder, other.folder):
+        arrays = RunStore(folder).arrays()
+        assert arrays is not None
+        with torch.no_grad():
+            samples = load_run(folder).model.decode(z).numpy()
+        np.testing.assert_allclose(arrays["samples"], samples, atol=1e-6)
+        tile = folder / "images" / f"samples-{RunStore(folder).journal[-1]['epoch']:04d}.png"
+        assert tile.read_bytes() == figures.tile_png(figures.tile(samples))
+
+
+def test_ssim_is_computed_once_of_every_test_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_figures(monkeypatch)
+    counts: list[int] = []
+
+    def counted(x: Tensor, y: Tensor) -> Any:
+        counts.append(len(x))
+        return ssim_per_image(x, y)
+
+    monkeypatch.setattr("vaebench.metrics.subject.ssim_per_image", counted)
+    run(task(tmp_path, training__epochs=1))
+    assert counts == [300]
 
 
 # ---------------------------------------------------------------- load_run

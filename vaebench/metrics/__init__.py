@@ -1,11 +1,11 @@
 """What is measured after training, and what every number declares about itself.
 
 A metric is a function of one part of a :class:`~vaebench.metrics.subject.Subject`: of the
-``evaluation`` (one pass over the measured split), the ``evidence``, the ``latents`` or the
-``generation``. Its declaration (unit, direction, comparability, version) is all that tables, arrows
-and comparisons read. To add a metric: a function in the module of its part (a new part is a cached
-property of ``Subject``), and an entry in :data:`METRICS` at the bottom; raise ``version`` whenever
-the same weights would get another value.
+``evaluation`` (one pass over the measured split), the ``similarity``, the ``evidence``, the
+``latents`` or the ``generation``. Its declaration (unit, direction, comparability, version) is all
+that tables, arrows and comparisons read. To add a metric: a function in the module of its part (a
+new part is a cached property of ``Subject``), and an entry in :data:`METRICS` at the bottom; raise
+``version`` whenever the same weights would get another value.
 """
 
 import math
@@ -19,7 +19,15 @@ from vaebench.metrics.declarations import COST_MEANINGS, COSTS, Comparable, Decl
 from vaebench.metrics.evaluation import Evaluation, distortion, elbo, evaluate, rate
 from vaebench.metrics.evidence import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.generation import Generation, classifier_frechet, precision, recall
-from vaebench.metrics.images import mae_px, mse_px, psnr, ssim, ssim_per_image, ssim_window
+from vaebench.metrics.images import (
+    mae_px,
+    mse_px,
+    psnr,
+    squared_error_per_image,
+    ssim,
+    ssim_per_image,
+    ssim_window,
+)
 from vaebench.metrics.latents import Latents, active_units, knn_accuracy, posterior_means
 from vaebench.metrics.subject import Part, Subject
 
@@ -55,6 +63,7 @@ __all__ = [
     "rate",
     "recall",
     "reference",
+    "squared_error_per_image",
     "ssim",
     "ssim_per_image",
     "ssim_window",
@@ -105,7 +114,7 @@ METRICS: dict[str, Metric] = {
     "log_px": Metric(
         log_px, Declaration("log p(x)", "nats", "higher", "likelihood"), "evidence", opt_in=True
     ),
-    "ssim": Metric(ssim, Declaration("SSIM", "", "higher", "dataset")),
+    "ssim": Metric(ssim, Declaration("SSIM", "", "higher", "dataset"), "similarity"),
     "psnr": Metric(psnr, Declaration("PSNR", "dB", "higher", "dataset")),
     "mse_px": Metric(mse_px, Declaration("MSE per pixel", "", "lower", "dataset")),
     "mae_px": Metric(mae_px, Declaration("MAE per pixel", "", "lower", "dataset")),

@@ -15,6 +15,7 @@ class Evaluation(NamedTuple):
         x: Images (N, C, H, W) in [0, 1].
         reconstruction: From the posterior mean, clipped to [0, 1], same shape.
         mean: Posterior means (N, Z).
+        log_var: Logarithms of the posterior's variances (N, Z).
         rate: KL(q(z|x) || p(z)) in closed form, nats, (N,).
         rate_per_dimension: The same by latent dimension, (N, Z).
         distortion: -log p(x|z) averaged over the noise draws, nats, (N,).
@@ -23,6 +24,7 @@ class Evaluation(NamedTuple):
     x: Tensor
     reconstruction: Tensor
     mean: Tensor
+    log_var: Tensor
     rate: Tensor
     rate_per_dimension: Tensor
     distortion: Tensor
@@ -57,6 +59,7 @@ def evaluate(vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500) -> Evalu
                 x=images.cpu(),
                 reconstruction=vae.decode(q.mean).clamp(0.0, 1.0).cpu(),
                 mean=q.mean.cpu(),
+                log_var=q.log_var.cpu(),
                 rate=per_dimension.sum(dim=-1),
                 rate_per_dimension=per_dimension,
                 distortion=-torch.stack(log_probs).cpu().double().mean(dim=0),

@@ -68,9 +68,9 @@ def ssim_per_image(x: Tensor, y: Tensor) -> NDArray[np.float64]:
     return np.concatenate(values)
 
 
-def ssim(e: Evaluation) -> float:
+def ssim(similarity: NDArray[np.float64]) -> float:
     """Mean structural similarity of the clipped mean reconstructions."""
-    return float(ssim_per_image(e.x, e.reconstruction).mean())
+    return float(similarity.mean())
 
 
 def _mean_per_image(error: Callable[[Tensor], Tensor], e: Evaluation) -> Tensor:
@@ -79,15 +79,20 @@ def _mean_per_image(error: Callable[[Tensor], Tensor], e: Evaluation) -> Tensor:
     return torch.cat([error(x.double() - y.double()).flatten(1).mean(dim=1) for x, y in pairs])
 
 
+def squared_error_per_image(e: Evaluation) -> Tensor:
+    """Mean squared error per pixel of each clipped mean reconstruction, float64, (N,)."""
+    return _mean_per_image(torch.square, e)
+
+
 def psnr(e: Evaluation) -> float:
     """Peak signal-to-noise ratio in dB, per image (capped at 100 dB), then mean."""
-    noise = _mean_per_image(torch.square, e).clamp(min=10 ** (-PSNR_CAP / 10))
+    noise = squared_error_per_image(e).clamp(min=10 ** (-PSNR_CAP / 10))
     return (-10.0 * noise.log10()).mean().item()
 
 
 def mse_px(e: Evaluation) -> float:
     """Mean squared error per pixel of the clipped mean reconstructions."""
-    return _mean_per_image(torch.square, e).mean().item()
+    return squared_error_per_image(e).mean().item()
 
 
 def mae_px(e: Evaluation) -> float:

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vaebench.datasets import Split
 from vaebench.metrics.classifier import Reference
 from vaebench.metrics.evaluation import Evaluation, evaluate
 from vaebench.metrics.evidence import Evidence, importance_weighted_bound
 from vaebench.metrics.generation import Generation
+from vaebench.metrics.images import ssim_per_image
 from vaebench.metrics.latents import Latents, posterior_means
 from vaebench.seeding import stream
 from vaebench.vae import VAE
@@ -23,7 +26,7 @@ from vaebench.vae import VAE
 EVALUATION_DRAWS = 16
 GENERATED = 10_000  # samples from the prior
 
-Part = Literal["evaluation", "evidence", "latents", "generation"]
+Part = Literal["evaluation", "similarity", "evidence", "latents", "generation"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Subject:
         shape = (EVALUATION_DRAWS, len(self.images.x), self.vae.latent_dim)
         noise = torch.randn(shape, generator=stream(self.seed, self.noise))
         return evaluate(self.vae, self.images.x, noise, self.batch_size)
+
+    @cached_property
+    def similarity(self) -> NDArray[np.float64]:
+        """SSIM of each image and its clipped mean reconstruction, (N,)."""
+        return ssim_per_image(self.evaluation.x, self.evaluation.reconstruction)
 
     @cached_property
     def evidence(self) -> Evidence:

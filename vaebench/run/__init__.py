@@ -117,15 +117,13 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     # The weights that are measured, and the measurement.
     drawn = drawn_once(config, x)
     measured = _choose_weights(config, store, state, drawn)
-    save_snapshot(store, state.vae, test, seed=config.seed, epoch=measured)
+    save_snapshot(store, state.vae, test, epoch=measured)
     subject = make_subject(config, state.vae, splits, drawn, task.data_dir)
     names = measured_names(config)
     metrics = measure_subject(subject, names)
 
     # The pictures, made from arrays that stay beside them.
-    on_test = subject.evaluation
-    arrays = figure_arrays(state.vae, splits, on_test, seed=config.seed, options=config.figures)
-    store.save_arrays(arrays)
+    store.save_arrays(figure_arrays(subject, config.figures))
     draw_figures(store, run_label(task.cell, config.seed))
 
     # The record.
@@ -141,7 +139,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
         "cost/parameters": parameter_count(state.vae),
         "cost/flops_per_image": flops_per_image(state.vae, splits.shape),
     }
-    record["rate_per_dimension"] = on_test.rate_per_dimension.mean(dim=0).tolist()
+    record["rate_per_dimension"] = subject.evaluation.rate_per_dimension.mean(dim=0).tolist()
     record |= describe_evidence(subject, names)
     record["metric_declarations"] = declarations(config, [*names, *COSTS])
     record["notes"] = notes(config, splits, state.vae)
@@ -171,7 +169,7 @@ def _train(
     estimator = ESTIMATORS[config.estimator.name]
     for statistics in train(state, estimator, x, validation, plan(config), seed=config.seed):
         if is_snapshot_epoch(statistics.epoch):
-            save_snapshot(store, state.vae, test, seed=config.seed, epoch=statistics.epoch)
+            save_snapshot(store, state.vae, test, epoch=statistics.epoch)
         if state.best_epoch == statistics.epoch:
             store.save_tensors("best.pt", {"model": state.vae.state_dict()})
         line = journal_line(statistics)

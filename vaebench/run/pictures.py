@@ -1,6 +1,8 @@
 """What a run shows: tiles while it trains, arrays after it, and the figures made from them.
 
-The arrays are kept (``arrays.npz``), so that figures can be drawn again without the model.
+The arrays are kept (``arrays.npz``), so that figures can be drawn, and images ranked, without the
+model. Draws from the prior are those of one stream, whatever the seed: tiles and samples of two
+runs with equally many latent dimensions show the same codes.
 """
 
 from collections.abc import Callable
@@ -13,14 +15,14 @@ from torch import Tensor
 
 from vaebench import figures
 from vaebench.config import FigureOptions
-from vaebench.datasets import Splits
-from vaebench.metrics import Evaluation
+from vaebench.metrics import Subject, squared_error_per_image
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, write_atomic
 from vaebench.vae import VAE
 
 SHOWN = 64  # images in a tile, and in the arrays
-SCATTERED = 5000  # test images in the latent scatter
+SCATTERED = 5000  # test images whose posteriors are kept, and shown in the latent scatter
+RANKED = 8  # test images each that are kept as the best, the median and the worst
 GRID = 20  # points along a side of the latent manifold
 STEPS = 10  # images along an interpolation
 ROWS = 6  # interpolations
@@ -35,29 +37,37 @@ def is_snapshot_epoch(epoch: int) -> bool:
     return str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
-def save_snapshot(store: RunStore, vae: VAE, test: Tensor, *, seed: int, epoch: int) -> None:
+def save_snapshot(store: RunStore, vae: VAE, test: Tensor, *, epoch: int) -> None:
     """Write the tiles of test reconstructions and of prior samples after an epoch."""
     vae.eval()
     with torch.no_grad():
         images = test[:SHOWN]
         tiles = {
             "reconstruction": figures.paired_tile(_array(images), _array(vae.reconstruct(images))),
-            "samples": figures.tile(_array(vae.decode(_prior(vae, test.device, seed=seed)))),
+            "samples": figures.tile(_array(vae.decode(_prior(vae, test.device)))),
         }
     for key, tile in tiles.items():
         write_atomic(store.images / f"{key}-{epoch:04d}.png", figures.tile_png(tile))
 
 
-def figure_arrays(
-    vae: VAE, splits: Splits, on_test: Evaluation, *, seed: int, options: FigureOptions
-) -> Arrays:
-    """Collect what the figures need, by name; the shapes are those of the figures' arguments."""
+def figure_arrays(subject: Subject, options: FigureOptions) -> Arrays:
+    """Collect what the figures need, by name; the shapes are those of the figures' arguments.
+
+    Beside that, of every test image (N,): ``rate`` and ``distortion`` in nats, ``squared_error``
+    (mean over pixels) and ``ssim`` of its clipped mean reconstruction; the posterior
+    (``latent_mean``, ``latent_log_var``) and the ``labels`` of the first 5,000; and of those
+    ``ranked`` by squared error (8 best, 8 about the median, 8 worst), their places in the test
+    split, ``ranked_originals`` and ``ranked_reconstructions``.
+    """
+    vae, on_test = subject.vae, subject.evaluation
     device = next(vae.parameters()).device
     vae.eval()
 
     def decode(z: Tensor) -> NDArray[Any]:
         return _array(vae.decode(z.to(device)))
 
+    squared_error = squared_error_per_image(on_test)
+    ranked = _ranked(squared_error)
     mean = on_test.mean[:SCATTERED]
     ends = on_test.mean[: 2 * ROWS].view(-1, 2, mean.shape[1])
     along = torch.linspace(0, 1, STEPS).view(1, STEPS, 1)
@@ -65,10 +75,18 @@ def figure_arrays(
         arrays = {
             "originals": _array(on_test.x[:SHOWN]),
             "reconstructions": _array(on_test.reconstruction[:SHOWN]),
-            "samples": _array(vae.decode(_prior(vae, device, seed=seed))),
+            "samples": _array(vae.decode(_prior(vae, device))),
+            "rate": _array(on_test.rate),
+            "distortion": _array(on_test.distortion),
+            "squared_error": _array(squared_error),
+            "ssim": subject.similarity.astype("float32"),
+            "ranked": _array(ranked),
+            "ranked_originals": _array(on_test.x[ranked]),
+            "ranked_reconstructions": _array(on_test.reconstruction[ranked]),
             "latent_mean": _array(mean),
+            "latent_log_var": _array(on_test.log_var[:SCATTERED]),
             "latent_2d": _array(_two_dimensions(mean)),
-            "labels": _array(splits.test.y[:SCATTERED]),
+            "labels": _array(subject.images.y[:SCATTERED]),
             "rate_per_dimension": _array(on_test.rate_per_dimension.mean(dim=0)),
             "interpolations": decode(torch.lerp(ends[:, :1], ends[:, 1:], along)),
         }
@@ -142,9 +160,17 @@ def draw_figures(store: RunStore, label: str) -> None:
         write_atomic(store.figures / f"{name}.png", figures.to_png(draw()))
 
 
-def _prior(vae: VAE, device: torch.device, *, seed: int) -> Tensor:
-    """The same draws from N(0, I) after every epoch, shape (64, Z)."""
-    return torch.randn(SHOWN, vae.latent_dim, generator=stream(seed, "figures")).to(device)
+def _prior(vae: VAE, device: torch.device) -> Tensor:
+    """The same draws from N(0, I) after every epoch and for every seed, shape (64, Z)."""
+    return torch.randn(SHOWN, vae.latent_dim, generator=stream(0, "figures")).to(device)
+
+
+def _ranked(error: Tensor) -> Tensor:
+    """Places of the smallest, the median and the largest errors, in ascending order, (24,)."""
+    order = error.argsort(stable=True)
+    count = min(RANKED, len(order))
+    middle = (len(order) - count) // 2
+    return torch.cat((order[:count], order[middle : middle + count], order[len(order) - count :]))
 
 
 def _two_dimensions(mean: Tensor) -> Tensor:
