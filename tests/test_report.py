@@ -71,6 +71,10 @@ def markdown_of(grid):
     return report.render(report.load(grid), "md", grid / "report.md")
 
 
+def json_of(grid):
+    return json.loads(report.render(report.load(grid), "json", grid / "report.json"))
+
+
 def parsed_tables(text):
     """Tables of a Markdown text as a code host reads them: rows of cells as HTML."""
     page = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text)
@@ -428,6 +432,43 @@ def test_costs_of_two_kinds_of_cpu_under_one_name_are_not_ranked(grid):
     edit_record(run_dirs(grid)[0], lambda r: r["environment"].update(cpu_kind=older))
     text = markdown_of(grid)
     assert not any(is_bold(column(text, "Seconds per epoch ↓")))
+
+
+def test_a_grid_of_one_kind_of_device_needs_no_note(grid):
+    assert "kind of device" not in markdown_of(grid)
+    assert [len(ids) for ids in json_of(grid)["devices"].values()] == [12]
+
+
+def test_runs_of_another_kind_of_device_are_named(grid):
+    first, second, *rest = run_dirs(grid)
+    for folder in (first, second):
+        gpu = {"device": "cuda", "device_name": "Example GPU"}
+        edit_record(folder, lambda r, gpu=gpu: r["environment"].update(gpu))
+    assert (
+        "cuda (Example GPU): 2 runs (fnn / bce, seeds 0, 1); cpu (Example CPU): 10 runs."
+    ) in markdown_of(grid)
+    assert json_of(grid)["devices"] == {
+        "cuda (Example GPU)": [first.name, second.name],
+        "cpu (Example CPU)": [folder.name for folder in rest],
+    }
+
+
+def test_another_cpu_is_another_kind_of_device_and_an_old_record_names_less(grid):
+    first, second, *_ = run_dirs(grid)
+    other = {"cpu": "Old CPU", "device_name": None}  # as records had it before device names
+    edit_record(first, lambda r: r["environment"].update(other))
+    edit_record(second, lambda r: r.update(environment={}))
+    text = markdown_of(grid)
+    assert "cpu (Old CPU): 1 run (fnn / bce, seed 0)" in text
+    assert "unknown device: 1 run (fnn / bce, seed 1)" in text
+    assert "cpu (Example CPU): 10 runs." in text
+
+
+def test_a_run_that_is_not_complete_has_no_say_in_the_kinds_of_device(grid):
+    folder = run_dirs(grid)[0]
+    edit_record(folder, lambda r: r["environment"].update(device="cuda", device_name="GPU"))
+    fail(folder, "out of memory")
+    assert "kind of device" not in markdown_of(grid)
 
 
 # -- words --------------------------------------------------------------------------------------

@@ -1923,6 +1923,22 @@ REPORT = [
         tests=("test_records.py",),
     ),
     Mutant(
+        name="mixed-devices-not-told",
+        fear="half a grid ran on a GPU, and the report does not say so",
+        module="vaebench.report.devices",
+        old="if len(kinds) < 2:",
+        new="if True:",
+        tests=("test_report.py",),
+    ),
+    Mutant(
+        name="device-without-its-name",
+        fear="two kinds of CPU pass for one kind of device",
+        module="vaebench.report.devices",
+        old='return f"{device} ({name})" if name else str(device)',
+        new="return str(device)",
+        tests=("test_report.py",),
+    ),
+    Mutant(
         name="incomplete-row-aggregated",
         fear="a row of which seeds are missing has a mean",
         module="vaebench.report.cells",

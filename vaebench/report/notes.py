@@ -7,9 +7,9 @@ append it in :func:`table_notes` under the condition that makes it true.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vaebench.cpu import describe_cpu
 from vaebench.report.cells import Cell, chosen, declarations
 from vaebench.report.comparable import likelihood_key, machine_key, relaxed
+from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.records import Record, Report, counted, dig, setting
 from vaebench.report.tables import Table
 
@@ -51,12 +51,8 @@ def summary(report: Report, cells: Sequence[Cell]) -> str:
 def machine(record: Record) -> str:
     """Where a run ran, and how many ran beside it."""
     environment = record.get("environment", {})
-    device = environment.get("device") or "unknown device"
-    name = environment.get("device_name") or environment.get("cpu")
-    if device == "cpu" and name:
-        name = describe_cpu({"cpu": name, "cpu_kind": environment.get("cpu_kind")})
     parts = [
-        f"{device} ({name})" if name else str(device),
+        device_kind(record),
         _number(environment.get("cores"), "core"),
         str(environment.get("platform") or ""),
         _number(environment.get("threads"), "thread") + " per run",
@@ -88,6 +84,7 @@ def table_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
             "spread over seeds."
         )
     notes += _likelihoods(table, records)
+    notes += device_notes(cells)
     _, clashes = declarations(records)
     if clashes:
         notes.append(f"Not ranked, since the runs declare them differently: {_list(clashes)}.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.report.cells import cells
 from vaebench.report.claims import claims, claims_json
+from vaebench.report.devices import by_device
 from vaebench.report.effects import effects, effects_json
 from vaebench.report.published import published, published_json
 from vaebench.report.records import Record, Report
@@ -26,7 +27,7 @@ def json_report(report: Report) -> str:
 
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
-    null.
+    null. ``devices`` has the ids of the complete runs by the kind of device that they ran on.
     """
     found = cells(report)
     content = {
@@ -44,6 +45,10 @@ def json_report(report: Report) -> str:
         "effects": effects_json(effects(found)),
         "claims": claims_json(claims(report, found)),
         "published": published_json(published(report, found)),
+        "devices": {
+            kind: [record["run_id"] for record in records]
+            for kind, records in by_device(found).items()
+        },
         "missing": [asdict(run) for run in report.missing],
         "foreign": list(report.foreign),
         "damaged": [{**asdict(found.run), "reason": found.reason} for found in report.damaged],
