@@ -1570,6 +1570,50 @@ RUN = [
         tests=("test_run_steps.py",),
     ),
     Mutant(
+        name="transposed-convolution-quantised-by-input-channel",
+        fear="the scales of a transposed convolution are those of its input channels",
+        module="vaebench.run.decoder_export",
+        old="_quantised(layer.weight, 1, dtype)",
+        new="_quantised(layer.weight, 0, dtype)",
+        tests=("test_decoder_file.py",),
+    ),
+    Mutant(
+        name="kept-batch-norm-without-its-mean",
+        fear="the decoder in the file shifts by the bias alone where batch normalisation was",
+        module="vaebench.run.decoder_export",
+        old="shift = -scale * layer.running_mean.cpu()",
+        new="shift = 0 * layer.running_mean.cpu()",
+        tests=("test_decoder_file.py",),
+    ),
+    Mutant(
+        name="int8-whatever-it-does",
+        fear="a decoder with large logits is kept in int8, and its gray pixels move",
+        module="vaebench.run.decoder_export",
+        old="for dtype in (torch.int8, torch.int16):",
+        new="for dtype in (torch.int8,):",
+        tests=("test_decoder_file.py",),
+    ),
+    Mutant(
+        name="decoder-of-the-last-epoch-kept",
+        fear="the decoder in the file is not that of the measured weights",
+        module="vaebench.run",
+        old="""    measured = _choose_weights(config, store, state, drawn)
+    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, splits.shape))
+""",
+        new="""    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, splits.shape))
+    measured = _choose_weights(config, store, state, drawn)
+""",
+        tests=("test_decoder_file.py",),
+    ),
+    Mutant(
+        name="unused-tensors-accepted",
+        fear="a file whose layer list leaves out a layer's tensors is read as a decoder",
+        module="vaebench.run.decoder_file",
+        old="if left.unused:",
+        new="if False:",
+        tests=("test_decoder_file.py",),
+    ),
+    Mutant(
         name="other-codes-for-every-seed",
         fear="samples of two seeds show different codes: a wall of pictures compares nothing",
         module="vaebench.run.pictures",

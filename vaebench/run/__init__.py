@@ -19,6 +19,7 @@ from vaebench.estimators import ESTIMATORS
 from vaebench.metrics import COSTS
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, model_cost, plan, require_trainable
+from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.diagnostics import diagnose
 from vaebench.run.failing import PASSING, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
@@ -117,6 +118,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     # The weights that are measured, and the measurement.
     drawn = drawn_once(config, x)
     measured = _choose_weights(config, store, state, drawn)
+    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, splits.shape))
     save_snapshot(store, state.vae, test, epoch=measured)
     subject = make_subject(config, state.vae, splits, drawn, task.data_dir)
     names = measured_names(config)

@@ -12,6 +12,7 @@ data, and no file of tensors or arrays can run code or claim more memory than it
                                    checkpoint.pt     to resume from
                                    best.pt           best weights on validation
                                    weights.pt        the weights that were measured
+                                   decoder.safetensors  the measured decoder, small
                                    arrays.npz        what the figures are made from
                                    images/  figures/
                                    record.json       written last

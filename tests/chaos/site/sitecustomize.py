@@ -27,7 +27,7 @@ FILES = [  # what a file's name says of the phase
     (r"grid\.yaml|config\.yaml|\.mlflow\.id", "starting"),
     (r"checkpoint\.pt|best\.pt", "checkpointing"),
     (r"journal\.jsonl", "journal"),
-    (r"weights\.pt", "evaluation"),
+    (r"weights\.pt|decoder\.safetensors", "evaluation"),
     (r"arrays\.npz|[\w-]+\.png", "figures"),
     (r"record\.json", "record"),
     (r"report\.\w+|comparison\.png", "reporting"),

@@ -1,0 +1,201 @@
+"""Writing ``decoder.safetensors``, whose format is that of ``decoder_file``.
+
+Weights are int8 where that is enough: no pixel decoded from :data:`DRAWS` codes may move by more
+than :data:`MAX_ERROR`. Else they are int16. The continuous Bernoulli needs that at times: a mean
+of 0.999 is a logit of 1000, and what is rounded next to such logits moves the gray pixels.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from vaebench.layers import Linear
+from vaebench.likelihoods import (
+    Bernoulli,
+    ContinuousBernoulli,
+    FittedGaussian,
+    Gaussian,
+    Likelihood,
+)
+from vaebench.models import Shape
+from vaebench.run.decoder_file import FORMAT_VERSION, KEY, Decoder, Description, make_decoder
+from vaebench.seeding import stream
+from vaebench.vae import VAE
+
+DRAWS = 512
+MAX_ERROR = 0.02  # of the range from black to white
+
+Named = dict[str, Tensor]  # by role in a layer, or by name in the file
+
+
+def decoder_bytes(vae: VAE, shape: Shape) -> bytes:
+    """The content of the file: a model's decoder in evaluation mode, and its likelihood's link.
+
+    Arguments:
+        vae: The model, on any device.
+        shape: Of its images, (C, H, W).
+    """
+    description: Description = {
+        "format_version": FORMAT_VERSION,
+        "latent_dim": vae.latent_dim,
+        "image_shape": list(shape),
+        "layers": None,
+        "link": None,
+    }
+    with torch.no_grad():
+        try:
+            for dtype in (torch.int8, torch.int16):
+                layers, tensors = _described(vae.decoder, dtype)
+                known = description | {"layers": layers, "link": _link(vae.likelihood)}
+                if _error(vae, make_decoder(known, tensors)) <= MAX_ERROR:
+                    break
+            description = known
+        except ValueError:  # something of a user's own
+            tensors = _halved(vae.decoder)
+    return save(tensors, {KEY: json.dumps(description, separators=(",", ":"))})
+
+
+def _error(vae: VAE, decoder: Decoder) -> float:
+    """The largest difference of a pixel, on fixed codes, between a model and what is kept of it."""
+    z = torch.randn(DRAWS, vae.latent_dim, generator=stream(0, "decoder"))
+    decoded = vae.eval().decode(z.to(next(vae.parameters()))).cpu()
+    return (decoder(z) - decoded).abs().max().item()
+
+
+def _described(decoder: nn.Module, dtype: torch.dtype) -> tuple[list[Description], Named]:
+    """The list of layers, and their tensors, the weights in whole numbers of a type.
+
+    Raises:
+        ValueError: One of the layers is of no kind that there is.
+    """
+    layers: list[Description] = []
+    tensors: Named = {}
+    for prefix, layer in _leaves(decoder):
+        write = _WRITERS.get(type(layer))  # not of a subclass, which may compute something else
+        if write is None or layer._forward_hooks or layer._forward_pre_hooks:
+            raise ValueError(f"{layer} is not known")
+        entry, found = write(layer, dtype)
+        if found:
+            entry["tensors"] = {role: prefix + role for role in found}
+        layers.append(entry)
+        tensors |= {prefix + role: _plain(tensor) for role, tensor in found.items()}
+    return layers, tensors
+
+
+def _leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The layers of nested sequences, in order, with the prefixes of their tensors' names."""
+    if type(module) is not nn.Sequential:
+        yield prefix, module
+        return
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _leaves(child, f"{prefix}{name}.")
+
+
+def _linear(layer: nn.Linear, dtype: torch.dtype) -> tuple[Description, Named]:
+    sizes = {"in_features": layer.in_features, "out_features": layer.out_features}
+    return {"kind": "linear"} | sizes, _quantised(layer.weight, 0, dtype) | _bias(layer)
+
+
+def _conv_transpose2d(layer: nn.ConvTranspose2d, dtype: torch.dtype) -> tuple[Description, Named]:
+    if layer.groups != 1 or set(layer.dilation) != {1}:
+        raise ValueError(f"{layer} is not known")
+    entry = {
+        "kind": "conv_transpose2d",
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "kernel": list(layer.kernel_size),
+        "stride": list(layer.stride),
+        "padding": list(layer.padding),
+        "output_padding": list(layer.output_padding),
+    }
+    return entry, _quantised(layer.weight, 1, dtype) | _bias(layer)
+
+
+def _batch_norm(
+    layer: nn.BatchNorm1d | nn.BatchNorm2d, _: torch.dtype
+) -> tuple[Description, Named]:
+    if layer.running_mean is None or layer.running_var is None:
+        raise ValueError(f"{layer} has no running mean and variance")
+    scale = (layer.running_var.cpu().double() + layer.eps).rsqrt()
+    scale = scale if layer.weight is None else scale * layer.weight.cpu()
+    shift = -scale * layer.running_mean.cpu()
+    shift = shift if layer.bias is None else shift + layer.bias.cpu()
+    return {"kind": "batch_norm", "features": layer.num_features}, {"scale": scale, "shift": shift}
+
+
+def _unflatten(layer: nn.Unflatten, _: torch.dtype) -> tuple[Description, Named]:
+    if layer.dim not in (1, -1):
+        raise ValueError(f"{layer} is not known")
+    return {"kind": "reshape", "shape": list(layer.unflattened_size)}, {}
+
+
+def _activation(kind: str) -> Callable[[nn.Module, torch.dtype], tuple[Description, Named]]:
+    def described(layer: nn.Module, _: torch.dtype) -> tuple[Description, Named]:
+        options = getattr(layer, "alpha", 1.0), getattr(layer, "approximate", "none")
+        if options != (1.0, "none"):
+            raise ValueError(f"{layer} is not known")
+        return {"kind": kind}, {}
+
+    return described
+
+
+def _quantised(weight: Tensor, rows: int, dtype: torch.dtype) -> Named:
+    """A weight in whole numbers, with the scale of each output row; rows lie along ``rows``."""
+    most = torch.iinfo(dtype).max
+    weight = weight.float()
+    others = [dim for dim in range(weight.dim()) if dim != rows]
+    scale = weight.abs().amax(dim=others, keepdim=True) / most
+    steps = (weight / torch.where(scale > 0, scale, 1.0)).round()
+    return {"weight": steps.to(dtype), "scale": scale.flatten()}
+
+
+def _bias(layer: nn.Linear | nn.ConvTranspose2d) -> Named:
+    return {} if layer.bias is None else {"bias": layer.bias}
+
+
+def _link(likelihood: Likelihood) -> str | None:
+    """The link of a likelihood; None of one that is not known."""
+    if type(likelihood) is Bernoulli:
+        return "sigmoid"
+    if type(likelihood) is ContinuousBernoulli:
+        return "continuous_bernoulli"
+    if isinstance(likelihood, Gaussian | FittedGaussian):
+        return likelihood.output if type(likelihood) in (Gaussian, FittedGaussian) else None
+    return None
+
+
+def _halved(decoder: nn.Module) -> Named:
+    """The real tensors of a decoder's state in float16, whole numbers as they are."""
+    tensors = {}
+    for name, tensor in decoder.state_dict().items():
+        if isinstance(tensor, Tensor) and not tensor.is_complex():
+            dtype = torch.float16 if tensor.is_floating_point() else tensor.dtype
+            overflows = not tensor.to(dtype).isfinite().all()
+            tensors[name] = _plain(tensor, torch.float32 if overflows else dtype)
+    return tensors
+
+
+def _plain(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A copy on the CPU, in memory as its shape says, whatever layout it was trained in."""
+    dtype = dtype or (torch.float32 if tensor.is_floating_point() else tensor.dtype)
+    return tensor.to("cpu", dtype).clone(memory_format=torch.contiguous_format)
+
+
+_WRITERS: dict[type[nn.Module], Callable[[Any, torch.dtype], tuple[Description, Named]]] = {
+    nn.Linear: _linear,
+    Linear: _linear,
+    nn.ConvTranspose2d: _conv_transpose2d,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.Unflatten: _unflatten,
+    nn.ReLU: _activation("relu"),
+    nn.GELU: _activation("gelu"),
+    nn.ELU: _activation("elu"),
+    nn.SiLU: _activation("silu"),
+    nn.Tanh: _activation("tanh"),
+}
