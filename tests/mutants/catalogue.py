@@ -1594,15 +1594,11 @@ RUN = [
         tests=("test_decoder_file.py",),
     ),
     Mutant(
-        name="decoder-of-the-last-epoch-kept",
+        name="decoder-of-untrained-weights-kept",
         fear="the decoder in the file is not that of the measured weights",
         module="vaebench.run",
-        old="""    measured = _choose_weights(config, store, state, drawn)
-    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, splits.shape))
-""",
-        new="""    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, splits.shape))
-    measured = _choose_weights(config, store, state, drawn)
-""",
+        old="decoder_bytes(state.vae, splits.shape)",
+        new='decoder_bytes(build(config, splits.shape, "cpu").vae, splits.shape)',
         tests=("test_decoder_file.py",),
     ),
     Mutant(

@@ -7,11 +7,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vaebench.report.cells import cells
+from vaebench.report.cells import Cell, cells
 from vaebench.report.claims import claims, claims_json
 from vaebench.report.devices import by_device
 from vaebench.report.effects import effects, effects_json
@@ -27,7 +27,7 @@ def json_report(report: Report) -> str:
 
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
-    null. ``devices`` has the ids of the complete runs by the kind of device that they ran on.
+    null. Where the complete runs are of several kinds of device, ``devices`` has their ids by kind.
     """
     found = cells(report)
     content = {
@@ -45,15 +45,18 @@ def json_report(report: Report) -> str:
         "effects": effects_json(effects(found)),
         "claims": claims_json(claims(report, found)),
         "published": published_json(published(report, found)),
-        "devices": {
-            kind: [record["run_id"] for record in records]
-            for kind, records in by_device(found).items()
-        },
+        **_devices(found),
         "missing": [asdict(run) for run in report.missing],
         "foreign": list(report.foreign),
         "damaged": [{**asdict(found.run), "reason": found.reason} for found in report.damaged],
     }
     return json_lines(content)
+
+
+def _devices(found: Sequence[Cell]) -> dict[str, Any]:
+    kinds = by_device(found)
+    ids = {kind: [record["run_id"] for record in records] for kind, records in kinds.items()}
+    return {"devices": ids} if len(ids) > 1 else {}
 
 
 def csv_report(report: Report) -> str:
