@@ -27,7 +27,6 @@ from vaebench.datasets import (
     Arrays,
     Dataset,
     Splits,
-    binarize,
     fetch,
     files,
     idx,
@@ -35,6 +34,7 @@ from vaebench.datasets import (
 )
 from vaebench.datasets.files import RemoteFiles, data_directory
 from vaebench.datasets.idx_format import decode_idx
+from vaebench.datasets.pixels import binarize
 from vaebench.errors import DataError
 from vaebench.seeding import stream
 

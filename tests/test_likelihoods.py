@@ -14,14 +14,13 @@ from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import Normal
 
+from vaebench.fitted_gaussian import FittedGaussian, Support
 from vaebench.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
     ContinuousBernoulli,
-    FittedGaussian,
     Gaussian,
     Likelihood,
-    Support,
 )
 from vaebench.seeding import seeded
 

@@ -12,7 +12,8 @@ from tiny import assert_exact, draws, images, torch_log_prob
 from torch import Tensor
 from torch.distributions import Normal
 
-from vaebench.likelihoods import ContinuousBernoulli, FittedGaussian, Link
+from vaebench.fitted_gaussian import FittedGaussian, Link
+from vaebench.likelihoods import ContinuousBernoulli
 
 SHAPE = (1, 3, 2)
 

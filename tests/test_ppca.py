@@ -26,7 +26,7 @@ from vaebench.config import Grid, RunConfig, make_grid, make_run, read_yaml, wit
 from vaebench.datasets import Splits
 from vaebench.errors import DataError
 from vaebench.estimators import ESTIMATORS
-from vaebench.likelihoods import FittedGaussian
+from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.metrics import Evaluation, elbo, evaluate, importance_weighted_bound, rate
 from vaebench.run import build
 from vaebench.run.building import plan

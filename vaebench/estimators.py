@@ -63,6 +63,7 @@ class Estimator:
         samples: L, unless the configuration says otherwise.
         least_samples: The smallest L for which it is defined.
         version: Raised whenever the same configuration would give other numbers.
+        importance_weighted: Whether the bound is the log of the mean of L importance weights.
     """
 
     function: EstimateFunction
@@ -70,6 +71,7 @@ class Estimator:
     samples: int = 1
     least_samples: int = 1
     version: int = 1
+    importance_weighted: bool = False
 
     def __call__(self, vae: VAE, x: Tensor, noise: Tensor) -> Estimate:
         """Estimate the bound.
@@ -144,7 +146,7 @@ def iwae(vae: VAE, x: Tensor, noise: Tensor) -> Estimate:
     References:
         Burda, Grosse & Salakhutdinov (2016), section 3, https://arxiv.org/abs/1509.00519
     """
-    q, z, log_px = _draw(vae, x, noise)
+    q, z, log_px = _draw(vae, x, noise, importance_weighted=True)
     bound = _log_mean_exp(log_px - _log_ratio(q, z))
     return Estimate(surrogate=bound, bound=bound, rate=None, distortion=None)
 
@@ -164,7 +166,7 @@ def dreg(vae: VAE, x: Tensor, noise: Tensor) -> Estimate:
     References:
         Tucker, Lawson, Gu & Maddison (2019), https://arxiv.org/abs/1810.04152
     """
-    q, z, log_px = _draw(vae, x, noise)
+    q, z, log_px = _draw(vae, x, noise, importance_weighted=True)
     log_weights = log_px - _log_ratio(_frozen(q), z)
     normalised = log_weights.detach().softmax(dim=0)
     if z.requires_grad:  # the encoder's second factor; all its gradient comes through z
@@ -200,18 +202,25 @@ def score(vae: VAE, x: Tensor, noise: Tensor) -> Estimate:
     return _split(rate=_score_mean(rate, log_q), distortion=_score_mean(-log_px, log_q))
 
 
-def _draw(vae: VAE, x: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor, Tensor]:
+def _draw(
+    vae: VAE, x: Tensor, noise: Tensor, *, importance_weighted: bool = False
+) -> tuple[DiagonalGaussian, Tensor, Tensor]:
     """Posterior, reparameterised codes (L, B, Z) and log p(x|z) of each (L, B)."""
     q = vae.encoder(x)
     z = q.sample(noise)
-    return q, z, _log_likelihood(vae, x, z)
+    return q, z, _log_likelihood(vae, x, z, q if importance_weighted else None)
 
 
-def _log_likelihood(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
-    """Log p(x|z) of codes (L, B, Z): (L, B)."""
+def _log_likelihood(vae: VAE, x: Tensor, z: Tensor, q: DiagonalGaussian | None = None) -> Tensor:
+    """Log p(x|z) of codes (L, B, Z): (L, B). ``q``: given if they get importance weights."""
     params = vae.decoder(z.flatten(0, 1)).to(x.dtype)  # reduced precision ends with the networks
     repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-    return vae.likelihood.log_prob(repeated, params).reshape(z.shape[:2])
+    weighted = getattr(vae.likelihood, "importance_log_prob", None)
+    if q is None or weighted is None:
+        return vae.likelihood.log_prob(repeated, params).reshape(z.shape[:2])
+    log_ratio = _log_ratio(_frozen(q), z.detach())
+    log_px: Tensor = weighted(repeated, params, log_ratio).reshape(z.shape[:2])
+    return log_px
 
 
 def _log_ratio(q: DiagonalGaussian, z: Tensor) -> Tensor:
@@ -250,7 +259,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "sgvb": Estimator(sgvb),
     "kl": Estimator(closed_form_kl),
     "stl": Estimator(stl),
-    "iwae": Estimator(iwae, splits=False, samples=5),
-    "dreg": Estimator(dreg, splits=False, samples=5),
+    "iwae": Estimator(iwae, splits=False, samples=5, importance_weighted=True),
+    "dreg": Estimator(dreg, splits=False, samples=5, importance_weighted=True),
     "score": Estimator(score, samples=5, least_samples=2),
 }

@@ -9,24 +9,23 @@ methods and its ``support``, whose fields are its options (annotated with their 
 default), and an entry in ``LIKELIHOODS`` at the bottom. The configuration
 (``loss.<name>.<option>``), the command line, the tables and the contract tests follow. Whenever the
 same configuration would give other numbers, raise ``version: ClassVar[int]``, which is 1 where a
-class has none; a class that computes with another one gets a new version together with it.
+class has none; a class that computes with another one gets a new version together with it. What one
+may have beside them (:class:`Fitted`, :class:`ImportanceFitted`, :class:`Started`, and a
+``learning_rate`` for parameters of its own) is optional; :class:`FittedGaussian` has it all.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Gt
-from torch import Tensor, nn
+from torch import Tensor
 
-from vaebench.distributions import LOG_VAR_MAX, LOG_VAR_MIN
+from vaebench.fitted_gaussian import FittedGaussian, Link, Support
 from vaebench.layers import is_eager
-
-Support = Literal["binary", "unit", "real"]
-Link = Literal["sigmoid", "linear"]
 
 
 class Likelihood(Protocol):
@@ -54,6 +53,31 @@ class Fitted(Protocol):
 
     def fit(self, decoded: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Fit to batches of images and of what the decoder made of their codes."""
+        ...
+
+
+@runtime_checkable
+class ImportanceFitted(Protocol):
+    """A likelihood whose fit, of each batch and in the end, is another for importance weights.
+
+    Optional: under ``iwae`` and ``dreg``, any other likelihood has its ``log_prob`` and ``fit``.
+    """
+
+    def importance_log_prob(self, x: Tensor, params: Tensor, log_ratio: Tensor) -> Tensor:
+        """Like ``log_prob`` of L codes an image, (L * B, ...), and their log q/p, (L, B)."""
+        ...
+
+    def importance_fit(self, decoded: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Fit to batches of those three."""
+        ...
+
+
+@runtime_checkable
+class Started(Protocol):
+    """A likelihood that starts from the training images."""
+
+    def start(self, variance: float) -> None:
+        """Start from the variance of the images around their mean image, a mean over pixels."""
         ...
 
 
@@ -137,78 +161,6 @@ class Gaussian:
     def mean(self, params: Tensor) -> Tensor:
         """The Gaussian's mean image."""
         return torch.sigmoid(params) if self.output == "sigmoid" else params
-
-
-class FittedGaussian(nn.Module):
-    r"""Independent Gaussian pixels of one variance that is fitted: the ``gaussian`` loss.
-
-    The density is that of :class:`Gaussian`; only where :math:`\sigma^2` comes from differs.
-
-    - ``learned``: :math:`\log \sigma^2` is a parameter, trained beside the weights.
-    - ``optimal``: each training batch has its maximum-likelihood variance, the mean squared error
-      of its pixels (a constant to the gradient: at the optimum its own derivative vanishes). In
-      evaluation mode it is frozen, so that no image's value depends on its neighbours: at a
-      running mean over the last batches while training goes on, and at the optimum of the whole
-      training split, see :meth:`fit`, before anything is measured.
-
-    Attributes:
-        log_sigma2: The logarithm of the variance in squared pixel units, a scalar.
-        output: ``sigmoid`` or ``linear``, as in :class:`Gaussian`.
-
-    References:
-        Rybkin et al. (2021), sigma-VAE, https://arxiv.org/abs/2006.13202
-    """
-
-    support: ClassVar[Support] = "real"
-    log_sigma2: Tensor
-
-    MOMENTUM = 0.05  # of the running mean: a training batch's share
-
-    def __init__(
-        self, sigma2: Literal["learned", "optimal"] = "learned", output: Link = "sigmoid"
-    ) -> None:
-        super().__init__()
-        self.optimal = sigma2 == "optimal"
-        self.output = output
-        start = torch.tensor(math.log(Gaussian.sigma2))
-        if self.optimal:
-            self.register_buffer("log_sigma2", start)
-        else:
-            self.log_sigma2 = nn.Parameter(start)
-
-    @property
-    def sigma2(self) -> float:
-        """The variance in squared pixel units."""
-        return self._bounded(self.log_sigma2).exp().item()
-
-    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
-        """Log-density of ``x`` given the decoder's output: nats, shape (B,)."""
-        error = (x - self.mean(params)).square().flatten(1)
-        log_sigma2 = self._bounded(self.log_sigma2)
-        if self.optimal and self.training:
-            log_sigma2 = self._bounded(error.detach().mean().log())
-            if torch.is_grad_enabled():
-                self.log_sigma2.lerp_(log_sigma2.to(self.log_sigma2.dtype), self.MOMENTUM)
-        constant = 0.5 * error.shape[1] * (math.log(2 * math.pi) + log_sigma2)
-        return -0.5 * error.sum(dim=1) * (-log_sigma2).exp() - constant
-
-    def mean(self, params: Tensor) -> Tensor:
-        """The Gaussian's mean image."""
-        return Gaussian(output=self.output).mean(params)
-
-    def fit(self, decoded: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Freeze an ``optimal`` variance: the mean squared error of all pixels of all batches."""
-        if not self.optimal:
-            return
-        squares, count = 0.0, 0
-        for x, params in decoded:
-            squares += (x - self.mean(params)).square().double().sum().item()
-            count += x.numel()
-        self.log_sigma2.fill_(math.log(max(squares / count, math.exp(LOG_VAR_MIN))))
-
-    @staticmethod
-    def _bounded(log_sigma2: Tensor) -> Tensor:
-        return log_sigma2.clamp(LOG_VAR_MIN, LOG_VAR_MAX)
 
 
 _SMALL = 0.1  # half a logit; below it the closed forms cancel, and three terms err by 3e-13

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaebench.likelihoods import Fitted, Likelihood
+from vaebench.distributions import standard_normal_log_prob
+from vaebench.likelihoods import Fitted, ImportanceFitted, Likelihood, Started
 from vaebench.models import Encoder, Networks, Shape
 
 
@@ -42,25 +43,54 @@ class VAE(nn.Module):
         return self.decode(self.encoder(x).mean).clamp(0.0, 1.0)
 
 
-def fit_likelihood(vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500) -> None:
+def start_likelihood(vae: VAE, x: Tensor, batch_size: int = 500) -> None:
+    """Start the likelihood, if it is one that starts from data, before the first epoch.
+
+    Its variance is summed on the CPU in float64: the same on every device.
+
+    Arguments:
+        vae: The model; its likelihood is changed in place.
+        x: Training images (N, C, H, W), as they are measured.
+        batch_size: Images at a time.
+    """
+    if not isinstance(vae.likelihood, Started):
+        return
+    sums, squares = torch.zeros(2, *x.shape[1:], dtype=torch.float64)
+    for images in torch.split(x, batch_size):
+        pixels = images.cpu().double()
+        sums += pixels.sum(dim=0)
+        squares += pixels.square().sum(dim=0)
+    variance = squares / len(x) - (sums / len(x)).square()
+    vae.likelihood.start(variance.mean().item())
+
+
+def fit_likelihood(
+    vae: VAE, x: Tensor, noise: Tensor, batch_size: int = 500, *, importance_weighted: bool = False
+) -> None:
     """Fit what the likelihood fits to the training split (nothing, for most) at final weights.
 
     Arguments:
         vae: The model; its likelihood is changed in place.
         x: Training images (N, C, H, W), on the model's device.
-        noise: Standard normal draws (1, N, Z): the codes are sampled, as in the bound.
+        noise: Standard normal draws (L, N, Z): the codes are sampled, as in the bound.
         batch_size: Images at a time.
+        importance_weighted: Fit to the bound of L importance weights, not to the ELBO.
     """
-    if not isinstance(vae.likelihood, Fitted):
-        return
     vae.eval()
+    batches = zip(torch.split(x, batch_size), torch.split(noise, batch_size, 1), strict=True)
     with torch.no_grad():
-        vae.likelihood.fit(
-            (images, vae.decoder(vae.encoder(images).sample(draws.to(x.device)).flatten(0, 1)))
-            for images, draws in zip(
-                torch.split(x, batch_size), torch.split(noise, batch_size, 1), strict=True
-            )
-        )
+        if importance_weighted and isinstance(vae.likelihood, ImportanceFitted):
+            vae.likelihood.importance_fit(_decoded(vae, *batch) for batch in batches)
+        elif isinstance(vae.likelihood, Fitted):
+            vae.likelihood.fit(_decoded(vae, *batch)[:2] for batch in batches)
+
+
+def _decoded(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, repeated L times, what their sampled codes decode to, and log q/p (L, B)."""
+    q = vae.encoder(x)
+    z = q.sample(noise.to(x.device))
+    log_ratio = q.log_prob(z) - standard_normal_log_prob(z)
+    return x.expand(len(z), *x.shape).flatten(0, 1), vae.decoder(z.flatten(0, 1)), log_ratio
 
 
 def parameter_count(vae: VAE) -> int:

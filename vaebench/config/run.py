@@ -14,7 +14,7 @@ from pydantic import (
 from vaebench.config.choices import Choice, Grown, Named, Section, choice, one_of
 from vaebench.config.messages import messages
 from vaebench.config.versions import component_versions
-from vaebench.datasets import DATASETS
+from vaebench.datasets import DATASETS, Binarize, Dequantize
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
 from vaebench.likelihoods import LIKELIHOODS
@@ -74,11 +74,14 @@ else:
     _Schedule = choice(Choice, SCHEDULES, "constant")
 
 
-class DatasetChoice(Named):
+class DatasetChoice(Grown, Named):
     """The images and their splits; see :func:`vaebench.datasets.load`."""
 
+    LATER = frozenset({"dequantize"})
+
     name: Annotated[str, one_of(DATASETS)] = "mnist"
-    binarize: Literal["none", "static", "dynamic"] = "none"
+    binarize: Binarize = "none"
+    dequantize: Dequantize = "none"
     train: int | None = Field(default=None, ge=1)
     validation: Annotated[int, Field(ge=0)] | Literal["test"] | None = None
 
@@ -172,6 +175,21 @@ class RunConfig(Grown):
         return self
 
     @model_validator(mode="after")
+    def _dequantized_pixels_have_a_density(self) -> Self:
+        dataset, loss = self.dataset, self.loss.name
+        if dataset.dequantize == "none":
+            return self
+        support = LIKELIHOODS[loss].support
+        wrong = {
+            f"{dataset.name} does not have 8-bit pixels": not DATASETS[dataset.name].is_8_bit,
+            f"dataset.binarize is {dataset.binarize}": dataset.binarize != "none",
+            f"loss {loss} is a distribution of binary pixels": support == "binary",
+        }
+        for reason in (reason for reason, holds in wrong.items() if holds):
+            raise ValueError(f"dataset.dequantize: leave it at none, since {reason}")
+        return self
+
+    @model_validator(mode="after")
     def _bound_splits_where_beta_weighs_it(self) -> Self:
         weighed = (self.training.beta, self.training.beta_warmup) != (1, 0)
         if weighed and not ESTIMATORS[self.estimator.name].splits:
@@ -207,7 +225,10 @@ def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key in sorted(Training.LATER):
         training.setdefault(key, Training.model_fields[key].default)
     diagnostics = settings.get("diagnostics", Diagnostics().model_dump())
-    return {**settings, "training": training, "diagnostics": diagnostics}
+    later = {"training": training, "diagnostics": diagnostics}
+    if isinstance(settings.get("dataset"), Mapping):
+        later["dataset"] = {"dequantize": "none"} | dict(settings["dataset"])
+    return {**settings, **later}
 
 
 def make_run(raw: Mapping[str, Any], source: str = "config") -> RunConfig:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
 from vaebench.datasets.files import (
     RemoteFiles,
@@ -26,11 +26,13 @@ from vaebench.datasets.files import (
     read_verified,
 )
 from vaebench.datasets.idx_format import decode_idx
+from vaebench.datasets.pixels import binarize, dequantized, require_8_bits
 from vaebench.datasets.published import fashion_mnist_files, mnist_files
 from vaebench.errors import DataError
 from vaebench.seeding import stream
 
 Binarize = Literal["none", "static", "dynamic"]
+Dequantize = Literal["none", "uniform"]
 
 
 class Split(NamedTuple):
@@ -82,6 +84,7 @@ class Dataset:
         validation: How many of the last training images are the validation split by default.
         files: Describes the files to download; None for an embedded data set.
         version: Raised whenever the same configuration would give other numbers.
+        is_8_bit: Whether its images are uint8, which can be dequantised.
     """
 
     read: Callable[[Mapping[str, bytes]], Arrays]
@@ -89,6 +92,7 @@ class Dataset:
     validation: int
     files: Callable[[], RemoteFiles] | None = None
     version: int = 1
+    is_8_bit: bool = True
 
 
 def load(
@@ -96,6 +100,7 @@ def load(
     *,
     data_dir: Path | None = None,
     binarize: Binarize = "none",
+    dequantize: Dequantize = "none",
     train: int | None = None,
     validation: int | Literal["test"] | None = None,
 ) -> Splits:
@@ -111,6 +116,8 @@ def load(
         binarize: ``none`` keeps gray values; ``static`` draws every pixel once, with a fixed seed;
             ``dynamic`` does so for validation and test and leaves train gray, for `binarize` to
             draw anew in each epoch. An image's draw depends neither on the cut nor on the run.
+        dequantize: ``uniform`` spreads the pixels of validation and test over their gray level,
+            with a fixed seed, and leaves train for `dequantized` to draw anew in each epoch.
         train: Number of training images. Default: all.
         validation: Number of validation images (0: none), or ``test``: the test images serve as
             validation split, as some reproductions want it. Default: the data set's own.
@@ -121,6 +128,8 @@ def load(
     dataset = _entry(name)
     if binarize not in ("none", "static", "dynamic"):
         raise DataError(f"unknown binarize {binarize!r}; choose from none, static, dynamic")
+    if dequantize not in ("none", "uniform"):
+        raise DataError(f"unknown dequantize {dequantize!r}; choose from none, uniform")
     files = dataset.files() if dataset.files else None
     arrays = dataset.read(read_verified(files, data_directory(data_dir)) if files else {})
     size = dataset.validation if validation is None else validation
@@ -130,9 +139,15 @@ def load(
     pool = Split(_images(arrays.train_x), _labels(arrays.train_y))
     test = Split(_images(arrays.test_x), _labels(arrays.test_y))
     drawn = pool
+    # The whole pool is drawn before it is cut, so that an image keeps its bits in every cut.
     if binarize != "none":
-        # The whole pool is drawn before it is cut, so that an image keeps its bits in every cut.
         drawn, test = _drawn(pool, f"{name}/binarize/train"), _drawn(test, f"{name}/binarize/test")
+    elif dequantize != "none":
+        require_8_bits(name, *arrays[::2])
+        drawn, test = (
+            split._replace(x=dequantized(split.x, stream(0, f"{name}/dequantize/{part}")))
+            for split, part in ((pool, "train"), (test, "test"))
+        )
     source = drawn if binarize == "static" else pool
     return Splits(
         name=name,
@@ -172,16 +187,6 @@ def fetch(
     folder = fetch_files(dataset.files(), root, mirror, report)
     report(f"{name}: complete in {folder}")
     return folder
-
-
-def binarize(x: Tensor, generator: Generator) -> Tensor:
-    r"""Draw each pixel from :math:`\mathrm{Bernoulli}(x)`; the result has ``x``'s shape and type.
-
-    The draws are made on the generator's device and moved, so that a CPU generator gives the same
-    images on every device. Pixels of 0 and 1 never change.
-    """
-    uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=torch.float32)
-    return (uniform.to(x.device) < x).to(x.dtype)
 
 
 def _entry(name: str) -> Dataset:
@@ -262,5 +267,5 @@ DATASETS: dict[str, Dataset] = {
     "fashion-mnist": Dataset(
         read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
     ),
-    "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297),
+    "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
 }

@@ -16,7 +16,7 @@ from typing import Any
 from vaebench.errors import DivergedError
 from vaebench.metrics.classifier import Reference, reference
 from vaebench.metrics.declarations import COST_MEANINGS, COSTS, Comparable, Declaration, Direction
-from vaebench.metrics.evaluation import Evaluation, distortion, elbo, evaluate, rate
+from vaebench.metrics.evaluation import Evaluation, bits_per_dim, distortion, elbo, evaluate, rate
 from vaebench.metrics.evidence import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.generation import Generation, classifier_frechet, precision, recall
 from vaebench.metrics.images import (
@@ -47,6 +47,7 @@ __all__ = [
     "Reference",
     "Subject",
     "active_units",
+    "bits_per_dim",
     "classifier_frechet",
     "distortion",
     "elbo",
@@ -111,6 +112,9 @@ METRICS: dict[str, Metric] = {
     "elbo": Metric(elbo, Declaration("ELBO", "nats", "higher", "likelihood")),
     "rate": Metric(rate, Declaration("Rate", "nats", None, "likelihood")),
     "distortion": Metric(distortion, Declaration("Distortion", "nats", "lower", "likelihood")),
+    "bits_per_dim": Metric(
+        bits_per_dim, Declaration("Bits per dimension", "bits", "lower", "likelihood")
+    ),
     "log_px": Metric(
         log_px, Declaration("log p(x)", "nats", "higher", "likelihood"), "evidence", opt_in=True
     ),

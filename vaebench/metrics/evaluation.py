@@ -1,5 +1,6 @@
 """The bound and its terms: one pass over a split, in evaluation mode, from sampled codes."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ class Evaluation(NamedTuple):
     """One pass over a split: everything on the CPU, one row per image.
 
     Attributes:
-        x: Images (N, C, H, W) in [0, 1].
+        x: Images (N, C, H, W) in [0, 1]; the 8-bit ones where dequantised ones were encoded.
         reconstruction: From the posterior mean, clipped to [0, 1], same shape.
         mean: Posterior means (N, Z).
         log_var: Logarithms of the posterior's variances (N, Z).
@@ -81,3 +82,17 @@ def rate(e: Evaluation) -> float:
 def distortion(e: Evaluation) -> float:
     """-E log p(x|z) in nats per image."""
     return e.distortion.mean().item()
+
+
+def bits_per_dim(e: Evaluation) -> float:
+    r"""Bound on the bits that a lossless code needs per 8-bit pixel, of dequantised images.
+
+    .. math:: -\mathrm{ELBO} / (D \ln 2) + 8
+
+    The 8 turns a density of pixels in [0, 1] into one of gray levels of width 1. An upper bound, as
+    the ELBO is a lower one.
+
+    References:
+        Theis, van den Oord & Bethge (2016), section 3.1, https://arxiv.org/abs/1511.01844
+    """
+    return -elbo(e) / (e.x[0].numel() * math.log(2)) + 8

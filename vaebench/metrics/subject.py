@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaebench.datasets import Split
+from vaebench.datasets.pixels import quantized
 from vaebench.metrics.classifier import Reference
 from vaebench.metrics.evaluation import Evaluation, evaluate
 from vaebench.metrics.evidence import Evidence, importance_weighted_bound
@@ -43,6 +44,7 @@ class Subject:
         seed: Of the run.
         reference: Gives the data set's classifier; called only if something generated is measured.
         samples: K of ``log_px``; None where it is not measured.
+        dequantized: The images are; the reconstructions are compared with the 8-bit ones.
         noise: Name of the stream of the evaluation's noise.
         batch_size: Images at a time; it does not change a number beyond float rounding.
     """
@@ -53,6 +55,7 @@ class Subject:
     seed: int
     reference: Callable[[], Reference]
     samples: int | None = None
+    dequantized: bool = False
     noise: str = "evaluation"
     batch_size: int = 500
 
@@ -61,7 +64,8 @@ class Subject:
         """The bound, its terms and reconstructions, image by image."""
         shape = (EVALUATION_DRAWS, len(self.images.x), self.vae.latent_dim)
         noise = torch.randn(shape, generator=stream(self.seed, self.noise))
-        return evaluate(self.vae, self.images.x, noise, self.batch_size)
+        found = evaluate(self.vae, self.images.x, noise, self.batch_size)
+        return found._replace(x=quantized(found.x)) if self.dequantized else found
 
     @cached_property
     def similarity(self) -> NDArray[np.float64]:

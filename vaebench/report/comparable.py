@@ -47,8 +47,9 @@ def best_rows(
 
 
 def likelihood_key(record: Record) -> str:
-    """What two comparable ELBOs share: loss with its options, data set, binarisation."""
-    return repr(_ordered(setting(record, "loss"))) + dataset_key(record)
+    """What two comparable ELBOs share: loss with its options, data set, what pixels became."""
+    dequantize = setting(record, "dataset", "dequantize") or "none"
+    return repr(_ordered(setting(record, "loss"))) + dataset_key(record) + repr(dequantize)
 
 
 def dataset_key(record: Record) -> str:
@@ -79,7 +80,7 @@ def cell_key(cell: Cell, kind: str) -> str | None:
 
 def separates(axis: str, kind: str) -> bool:
     """Whether values of an axis are never set against each other by a metric of this kind."""
-    if kind == "likelihood" and axis.partition(".")[0] == "loss":
+    if kind == "likelihood" and (axis.partition(".")[0] == "loss" or axis == "dataset.dequantize"):
         return True
     return axis in ("dataset", "dataset.name", "dataset.binarize")
 

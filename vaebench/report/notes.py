@@ -215,6 +215,8 @@ def _dataset(report: Report) -> str:
     binarize = _settings(report, "dataset", "binarize")
     if len(binarize) == 1:
         details.append(_BINARIZE.get(str(binarize[0]), f"binarised: {binarize[0]}"))
+    if _settings(report, "dataset", "dequantize") == ["uniform"]:
+        details.append("dequantised")
     return f"{text} ({'; '.join(details)})" if details else text
 
 

@@ -36,6 +36,7 @@ from vaebench.run.record import (
     Task,
     close,
     declarations,
+    describe_sigma2,
     describe_splits,
     journal_line,
     make_record,
@@ -46,7 +47,7 @@ from vaebench.run.record import (
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
 from vaebench.training import State, train
-from vaebench.vae import fit_likelihood, flops_per_image, parameter_count
+from vaebench.vae import fit_likelihood, flops_per_image, parameter_count, start_likelihood
 
 __all__ = [
     "PASSING",
@@ -112,6 +113,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     # The model and its optimiser, as they begin or as the last checkpoint left them; training.
     state = build(config, splits.shape, device)
     require_trainable(state.vae, len(x), config.training.batch_size)
+    start_likelihood(state.vae, drawn_once(config, x))
     resume(config, state, store, warn)
     peak_mb = _train(config, store, state, (x, validation, test), on_epoch)
 
@@ -144,6 +146,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     record["rate_per_dimension"] = subject.evaluation.rate_per_dimension.mean(dim=0).tolist()
     record |= describe_evidence(subject, names)
     record["metric_declarations"] = declarations(config, [*names, *COSTS])
+    record |= describe_sigma2(state.vae)
     record["notes"] = notes(config, splits, state.vae)
     validated = journal[measured - 1]["metrics"].get("val/elbo")
     record["measured"] = {"epoch": measured, "val/elbo": validated}
@@ -192,8 +195,10 @@ def _choose_weights(config: RunConfig, store: RunStore, state: State, x: Tensor)
         if best is None:
             raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
         state.vae.load_state_dict(best["model"])
-    noise = torch.randn(1, len(x), state.vae.latent_dim, generator=stream(config.seed, "fit"))
-    fit_likelihood(state.vae, x, noise)
+    weighted = ESTIMATORS[config.estimator.name].importance_weighted
+    shape = (config.estimator.samples if weighted else 1, len(x), state.vae.latent_dim)
+    noise = torch.randn(shape, generator=stream(config.seed, "fit"))
+    fit_likelihood(state.vae, x, noise, importance_weighted=weighted)
     store.save_tensors("weights.pt", state.vae.state_dict())
     return state.best_epoch if config.evaluate == "best" else state.epoch
 

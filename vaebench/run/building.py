@@ -92,6 +92,7 @@ def plan(config: RunConfig) -> Plan:
         gradient_clip=training.gradient_clip,
         early_stopping=training.early_stopping.patience if training.early_stopping else None,
         dynamic=config.dataset.binarize == "dynamic",
+        dequantize=config.dataset.dequantize == "uniform",
         precision=training.precision,
         compile=training.compile,
     )

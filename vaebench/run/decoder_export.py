@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.layers import Linear
 from vaebench.likelihoods import (
     Bernoulli,

@@ -12,6 +12,7 @@ from torch import Tensor
 from vaebench import datasets
 from vaebench.config import RunConfig
 from vaebench.datasets import Split, Splits
+from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.environment import resolve_device
 from vaebench.errors import ResultsError, VaebenchError
 from vaebench.metrics import METRICS, Subject, measure, reference
@@ -46,14 +47,17 @@ def make_subject(
         seed=config.seed,
         reference=partial(reference, splits.name, splits.digest, data_dir),
         samples=config.metrics.log_px,
+        dequantized=config.dataset.dequantize == "uniform",
     )
 
 
 def drawn_once(config: RunConfig, x: Tensor) -> Tensor:
-    """Training images as they are measured: binarised once, as validation and test are."""
+    """Training images as they are measured: drawn once, as validation and test are."""
+    if config.dataset.dequantize == "uniform":
+        return dequantized(x, stream(0, f"{config.dataset.name}/dequantize/train"))
     if config.dataset.binarize != "dynamic":
         return x
-    return datasets.binarize(x, stream(0, f"{config.dataset.name}/binarize/train"))
+    return binarize(x, stream(0, f"{config.dataset.name}/binarize/train"))
 
 
 def measure_subject(subject: Subject, names: Iterable[str]) -> dict[str, float]:

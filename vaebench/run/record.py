@@ -9,11 +9,14 @@ from typing import Any
 from vaebench.config import RunConfig
 from vaebench.datasets import Splits
 from vaebench.environment import describe, resolve_device
-from vaebench.likelihoods import LIKELIHOODS, FittedGaussian
+from vaebench.fitted_gaussian import FittedGaussian
+from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import COSTS, METRICS, ssim_window
 from vaebench.storage import RunStore, dump_json, write_atomic
 from vaebench.training import EpochStatistics
 from vaebench.vae import VAE
+
+SIGMA2_MARGIN = 0.05  # between a learned variance and the squared error that it should equal
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def measured_names(config: RunConfig) -> list[str]:
     return [
         name
         for name, metric in METRICS.items()
-        if not metric.opt_in or (_samples(config, name) and name not in _impossible(config))
+        if name not in _impossible(config) and (not metric.opt_in or _samples(config, name))
     ]
 
 
@@ -171,9 +174,12 @@ def _is_relaxed(config: RunConfig) -> bool:
 
 def _impossible(config: RunConfig) -> dict[str, str]:
     """Metrics that mean nothing for a run, and why."""
-    if not _is_relaxed(config):
-        return {}
-    return {"log_px": f"{config.loss.name} on gray pixels is not a normalised density"}
+    found = {}
+    if config.dataset.dequantize == "none":
+        found["bits_per_dim"] = "the images are not dequantised"
+    if _is_relaxed(config):
+        found["log_px"] = f"{config.loss.name} on gray pixels is not a normalised density"
+    return found
 
 
 def unmeasured_notes(config: RunConfig) -> list[str]:
@@ -197,6 +203,30 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
     }
 
 
+def describe_sigma2(vae: VAE) -> dict[str, dict[str, float | None]]:
+    """A fitted variance and the training split's mean squared error, in squared pixel units.
+
+    The codes are sampled; under a bound of importance weights their errors are weighed by them.
+    """
+    fitted = vae.likelihood
+    if not isinstance(fitted, FittedGaussian):
+        return {}
+    return {"sigma2": {"value": fitted.sigma2, "mean_squared_error": fitted.squared_error}}
+
+
+def _sigma2_notes(fitted: FittedGaussian) -> list[str]:
+    """The variance, and a warning where it is not yet what its bound is best at."""
+    found = [f"sigma2 was fitted: {fitted.sigma2:.4g} squared pixel units."]
+    error = fitted.squared_error
+    if error and abs(fitted.sigma2 / error - 1) > SIGMA2_MARGIN:
+        found.append(
+            f"The learned sigma2, {fitted.sigma2:.4g}, is {fitted.sigma2 / error - 1:+.0%} from "
+            f"the mean squared error of the training split, {error:.4g}: it has not converged; "
+            f"train longer, or choose sigma2: optimal."
+        )
+    return found
+
+
 def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
     """What a reader of the numbers must know."""
     window = ssim_window(*splits.shape[1:])
@@ -206,7 +236,7 @@ def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
             f"{config.loss.name} on gray pixels is the relaxed Bernoulli: not a normalised density."
         )
     if isinstance(vae.likelihood, FittedGaussian):
-        found.append(f"sigma2 was fitted: {vae.likelihood.sigma2:.4g} squared pixel units.")
+        found += _sigma2_notes(vae.likelihood)
     if config.dataset.validation == "test":
         found.append(
             "The test split served as validation split: whatever was selected on it (schedule, "

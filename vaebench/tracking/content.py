@@ -89,13 +89,17 @@ def _axes(cell: Cell) -> dict[str, Any]:
 def likelihood(config: Mapping[str, Any]) -> str:
     """A name for all that must be equal before two ELBOs may be compared (data set apart).
 
-    ``bce``; ``mse sigma2=0.5 output=sigmoid``; ``bce static`` on binarised pixels.
+    ``bce``; ``mse sigma2=0.5 output=sigmoid``; ``bce static`` on binarised pixels,
+    ``cb dequantized`` on dequantised ones.
     """
     loss = dict(config["loss"])
     name = str(loss["name"])
     options = [f"{k}={v}" for k, v in (loss.get(name) or {}).items()]
-    binarize = config.get("dataset", {}).get("binarize") or "none"
-    return " ".join([name, *options, *([] if binarize == "none" else [str(binarize)])])
+    dataset = config.get("dataset", {})
+    binarize = dataset.get("binarize") or "none"
+    pixels = [] if binarize == "none" else [str(binarize)]
+    pixels += ["dequantized"] if dataset.get("dequantize") == "uniform" else []
+    return " ".join([name, *options, *pixels])
 
 
 def finished_record(store: RunStore, journal: Sequence[Mapping[str, Any]]) -> Record | None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from vaebench.datasets import binarize
+from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.errors import DivergedError
 from vaebench.estimators import Estimate, EstimateFunction, closed_form_kl
 from vaebench.seeding import stream
@@ -139,6 +139,7 @@ class Plan:
         gradient_clip: Largest norm of the whole gradient, or None.
         early_stopping: Epochs without a better validation ELBO before stopping, or None.
         dynamic: Binarise the training images anew each epoch.
+        dequantize: Dequantise the training images anew each epoch.
         precision: Of the matrix products and convolutions in a training step.
         compile: Compile the training step.
     """
@@ -151,6 +152,7 @@ class Plan:
     gradient_clip: float | None = None
     early_stopping: int | None = None
     dynamic: bool = False
+    dequantize: bool = False
     precision: Precision = "float32"
     compile: bool = False
 
@@ -248,7 +250,7 @@ def train(
         x: Training images (N, C, H, W), on the model's device.
         validation: Validation images, likewise; empty for none.
         plan: How to train.
-        seed: Of the streams ``order``, ``noise``, ``binarize`` and ``validation``.
+        seed: Of the streams ``order``, ``noise``, ``binarize``, ``dequantize`` and ``validation``.
 
     Raises:
         DivergedError: A term was NaN or infinite; the epoch, the terms and a hint are in it.
@@ -270,6 +272,8 @@ def train(
         noise_shape = (plan.samples, count, latent_dim)
         noise = torch.randn(noise_shape, generator=stream(seed, "noise", epoch)).to(device)
         images = binarize(x, stream(seed, "binarize", epoch)) if plan.dynamic else x
+        if plan.dequantize:
+            images = dequantized(x, stream(seed, "dequantize", epoch))
         sums = _Sums(device)
         vae.train()
         size = plan.batch_size

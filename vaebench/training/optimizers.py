@@ -4,11 +4,11 @@ To add one: a function with annotated options, and an entry at the bottom.
 """
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Lt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam as adam_
 
@@ -19,20 +19,31 @@ def _fused(vae: VAE) -> bool:
     return next(vae.parameters()).device.type in {"cpu", "cuda"}
 
 
+def _groups(vae: VAE) -> list[dict[str, Any]]:
+    """The network's parameters and, if they have a learning rate of their own, the likelihood's.
+
+    Theirs are not decayed. A schedule scales both rates; clipping takes one norm of all.
+    """
+    rate = getattr(vae.likelihood, "learning_rate", None)
+    own = list(vae.likelihood.parameters()) if isinstance(vae.likelihood, nn.Module) else []
+    if rate is None or not own:
+        return [{"params": list(vae.parameters())}]
+    network = [p for p in vae.parameters() if all(p is not other for other in own)]
+    return [{"params": network}, {"params": own, "lr": rate, "weight_decay": 0.0}]
+
+
 def adam(
     vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.0
 ) -> Optimizer:
     """Adam (Kingma & Ba 2015) with PyTorch's defaults for the rest."""
-    parameters = vae.parameters()
-    return Adam(parameters, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
+    return Adam(_groups(vae), learning_rate, weight_decay=weight_decay, fused=_fused(vae))
 
 
 def adamw(
     vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.01
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019): decoupled weight decay."""
-    parameters = vae.parameters()
-    return AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
+    return AdamW(_groups(vae), learning_rate, weight_decay=weight_decay, fused=_fused(vae))
 
 
 def sgd(
@@ -42,7 +53,10 @@ def sgd(
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0,
     weight_decay: Annotated[float, Ge(0)] = 0.0,
 ) -> Optimizer:
-    """Stochastic gradient descent, with momentum if asked."""
+    """Stochastic gradient descent, with momentum if asked, at one learning rate.
+
+    A likelihood's own is for steps that do not grow with the gradient; that of log sigma2 is large.
+    """
     return SGD(
         vae.parameters(),
         learning_rate,
@@ -68,47 +82,48 @@ def update_function(optimizer: Optimizer) -> Callable[[], None]:
         optimizer.step()
         optimizer.zero_grad()
 
-    group = optimizer.param_groups[0]
-    if not isinstance(optimizer, Adam) or not group["fused"] or group["amsgrad"]:
+    groups = optimizer.param_groups
+    if not isinstance(optimizer, Adam) or any(not g["fused"] or g["amsgrad"] for g in groups):
         return usual
-    parameters: list[Tensor] = group["params"]
-    means: list[Tensor] = []
-    squares: list[Tensor] = []
-    steps: list[Tensor] = []
+    parameters: list[Tensor] = [p for group in groups for p in group["params"]]
+    states: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = []
 
     def collect() -> None:
-        states = [optimizer.state[p] for p in parameters if p in optimizer.state]
-        if len(states) == len(parameters):
-            means.extend(state["exp_avg"] for state in states)
-            squares.extend(state["exp_avg_sq"] for state in states)
-            steps.extend(state["step"] for state in states)
+        if any(p not in optimizer.state for p in parameters):
+            return
+        for group in groups:
+            known = [optimizer.state[p] for p in group["params"]]
+            means, squares, steps = (
+                [state[key] for state in known] for key in ("exp_avg", "exp_avg_sq", "step")
+            )
+            states.append((means, squares, steps))
 
     def lean() -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not steps or len(gradients) < len(parameters):
+        if not states or any(p.grad is None for p in parameters):
             usual()  # which makes its state with the first gradients, and skips what has none
-            if not steps:
+            if not states:
                 collect()
             return
-        beta1, beta2 = group["betas"]
         with torch.no_grad():
-            adam_(
-                parameters,
-                gradients,
-                means,
-                squares,
-                [],
-                steps,
-                beta1=beta1,
-                beta2=beta2,
-                lr=group["lr"],
-                eps=group["eps"],
-                weight_decay=group["weight_decay"],
-                decoupled_weight_decay=group["decoupled_weight_decay"],
-                maximize=group["maximize"],
-                amsgrad=False,
-                fused=True,
-            )
+            for group, (means, squares, steps) in zip(groups, states, strict=True):
+                beta1, beta2 = group["betas"]
+                adam_(
+                    group["params"],
+                    [p.grad for p in group["params"]],
+                    means,
+                    squares,
+                    [],
+                    steps,
+                    beta1=beta1,
+                    beta2=beta2,
+                    lr=group["lr"],
+                    eps=group["eps"],
+                    weight_decay=group["weight_decay"],
+                    decoupled_weight_decay=group["decoupled_weight_decay"],
+                    maximize=group["maximize"],
+                    amsgrad=False,
+                    fused=True,
+                )
         for parameter in parameters:
             parameter.grad = None
 
