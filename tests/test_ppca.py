@@ -32,7 +32,7 @@ from vaebench.run import build
 from vaebench.run.building import plan
 from vaebench.seeding import stream
 from vaebench.training import train
-from vaebench.vae import VAE
+from vaebench.vae import VAE, start_likelihood
 
 PRESET = Path(__file__).parents[1] / "experiments" / "ppca.yaml"
 
@@ -115,6 +115,7 @@ def trained(config: RunConfig, splits: Splits) -> VAE:
     """Train as a run does, without validation."""
     state = build(config, splits.shape, "cpu")
     x = splits.train.x
+    start_likelihood(state.vae, x)
     estimator = ESTIMATORS[config.estimator.name]
     for _ in train(state, estimator, x, x[:0], plan(config), seed=config.seed):
         pass

@@ -492,9 +492,10 @@ def test_weight_decay_shrinks_the_weights(name: str) -> None:
     assert ends[1] < ends[0]
 
 
+@pytest.mark.parametrize("loss", ["bce", "gaussian"])  # of one and of two learning rates
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_update_is_the_optimisers_step_to_the_last_bit(name: str) -> None:
-    lean, usual = make_vae(), make_vae()
+def test_an_update_is_the_optimisers_step_to_the_last_bit(name: str, loss: str) -> None:
+    lean, usual = make_vae(loss=loss), make_vae(loss=loss)
     ours, theirs = (OPTIMIZERS[name](vae, 0.1, weight_decay=0.1) for vae in (lean, usual))
     draw = torch.Generator().manual_seed(1)
     without = {0: 0, 4: 2}  # at this step, the parameter that has no gradient
@@ -517,11 +518,12 @@ def test_an_update_is_the_optimisers_step_to_the_last_bit(name: str) -> None:
         assert all(torch.equal(value, expected[key][term]) for term, value in state.items())
 
 
+@pytest.mark.parametrize("loss", ["bce", "gaussian"])
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_an_update_collects_what_adam_needs_only_once(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vae = make_vae()
+    vae = make_vae(loss=loss)
     optimizer = OPTIMIZERS[name](vae, 0.1)
     update, steps = update_function(optimizer), []
     monkeypatch.setattr(optimizer, "step", lambda step=optimizer.step: (steps.append(1), step()))
@@ -530,6 +532,37 @@ def test_an_update_collects_what_adam_needs_only_once(
             parameter.grad = torch.ones_like(parameter)
         update()
     assert len(steps) == 1
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize(("rate", "own"), [(1e-3, 0.01), (0.03, 0.03)])
+def test_a_learned_variance_has_a_learning_rate_of_its_own(
+    name: str, rate: float, own: float
+) -> None:
+    vae = make_vae(loss="gaussian")
+    optimizer = OPTIMIZERS[name](vae, rate, weight_decay=0.5)
+    network, likelihood = optimizer.param_groups
+    assert network["lr"] == rate
+    assert len(network["params"]) == len(list(vae.parameters())) - 1
+    (parameter,) = likelihood["params"]
+    assert parameter is vae.likelihood.get_parameter("log_sigma2")
+    assert (likelihood["lr"], likelihood["weight_decay"]) == (own, 0.0)
+    schedule = SCHEDULES["multistep"](optimizer, 3, milestones=(1,))
+    optimizer.step()
+    schedule.step()
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([rate / 10, own / 10])
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse", "cb"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_other_likelihoods_leave_the_optimiser_one_group(name: str, loss: str) -> None:
+    assert len(OPTIMIZERS[name](make_vae(loss=loss), 1e-3).param_groups) == 1
+
+
+def test_a_fixed_and_an_sgd_trained_variance_have_no_rate_of_their_own() -> None:
+    optimal = make_vae(loss="gaussian", loss_options={"sigma2": "optimal"})
+    assert len(OPTIMIZERS["adam"](optimal, 1e-3).param_groups) == 1
+    assert len(OPTIMIZERS["sgd"](make_vae(loss="gaussian"), 1e-3).param_groups) == 1
 
 
 def test_adamw_decays_apart_from_the_gradient() -> None:

@@ -227,7 +227,8 @@ def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     diagnostics = settings.get("diagnostics", Diagnostics().model_dump())
     later = {"training": training, "diagnostics": diagnostics}
     if isinstance(settings.get("dataset"), Mapping):
-        later["dataset"] = {"dequantize": "none"} | dict(settings["dataset"])
+        later["dataset"] = {**settings["dataset"]}
+        later["dataset"].setdefault("dequantize", "none")
     return {**settings, **later}
 
 

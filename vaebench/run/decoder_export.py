@@ -18,7 +18,6 @@ from vaebench.layers import Linear
 from vaebench.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
-    FittedGaussian,
     Gaussian,
     Likelihood,
 )

@@ -19,16 +19,18 @@ def _fused(vae: VAE) -> bool:
     return next(vae.parameters()).device.type in {"cpu", "cuda"}
 
 
-def _groups(vae: VAE) -> list[dict[str, Any]]:
+def _groups(vae: VAE, learning_rate: float) -> list[dict[str, Any]]:
     """The network's parameters and, if they have a learning rate of their own, the likelihood's.
 
-    Theirs are not decayed. A schedule scales both rates; clipping takes one norm of all.
+    It is the least at which they keep pace: where the network is faster, so are they. They are not
+    decayed. A schedule scales both rates; clipping takes one norm of all.
     """
     rate = getattr(vae.likelihood, "learning_rate", None)
     own = list(vae.likelihood.parameters()) if isinstance(vae.likelihood, nn.Module) else []
     if rate is None or not own:
         return [{"params": list(vae.parameters())}]
     network = [p for p in vae.parameters() if all(p is not other for other in own)]
+    rate = max(rate, learning_rate)
     return [{"params": network}, {"params": own, "lr": rate, "weight_decay": 0.0}]
 
 
@@ -36,14 +38,16 @@ def adam(
     vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.0
 ) -> Optimizer:
     """Adam (Kingma & Ba 2015) with PyTorch's defaults for the rest."""
-    return Adam(_groups(vae), learning_rate, weight_decay=weight_decay, fused=_fused(vae))
+    groups = _groups(vae, learning_rate)
+    return Adam(groups, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
 
 
 def adamw(
     vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.01
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019): decoupled weight decay."""
-    return AdamW(_groups(vae), learning_rate, weight_decay=weight_decay, fused=_fused(vae))
+    groups = _groups(vae, learning_rate)
+    return AdamW(groups, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
 
 
 def sgd(
@@ -53,9 +57,9 @@ def sgd(
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0,
     weight_decay: Annotated[float, Ge(0)] = 0.0,
 ) -> Optimizer:
-    """Stochastic gradient descent, with momentum if asked, at one learning rate.
+    """Stochastic gradient descent, with momentum if asked, at one learning rate for all.
 
-    A likelihood's own is for steps that do not grow with the gradient; that of log sigma2 is large.
+    Its steps grow with the gradient, and that of log sigma2 is large: D/2 for a unit too much.
     """
     return SGD(
         vae.parameters(),
