@@ -32,7 +32,7 @@ from vaebench.run import build
 from vaebench.run.building import plan
 from vaebench.seeding import stream
 from vaebench.training import train
-from vaebench.vae import VAE, start_likelihood
+from vaebench.vae import VAE
 
 PRESET = Path(__file__).parents[1] / "experiments" / "ppca.yaml"
 
@@ -112,10 +112,13 @@ def config(estimator: str) -> RunConfig:
 
 
 def trained(config: RunConfig, splits: Splits) -> VAE:
-    """Train as a run does, without validation."""
+    """Train as a run does, without validation, but from the variance of a model without data.
+
+    From the variance of the images the linear model is slower: 0.7 nats short after 40 epochs of
+    the preset, not 0.2.
+    """
     state = build(config, splits.shape, "cpu")
     x = splits.train.x
-    start_likelihood(state.vae, x)
     estimator = ESTIMATORS[config.estimator.name]
     for _ in train(state, estimator, x, x[:0], plan(config), seed=config.seed):
         pass
