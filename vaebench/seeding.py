@@ -3,10 +3,11 @@
 The streams of a run are ``init`` (the weights), ``order`` (the batches), ``noise`` (the
 reparameterised draws), ``binarize`` (dynamic binarisation), ``dequantize``, ``validation``, ``fit``
 (a fitted likelihood), ``evaluation``, ``evaluation/train``, ``log_px`` (its "epoch" is the sample),
-``generation``, ``gradient_variance`` and ``figures``; what belongs to a data set (its split, its
-binarised test images, its classifier) has seed 0 and the data set's name. None of them knows the
-cell, so all cells of a grid see the same batches and the same noise; none of them knows what was
-drawn before, so a run resumes at any epoch. To add a stream, choose a new name: no other moves.
+``generation``, ``gradient_variance``, ``figures`` and ``tune`` (the score of a tuning run); what
+belongs to a data set (its split, its binarised test images, its classifier) has seed 0 and the data
+set's name. None of them knows the cell, so all cells of a grid see the same batches and the same
+noise; none of them knows what was drawn before, so a run resumes at any epoch. To add a stream,
+choose a new name: no other moves.
 """
 
 import hashlib

@@ -29,19 +29,20 @@ def run_grid(
 
     GRID is a YAML file; without it, the eight cells {fnn, cnn} x {bce, mse} x {sgvb, kl} are
     trained on MNIST; with `--dataset digits` alone, the demo, which needs no download. Finished
-    runs are skipped, interrupted ones resume.
+    runs are skipped, interrupted ones resume. What GRID asks to `tune` is tuned first.
     """
-    from vaebench.cli.progress import Progress, print_plan, print_results
+    from vaebench.cli.progress import Progress, print_results
+    from vaebench.cli.tuning import print_dry_run
     from vaebench.config import make_grid, read_yaml, without_file
-    from vaebench.grid import Options, plan
+    from vaebench.grid import Options
     from vaebench.grid import run_grid as execute
 
     raw = read_yaml(grid) if grid else without_file(options["dataset"])
     chosen = make_grid(raw, settings(options), source=str(grid or "run-grid"))
-    how = {name: options[name] for name in (*WHERE, "fail_fast", "retries")}
+    how = {name: options[name] for name in (*WHERE, "fail_fast", "retries", "tune_only")}
     where = Options(**how, jobs=job_count(jobs), timeout=seconds(timeout))
     if dry_run:
-        print_plan(plan(chosen, where, thorough=False))
+        print_dry_run(chosen, where)
         return
     with Progress() as progress:
         results = execute(chosen, where, progress)

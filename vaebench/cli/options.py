@@ -102,6 +102,9 @@ def grid_options(command: _F) -> _F:
         click.option(
             "--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time."
         ),
+        click.option(
+            "--tune-only", is_flag=True, help="Pick what the grid's `tune` asks for, and stop."
+        ),
         click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
         click.option(
             "--timeout",

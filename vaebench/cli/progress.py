@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
@@ -18,7 +18,8 @@ from rich.table import Table
 from vaebench.executors import Event
 from vaebench.grid import REPORTS, Listener, Options, Planned, Results
 from vaebench.grid.evaluating import Outcome
-from vaebench.run import model_cost
+from vaebench.report import tuning_text
+from vaebench.run import SCORE, model_cost
 from vaebench.storage import cell_label, run_label
 
 
@@ -29,6 +30,7 @@ class Progress(Listener):
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.clock = Clock()
         self.tasks: dict[str, TaskID] = {}
+        self.total: TaskID | None = None
         self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -54,6 +56,7 @@ class Progress(Listener):
     def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
         """Say what will run, and how large the models are."""
         chosen = [entry for entry in plan if entry.action != "skip"]
+        self.clock = Clock()
         self.clock.start(chosen, jobs)
         skipped = Counter(entry.why for entry in plan if entry.action == "skip")
         self._say(
@@ -62,6 +65,8 @@ class Progress(Listener):
         )
         for line in model_lines(plan):
             self._say(line)
+        if self.total is not None:  # of the tuning runs, which came before
+            self.bars.remove_task(self.total)
         self.total = self.bars.add_task("all runs", total=self.clock.epochs, unit="epochs", note="")
 
     def event(self, event: Event) -> None:
@@ -89,7 +94,12 @@ class Progress(Listener):
                 self._say(f"{name}: complete, {_headline(record)}")
             else:
                 self._say(f"{name}: {record['status'].upper()}: {record['reason']}")
+        assert self.total is not None
         self.bars.update(self.total, completed=self.clock.epochs_done, note=self.clock.left())
+
+    def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+        """Print the table of what was tuned."""
+        self._say(tuning_text(tune, entries))
 
     def warning(self, text: str) -> None:
         """Print a warning above the bars."""
@@ -251,6 +261,8 @@ def _elbo(metrics: dict[str, float]) -> str:
 
 def _headline(record: dict[str, Any]) -> str:
     metrics = record["metrics"]
+    if SCORE in metrics:
+        return f"bound on validation {metrics[SCORE]:.2f} nats"
     return f"test ELBO {metrics['test/elbo']:.2f} nats, SSIM {metrics['test/ssim']:.3f}"
 
 

@@ -22,6 +22,7 @@ from vaebench.config.run import (
     make_run,
     with_later_keys,
 )
+from vaebench.config.tuning import Tune, group_key
 
 __all__ = [
     "AXES",
@@ -34,6 +35,8 @@ __all__ = [
     "Run",
     "RunConfig",
     "Section",
+    "Tune",
+    "group_key",
     "make_grid",
     "make_run",
     "make_single",

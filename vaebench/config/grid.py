@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -13,6 +14,7 @@ from vaebench.config.choices import Section, did_you_mean
 from vaebench.config.claims import Claim, Published
 from vaebench.config.messages import in_one_line, messages, shortened
 from vaebench.config.run import RunConfig
+from vaebench.config.tuning import Tune, faults, group_key
 from vaebench.errors import ConfigError
 
 MOST_RUNS = 10_000
@@ -49,6 +51,7 @@ class Grid(Section):
         exclude: Cells to leave out: every cell that has all the values of one entry.
         claims: What the report is to judge.
         published: What the report compares with.
+        tune: A setting that is picked for each group of cells before the runs.
         tracking_uri: Of MLflow, unless given otherwise.
         settings: The other keys of the file, as in :class:`RunConfig`.
     """
@@ -60,6 +63,7 @@ class Grid(Section):
     exclude: tuple[dict[str, Any], ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[Published, ...] = ()
+    tune: Tune | None = None
     tracking_uri: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -93,10 +97,35 @@ class Grid(Section):
     def _are_not_too_many(self) -> Self:
         if len(self.seeds) * math.prod(map(len, self.axes.values())) > MOST_RUNS:
             raise ValueError(f"axes and seeds make more than {MOST_RUNS:,} runs")
+        if self.tune is not None:
+            groups = math.prod(len(self.axes.get(axis, ())) for axis in self.tune.per)
+            if groups * len(self.tune.values) * self.tune.count > MOST_RUNS:
+                raise ValueError(f"tune makes more than {MOST_RUNS:,} tuning runs")
         return self
 
-    def runs(self, source: str = "grid") -> list[Run]:
+    def settings_of(self, cell: Mapping[str, Any], picks: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a cell's runs.
+
+        Arguments:
+            cell: Values of the axes.
+            picks: What was picked by tuning, by :func:`~vaebench.config.tuning.group_key`; a group
+                without a pick has the default.
+        """
+        raw = self.settings
+        for key, value in cell.items():
+            raw = with_value(raw, key, value)
+        if self.tune is not None and picks:
+            group = group_key(self.tune.group(cell))
+            if group in picks:
+                raw = with_value(raw, self.tune.key, picks[group])
+        return raw
+
+    def runs(self, source: str = "grid", picks: Mapping[str, Any] | None = None) -> list[Run]:
         """Every run, cell by cell, seed by seed, validated.
+
+        Arguments:
+            source: For error messages.
+            picks: As for :meth:`settings_of`.
 
         Raises:
             ConfigError: Naming ``source``, and everything that is wrong in any of the runs.
@@ -108,11 +137,8 @@ class Grid(Section):
             cell = dict(zip(self.axes, values, strict=True))
             if any(all(cell.get(k) == v for k, v in entry.items()) for entry in self.exclude):
                 continue
-            raw = self.settings
-            for key, value in cell.items():
-                raw = with_value(raw, key, value)
             try:
-                config = RunConfig.model_validate(raw)
+                config = RunConfig.model_validate(self.settings_of(cell, picks or {}))
             except ValidationError as error:
                 errors.update(dict.fromkeys(messages(error, RunConfig, GRID_KEYS)))
                 continue
@@ -124,6 +150,10 @@ class Grid(Section):
                 ] = None
             runs += [Run(cell, config.model_copy(update={"seed": s})) for s in self.seeds]
         errors.update(dict.fromkeys(self._unknown_cells()))
+        if self.tune is not None:
+            configs = [run.config for run in runs]
+            found = faults(self.tune, self.axes, self.seeds, self.settings, configs)
+            errors.update(dict.fromkeys(found))
         if errors:
             raise ConfigError(f"{source}: {in_one_line(errors)}")
         if not runs:

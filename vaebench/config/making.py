@@ -12,6 +12,7 @@ from vaebench.config.choices import did_you_mean
 from vaebench.config.grid import AXES, GRID_KEYS, MOST_RUNS, Grid, with_value
 from vaebench.config.messages import in_one_line, messages, shortened
 from vaebench.config.run import make_run
+from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
@@ -101,7 +102,11 @@ def make_grid(
         grid = Grid.model_validate(own | {"settings": settings})
     except ValidationError as error:
         raise ConfigError(f"{source}: {in_one_line(messages(error, Grid))}") from error
-    grid.runs(source)
+    groups = [group_key(grid.tune.group(run.cell)) for run in grid.runs(source) if grid.tune]
+    one_seed = grid.model_copy(update={"seeds": grid.seeds[:1]})
+    for value in grid.tune.values if grid.tune else ():
+        where = f"{source}: tune.values: {shortened(repr(value))}"
+        one_seed.runs(where, dict.fromkeys(groups, value))
     return grid
 
 
@@ -153,6 +158,11 @@ def make_single(
     defaults = make_run({}).to_dict()
     overrides = {key.removesuffix(".name"): value for key, value in (overrides or {}).items()}
     given = dict(raw) | overrides
+    if given.get("tune") is not None:
+        raise ConfigError(
+            f"{source}: tune: picks a value for the cells of a grid; use `vaebench run-grid`, or "
+            f"leave it out and set the value itself"
+        )
     names: dict[str, Any] = {}
     for axis in ("dataset", *AXES):
         value = given.get(axis, {})

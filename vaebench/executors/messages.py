@@ -25,6 +25,7 @@ def to_message(task: Task) -> dict[str, Any]:
         "jobs": task.jobs,
         "retries": task.retries,
         "metrics": task.metrics,
+        "tune": task.tune,
     }
 
 
@@ -40,4 +41,5 @@ def from_message(message: dict[str, Any]) -> Task:
         jobs=message["jobs"],
         retries=message["retries"],
         metrics=None if message["metrics"] is None else tuple(message["metrics"]),
+        tune=message["tune"],
     )

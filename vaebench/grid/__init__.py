@@ -1,6 +1,7 @@
 """Run every cell of a grid once per seed, keep failures, skip what is finished, tell MLflow.
 
-``plan`` says what would run and why the rest is skipped; ``run_grid`` does it. A grid's folder
+``plan`` says what would run and why the rest is skipped; ``run_grid`` does it, and first tunes what
+the grid asks to be tuned. A grid's folder
 holds its manifest (``grid.yaml``): the settings that all runs share, and the runs. Calling again
 with more seeds or other values of the same axes adds runs; with other settings it is an error.
 """
@@ -18,10 +19,13 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
 from vaebench.grid.folder import REPORTS, alone, mend, unsafe, write_reports
 from vaebench.grid.following import FailedFast, Follower, Listener
+from vaebench.grid.groups import PART
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, plan
-from vaebench.run import LoadedRun, Task, load_run, model_cost
-from vaebench.storage import cell_label, dump_yaml, run_label, run_store, write_atomic
+from vaebench.grid.tasks import make_tasks
+from vaebench.grid.tuning import tune
+from vaebench.run import LoadedRun, Task, load_run
+from vaebench.storage import dump_yaml, run_label, run_store, write_atomic
 from vaebench.tracking import Outcome, Window, Writer, connect
 
 if TYPE_CHECKING:
@@ -56,6 +60,11 @@ class Results:
         """Records of the runs that failed in this call."""
         return [record for record in self.done if record["status"] == "failed"]
 
+    @property
+    def tuned(self) -> list[dict[str, Any]]:
+        """The scores and picks of every tuned group, as in ``grid.yaml``."""
+        return list(report.load(self.folder).manifest.get("tuned", []))
+
     def to_frame(self) -> "pd.DataFrame":
         """One row per run: axes, seed, status, metrics."""
         return report.to_frame(self.records)
@@ -69,6 +78,8 @@ def run_grid(
 ) -> Results:
     """Train and measure every run of a grid that is not finished, in workers, and report.
 
+    A grid with ``tune`` is tuned first, unless its picks are known.
+
     Arguments:
         grid: A YAML file, its content, or a :class:`~vaebench.config.Grid`; None for the 8 cells
             on MNIST.
@@ -79,7 +90,8 @@ def run_grid(
     Raises:
         ConfigError: The grid or an option is wrong; nothing has been written.
         DataError: A data set is missing, corrupt or out of reach.
-        ResultsError: The folder belongs to another grid, or another process works on it.
+        ResultsError: The folder belongs to another grid, another process works on it, or no value
+            that is to be tuned could be trained.
         TrackingError: The tracking URI is wrong. (That MLflow is out of reach is a warning.)
         KeyboardInterrupt: After what was running has been marked as interrupted.
     """
@@ -135,41 +147,47 @@ def _do(
     loaded = {entry.run.config.dataset for entry in first if entry.action != "skip"}
     _load(loaded, options)
     folder = options.results / grid.name
-    with alone(folder):
-        todo = plan(grid, options)  # again: another process may have finished it meanwhile
+
+    def prepared(todo: Sequence[Planned], part: str = "runs") -> tuple[list[Task], Executor]:
+        """The tasks of a plan, and what does them."""
         chosen = [entry for entry in todo if entry.action != "skip"]
         wanted = 1 if executor else options.jobs or default_jobs(device)
         jobs = max(1, min(wanted, len(chosen)))
         _load({entry.run.config.dataset for entry in chosen} - loaded, options)
         listener.planned(todo, jobs, device)
-        _warn(folder, chosen, listener)
-        replace = options.rerun == "all"
-        manifest = merged_manifest(folder, grid, [e.run for e in todo], replace=replace)
-        write_atomic(folder / "grid.yaml", dump_yaml(manifest))
-        tasks = [_task(folder, entry, options, device, jobs) for entry in chosen]
+        _warn(chosen, listener)
+        tasks = make_tasks(chosen, folder, options, device, jobs, part=part)
         workers = partial(in_workers, jobs=jobs, timeout=options.timeout, retries=options.retries)
-        return _run(_longest_first(tasks), executor or workers, window, options, listener)
+        return tasks, executor or workers
+
+    def do_trials(todo: Sequence[Planned]) -> None:
+        tasks, execute = prepared(todo, PART)
+        follower = Follower(listener, lambda _: None, fail_fast=False)
+        try:
+            execute(tasks, follower)
+        except BaseException as error:
+            follower.close_open_runs(_why(error))
+            raise
+
+    with alone(folder):
+        for text in filter(None, (unsafe(folder), mend(folder))):
+            listener.warning(text)
+        tuned = tune(grid, grid.tune, options, listener, do_trials) if grid.tune else None
+        todo = plan(grid, options, tuned=tuned)  # another process may have finished it meanwhile
+        runs, replace = [entry.run for entry in todo], options.rerun == "all"
+        manifest = merged_manifest(folder, grid, runs, replace=replace, tuned=tuned)
+        write_atomic(folder / "grid.yaml", dump_yaml(manifest))
+        if options.tune_only:
+            write_reports(folder)
+            return Results(folder, report.load(folder).records, [], Outcome(0, 0, [], None))
+        tasks, execute = prepared(todo)
+        return _run(tasks, execute, window, options, listener)
 
 
 def _load(wanted: Iterable[DatasetChoice], options: Options) -> None:
     """Download what is missing, once, and find what is wrong, before any run is touched."""
     for dataset in wanted:
         datasets.load(data_dir=options.data_dir, **dataset.model_dump())
-
-
-def _task(folder: Path, entry: Planned, options: Options, device: str, jobs: int) -> Task:
-    """The task of a planned run; what an earlier attempt left is set aside."""
-    store = run_store(folder, entry.run.run_id)
-    if entry.action == "rerun":
-        store.set_aside()
-    return Task(
-        config=entry.run.config,
-        cell=entry.run.cell,
-        folder=store.path,
-        device=device,
-        data_dir=options.data_dir,
-        jobs=jobs,
-    )
 
 
 def _run(
@@ -179,15 +197,14 @@ def _run(
     folder = options.results / window.grid
     writer = Writer(window, warn=listener.warning)
     writer.start()
-    follower = Follower(listener, writer, fail_fast=options.fail_fast)
+    follower = Follower(listener, writer.touch, fail_fast=options.fail_fast)
     limit = LIMIT
     try:
         execute(tasks, follower)
     except FailedFast:
         follower.close_open_runs("stopped, as another run failed (--fail-fast)")
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        follower.close_open_runs("interrupted" if interrupted else f"stopped: {error!r}")
+        follower.close_open_runs(_why(error))
         limit = HURRY
         raise
     finally:
@@ -200,23 +217,14 @@ def _run(
     return Results(folder, report.load(folder).records, follower.done, tracking)
 
 
-def _warn(folder: Path, chosen: Sequence[Planned], listener: Listener) -> None:
-    """Say what the folder is not safe from, and what is done again because it is damaged."""
-    for text in (unsafe(folder), mend(folder)):
-        if text is not None:
-            listener.warning(text)
+def _why(error: BaseException) -> str:
+    """Why the runs under way ended, for their records."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {error!r}"
+
+
+def _warn(chosen: Sequence[Planned], listener: Listener) -> None:
+    """Say what is done again because it is damaged."""
     for entry in chosen:
         if entry.is_damaged:
             label = run_label(entry.run.cell, entry.run.config.seed)
             listener.warning(f"{label} ({entry.run.run_id}): {entry.why}; it is done again")
-
-
-def _longest_first(tasks: Sequence[Task]) -> list[Task]:
-    """So that no worker begins the longest run when the others are done."""
-
-    lengths: dict[str, int] = {}  # the seeds of a cell take equally long
-    for task in tasks:
-        cell = cell_label(task.cell)
-        if cell not in lengths:
-            lengths[cell] = model_cost(task.config)[1] * task.config.training.epochs
-    return sorted(tasks, key=lambda task: lengths[cell_label(task.cell)], reverse=True)

@@ -1,6 +1,6 @@
 """What happens while a grid runs: told to the listener and to MLflow, and kept for the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -8,7 +8,6 @@ from vaebench.executors import Event
 from vaebench.grid.planning import Planned
 from vaebench.run import Task, close
 from vaebench.storage import run_label
-from vaebench.tracking import Writer
 
 
 class Listener:
@@ -16,6 +15,9 @@ class Listener:
 
     def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
         """What will run, before it does."""
+
+    def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+        """What has been picked: ``tune`` and ``tuned``, as in ``grid.yaml``."""
 
     def event(self, event: Event) -> None:
         """A run was started, finished an epoch, or is done."""
@@ -29,11 +31,19 @@ class FailedFast(Exception):
 
 
 class Follower:
-    """Follows the events of a grid: tells the listener and MLflow, keeps what is under way."""
+    """Follows the events of a grid: tells the listener and MLflow, keeps what is under way.
 
-    def __init__(self, listener: Listener, writer: Writer, *, fail_fast: bool) -> None:
+    Arguments:
+        listener: Hears of every event.
+        touch: Told the id of each run of which MLflow is to hear.
+        fail_fast: Whether the first failure ends the grid.
+    """
+
+    def __init__(
+        self, listener: Listener, touch: Callable[[str], None], *, fail_fast: bool
+    ) -> None:
         self.listener = listener
-        self.writer = writer
+        self.touch = touch
         self.fail_fast = fail_fast
         self.open: dict[str, Task] = {}
         self.done: list[dict[str, Any]] = []
@@ -46,7 +56,7 @@ class Follower:
         if event.kind == "done":
             del self.open[run_id]
             self.done.append(event.data)
-        self.writer.touch(run_id)
+        self.touch(run_id)
         try:
             if event.kind == "warning":
                 self._warn(event)
@@ -69,4 +79,4 @@ class Follower:
         for run_id, task in self.open.items():
             with suppress(OSError):
                 close(task, "interrupted", reason)
-            self.writer.touch(run_id)
+            self.touch(run_id)

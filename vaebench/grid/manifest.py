@@ -12,12 +12,19 @@ from typing import Any
 
 from vaebench.config import NUMBERS_VERSION, Grid, Run, make_run, with_later_keys
 from vaebench.errors import ConfigError, ResultsError
+from vaebench.grid.groups import Entry, group_of, stale, stored_entries
 from vaebench.report.records import Damaged, Planned, read_record, versions
 from vaebench.storage import read_manifest
 
 
-def make_manifest(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
-    """What ``grid.yaml`` says of a grid with these runs."""
+def make_manifest(
+    grid: Grid, runs: Sequence[Run], tuned: Sequence[Entry] | None = None
+) -> dict[str, Any]:
+    """What ``grid.yaml`` says of a grid with these runs, and what was picked for them."""
+    tune: dict[str, Any] = {} if grid.tune is None else {"tune": grid.tune.model_dump(mode="json")}
+    if tuned is not None:
+        tune["tuned"] = list(tuned)
+    picked = [] if grid.tune is None else [grid.tune.key]
     configs = [run.config.identity() for run in runs]
     return {
         "name": grid.name,
@@ -26,8 +33,9 @@ def make_manifest(grid: Grid, runs: Sequence[Run]) -> dict[str, Any]:
         "seeds": list(grid.seeds),
         "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in grid.claims],
         "published": [entry.model_dump(mode="json", exclude_none=True) for entry in grid.published],
+        **tune,
         "numbers_version": NUMBERS_VERSION,
-        "settings": _without(_shared(configs), ["seed", *grid.axes]),
+        "settings": _without(_shared(configs), ["seed", *grid.axes, *picked]),
         "runs": [{"run_id": run.run_id, "cell": run.cell, "seed": run.config.seed} for run in runs],
     }
 
@@ -84,6 +92,10 @@ def require_same_settings(folder: Path, new: dict[str, Any]) -> None:
     differing = _differences(with_later_keys(before), with_later_keys(after))
     if list(old["axes"]) != list(new["axes"]):
         differing.append(f"axes: {', '.join(old['axes'])} there, {', '.join(new['axes'])} here")
+    for key in ("key", "per"):
+        there, here = ((m.get("tune") or {}).get(key) for m in (old, new))
+        if there != here:
+            differing.append(f"tune.{key}: {there} there, {here} here")
     if old.get("numbers_version") != new["numbers_version"]:
         differing.append("it was run by a version of vaebench that gives other numbers")
     if differing:
@@ -94,7 +106,12 @@ def require_same_settings(folder: Path, new: dict[str, Any]) -> None:
 
 
 def merged_manifest(
-    folder: Path, grid: Grid, runs: Sequence[Run], *, replace: bool
+    folder: Path,
+    grid: Grid,
+    runs: Sequence[Run],
+    *,
+    replace: bool,
+    tuned: Sequence[Entry] | None = None,
 ) -> dict[str, Any]:
     """The manifest, with the runs of earlier calls that had the same settings.
 
@@ -103,8 +120,9 @@ def merged_manifest(
         grid: What this call asks for.
         runs: Its runs.
         replace: Whether a grid with other settings is given up rather than an error.
+        tuned: What was picked for them.
     """
-    new = make_manifest(grid, runs)
+    new = make_manifest(grid, runs, tuned)
     if not (folder / "grid.yaml").exists():
         return new
     try:
@@ -113,7 +131,9 @@ def merged_manifest(
         if not replace:
             raise
         return new
-    old = read_manifest(folder)
+    old = _without_stale_runs(read_manifest(folder), new)
+    if tuned is not None:
+        new["tuned"] = list({**stored_entries(old), **stored_entries(new)}.values())
     given = {_place(entry) for entry in new["runs"]}
     others = (_renewed(folder, entry) for entry in old["runs"] if _place(entry) not in given)
     entries = {entry["run_id"]: entry for entry in (*others, *new["runs"])}.values()
@@ -155,6 +175,15 @@ def _renewed(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
     except ConfigError:
         return entry
     return entry if versions(record) == config.versions else entry | {"run_id": config.run_id}
+
+
+def _without_stale_runs(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A manifest less the runs of groups for which another value is picked now."""
+    gone = stale(old, new)
+    if not gone:
+        return old
+    kept = [entry for entry in old["runs"] if group_of(old["tune"], entry["cell"]) not in gone]
+    return old | {"runs": kept}
 
 
 def _united(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

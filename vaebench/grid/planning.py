@@ -1,6 +1,7 @@
 """What a call would do: of every run of a grid, whether it is done, resumed, redone or skipped."""
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
+from vaebench.grid.groups import PART, Entry, Group, groups, known_picks, picks
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.report.records import Damaged, read_record
 from vaebench.report.records import Planned as Listed
@@ -36,6 +38,7 @@ class Options:
             then it is ended, and has failed. None: any time.
         retries: How often a run is tried again that failed for a reason that may pass: no memory,
             a worker that died or timed out, an error of the system.
+        tune_only: Stop when every pick of a grid's ``tune`` is known.
 
     Raises:
         ConfigError: The timeout or the retries are no such numbers.
@@ -50,6 +53,7 @@ class Options:
     fail_fast: bool = False
     timeout: float | None = None
     retries: int = 0
+    tune_only: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", Path(self.results))  # a str will do
@@ -72,39 +76,72 @@ class Planned(NamedTuple):
         return self.why.endswith("is damaged")
 
 
-def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned]:
+def plan(
+    grid: Grid,
+    options: Options,
+    *,
+    thorough: bool = True,
+    tuned: Sequence[Entry] | None = None,
+) -> list[Planned]:
     """Say of every run of a grid what is to be done about it, and why. Writes nothing.
 
-    A manifest that is damaged is as good as none: runs are known by their own configuration.
+    A manifest that is damaged is as good as none: runs are known by their own configuration. The
+    runs of a grid with ``tune`` are known once all is picked; until then, the plan is that of its
+    tuning runs.
 
     Arguments:
         grid: Its runs.
         options: Where they are, and what is wanted.
         thorough: Read all that finished runs have left, checksums included; else their records are
             believed, which reads some kilobytes of a run instead of all of it.
+        tuned: What has been picked; None: what the manifest says.
 
     Raises:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
     """
     resolve_device(options.device)
-    runs = grid.runs(grid.name)
-    for run in runs:
-        if run.config.seed != grid.seeds[0]:
-            continue  # the seeds of a cell have the same model
-        try:
-            model_cost(run.config)
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"{grid.name}: {run.config.model.name}: {error}") from error
+    if options.tune_only and grid.tune is None:
+        raise ConfigError(f"{grid.name}: tune only: the grid has no tune")
     folder = options.results / grid.name
     if options.rerun != "all":
         with suppress(ResultsError):
-            require_same_settings(folder, make_manifest(grid, runs))
+            require_same_settings(folder, make_manifest(grid, grid.runs(grid.name)))
+    if grid.tune is not None and tuned is None:
+        found = groups(grid, folder, anew=options.rerun == "all")
+        tuned = known_picks(found)
+        if tuned is None:
+            return plan_trials(found, folder, options, thorough=thorough)
+    runs = grid.runs(grid.name, picks(tuned or []))
+    _require_models(grid.name, [run for run in runs if run.config.seed == grid.seeds[0]])
     return [Planned(run, *_decide(folder, run, options.rerun, thorough)) for run in runs]
 
 
-def _decide(folder: Path, run: Run, rerun: Rerun | None, thorough: bool) -> tuple[Action, str]:
-    store = run_store(folder, run.run_id)
-    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed))
+def plan_trials(
+    found: Sequence[Group], folder: Path, options: Options, *, thorough: bool = True
+) -> list[Planned]:
+    """The plan of the tuning runs of groups whose pick is not known; see :func:`plan`."""
+    trials = [t for group in found if group.stored is None for t in group.trials]
+    _require_models(folder.name, [trial.runs[0] for trial in trials])
+    # a value that does not matter to a cell makes the same run as another
+    runs = {run.run_id: run for trial in trials for run in trial.runs}.values()
+    rerun: Rerun | None = "all" if options.rerun == "all" else None
+    return [Planned(run, *_decide(folder, run, rerun, thorough, PART)) for run in runs]
+
+
+def _require_models(name: str, runs: Sequence[Run]) -> None:
+    """Refuse what no model can be built from, before anything runs."""
+    for run in runs:  # one for each cell: its seeds have the same model
+        try:
+            model_cost(run.config)
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"{name}: {run.config.model.name}: {error}") from error
+
+
+def _decide(
+    folder: Path, run: Run, rerun: Rerun | None, thorough: bool, part: str = "runs"
+) -> tuple[Action, str]:
+    store = run_store(folder, run.run_id, part)
+    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), part)
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None

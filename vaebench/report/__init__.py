@@ -6,6 +6,7 @@
 - ``effects`` and ``claims`` (from ``contrasts``) and ``published`` are what the numbers show;
   ``effect_tables`` and ``evidence`` put them in words.
 - ``comparing`` sets two grids against each other, ``compare_text`` prints that.
+- ``tuning`` is the table of what was tuned before the runs.
 - ``markdown`` (from the pieces in ``markup``), ``latex`` and ``plain`` (JSON, CSV, data frame)
   write it out; ``status`` counts.
 
@@ -26,6 +27,7 @@ from vaebench.report.pictures import Pictures, comparison_picture, write_copies
 from vaebench.report.plain import csv_report, json_report, to_frame
 from vaebench.report.records import Report, load
 from vaebench.report.status import GridStatus, status, status_json, status_text
+from vaebench.report.tuning import tuning_text
 from vaebench.storage import write_atomic
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "status_json",
     "status_text",
     "to_frame",
+    "tuning_text",
     "write",
 ]
 

@@ -11,6 +11,7 @@ from vaebench.report.claims import Judged, claims
 from vaebench.report.evidence import CLAIM_HEADINGS, claim_notes, claim_texts
 from vaebench.report.records import Report
 from vaebench.report.tables import Column, Entry, main_table
+from vaebench.report.tuning import tuning_table
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -54,6 +55,7 @@ def latex_report(report: Report) -> str:
         *map(_comment, said),
         *_tabular("l" * len(table.axes) + "r" * len(table.columns), headings, rows),
         *_claims(claims(report, found)),
+        *_tuning(report),
     ]
     return "\n".join(lines) + "\n"
 
@@ -66,6 +68,21 @@ def _claims(found: Sequence[Judged]) -> list[str]:
         "",
         *map(_comment, claim_notes(found)),
         *_tabular("lllrrrrl", [escape(heading) for heading in CLAIM_HEADINGS], rows),
+    ]
+
+
+def _tuning(report: Report) -> list[str]:
+    table = tuning_table(report.manifest.get("tune", {}), report.manifest.get("tuned", []))
+    if not table.rows:
+        return []
+    rows = [
+        [rf"\textbf{{{escape(t)}}}" if i == pick else escape(t) for i, t in enumerate(row)]
+        for row, pick in zip(table.rows, table.picks, strict=True)
+    ]
+    return [
+        "",
+        *map(_comment, table.notes),
+        *_tabular("l" * len(table.headings), [escape(text) for text in table.headings], rows),
     ]
 
 

@@ -29,6 +29,7 @@ from vaebench.report.tables import (
     main_table,
     run_table,
 )
+from vaebench.report.tuning import settings_with_tuned, tuning_section
 from vaebench.storage import cell_label, run_label
 
 WIDTH = 140  # pixels of a tile
@@ -49,6 +50,7 @@ def markdown_report(report: Report, pictures: Pictures) -> str:
         published_section(published(report, found)),
         _costs(found),
         _gap(found),
+        tuning_section(report),
         _runs(found),
         _unfinished(report),
         _settings(report),
@@ -191,7 +193,7 @@ def _problem(run: Planned, status: str, reason: object) -> Row:
 
 
 def _settings(report: Report) -> list[str]:
-    settings = report.manifest.get("settings")
+    settings = settings_with_tuned(report.manifest)
     if not settings:
         return []
     shown = {key: report.manifest.get(key) for key in ("axes", "seeds", "numbers_version")}

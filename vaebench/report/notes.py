@@ -12,6 +12,7 @@ from vaebench.report.comparable import likelihood_key, machine_key, relaxed
 from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.records import Record, Report, counted, dig, setting
 from vaebench.report.tables import Table
+from vaebench.report.tuning import tuned_phrase
 
 _BINARIZE = {
     "none": "gray pixels, not binarised",
@@ -30,6 +31,7 @@ def summary(report: Report, cells: Sequence[Cell]) -> str:
             _phrase("{} epochs", _settings(report, "training", "epochs")),
             _phrase("batch size {}", _settings(report, "training", "batch_size")),
             _phrase("latent size {}", _settings(report, "model", "latent_dim")),
+            tuned_phrase(report.manifest),
         )
         if text
     ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.errors import ResultsError, VaebenchError
-from vaebench.storage import RunStore, grid_dirs, read_manifest
+from vaebench.storage import RunStore, grid_dirs, read_manifest, run_store
 
 Record = dict[str, Any]
 STATUSES = ("complete", "failed", "interrupted")
@@ -103,9 +103,9 @@ def load(directory: Path | str) -> Report:
     )
 
 
-def read_record(grid: Path, run: Planned) -> Record | Damaged | None:
+def read_record(grid: Path, run: Planned, part: str = "runs") -> Record | Damaged | None:
     """The record of one planned run; None when there is none; the reason when it is unusable."""
-    folder = grid / "runs" / run.run_id
+    folder = run_store(grid, run.run_id, part).path
     try:
         record = RunStore(folder).record
     except (VaebenchError, OSError, ValueError) as error:

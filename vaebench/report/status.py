@@ -55,6 +55,7 @@ class GridStatus:
         damaged: Runs whose record cannot be used.
         started: Runs under way, or killed.
         missing: Runs that have neither record nor journal.
+        tuning: Tuning runs that are done while the picks are not yet known, else None.
         last_activity: Latest time that a record or a journal mentions, unix milliseconds.
         problem: Why the grid cannot be read, instead of the counts.
     """
@@ -68,6 +69,7 @@ class GridStatus:
     damaged: int = 0
     started: tuple[Started, ...] = ()
     missing: int = 0
+    tuning: int | None = None
     last_activity: int | None = None
     problem: str | None = None
 
@@ -120,6 +122,10 @@ def status_text(rows: Sequence[GridStatus], now: float | None = None) -> str:
         if row.last_activity is not None:
             parts.append(f"last activity {_age(row.last_activity, now)}")
         lines.append(f"{row.name}: {', '.join(parts)}")
+        if row.tuning is not None:
+            lines.append(
+                f"  tuning: {counted(row.tuning, 'run')} done; the picks are not yet known"
+            )
         for started in row.started:
             of = f" of {started.of}" if started.of is not None else ""
             when = f", last {_age(started.last, now)}" if started.last is not None else ""
@@ -164,6 +170,7 @@ def _status_of(grid: Path) -> GridStatus:
         damaged=counts["damaged"],
         started=tuple(started),
         missing=counts["missing"],
+        tuning=_tuning(grid) if "tune" in manifest and "tuned" not in manifest else None,
         last_activity=max(times, default=None),
     )
 
@@ -190,6 +197,11 @@ def _started(grid: Path, run: Planned, manifest: dict[str, Any]) -> Started | No
         of=epochs if isinstance(epochs, int) else None,
         last=next(iter(_times(dig(journal[-1], "time"))), None),
     )
+
+
+def _tuning(grid: Path) -> int:
+    """How many tuning runs have ended, well or not."""
+    return sum(1 for _ in grid.glob("tuning/*/record.json"))
 
 
 def _ahead(journal: object, record: object) -> bool:

@@ -2,7 +2,8 @@
 
 :func:`run` does what happens to one cell for one seed; :func:`load_run` reads what it left. Beside
 it: ``building`` (configuration to model), ``measuring`` (also later, of a finished run),
-``pictures`` (arrays and figures), ``record`` (what a run says of itself), ``failing``, ``loading``.
+``pictures`` (arrays and figures), ``scoring`` (of a tuning run), ``record`` (what a run says of
+itself), ``failing``, ``loading``.
 """
 
 from collections.abc import Callable
@@ -44,6 +45,7 @@ from vaebench.run.record import (
     measured_names,
     notes,
 )
+from vaebench.run.scoring import SCORE, scored_record
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
 from vaebench.training import State, train
@@ -51,6 +53,7 @@ from vaebench.vae import fit_likelihood, flops_per_image, parameter_count, start
 
 __all__ = [
     "PASSING",
+    "SCORE",
     "LoadedRun",
     "Task",
     "build",
@@ -115,10 +118,13 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     require_trainable(state.vae, len(x), config.training.batch_size)
     start_likelihood(state.vae, drawn_once(config, x))
     resume(config, state, store, warn)
-    peak_mb = _train(config, store, state, (x, validation, test), on_epoch)
+    shown = None if task.tune else test
+    peak_mb = _train(config, store, state, (x, validation, shown), on_epoch)
+    drawn = drawn_once(config, x)
+    if task.tune:
+        return scored_record(task, state.vae, drawn, validation)
 
     # The weights that are measured, and the measurement.
-    drawn = drawn_once(config, x)
     measured = _choose_weights(config, store, state, drawn)
     write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, splits.shape))
     save_snapshot(store, state.vae, test, epoch=measured)
@@ -160,7 +166,7 @@ def _train(
     config: RunConfig,
     store: RunStore,
     state: State,
-    images: tuple[Tensor, Tensor, Tensor],
+    images: tuple[Tensor, Tensor, Tensor | None],
     on_epoch: OnEpoch,
 ) -> float | None:
     """Train what is left to train; return the peak of memory in MB, None where it is not known.
@@ -173,7 +179,7 @@ def _train(
     resumed_at = state.epoch
     estimator = ESTIMATORS[config.estimator.name]
     for statistics in train(state, estimator, x, validation, plan(config), seed=config.seed):
-        if is_snapshot_epoch(statistics.epoch):
+        if test is not None and is_snapshot_epoch(statistics.epoch):
             save_snapshot(store, state.vae, test, epoch=statistics.epoch)
         if state.best_epoch == statistics.epoch:
             store.save_tensors("best.pt", {"model": state.vae.state_dict()})

@@ -33,6 +33,7 @@ class Task:
         retries: How often it has failed and was taken up again, for the record.
         metrics: Names of metrics to measure of a finished run, which is all that is then done;
             None: do the run.
+        tune: Whether it is a tuning run: trained as any run, then only scored on validation.
     """
 
     config: RunConfig
@@ -43,6 +44,7 @@ class Task:
     jobs: int = 1
     retries: int = 0
     metrics: tuple[str, ...] | None = None
+    tune: bool = False
 
     @property
     def key(self) -> str:

@@ -17,6 +17,7 @@ data, and no file of tensors or arrays can run code or claim more memory than it
                                    images/  figures/
                                    record.json       written last
                                    error.txt         where it failed, if it did
+    <results>/<grid>/tuning/<run_id>/           likewise, of a tuning run: no figures, no weights
 
 Reading imports neither torch nor mlflow.
 """

@@ -1,6 +1,8 @@
 """``grid.yaml``, the manifest of a grid, and where grids lie."""
 
+import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,14 @@ from vaebench.errors import ResultsError
 MOST_MANIFEST = 16_000_000  # bytes; one of 10,000 runs has 1.2 million
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the name of a folder, and no way out of runs/
-_KINDS = {"axes": dict, "seeds": list, "runs": list, "settings": dict}
+_KINDS = {
+    "axes": dict,
+    "seeds": list,
+    "runs": list,
+    "settings": dict,
+    "tune": dict,
+    "tuned": list,
+}
 
 
 def read_manifest(grid_dir: Path) -> dict[str, Any]:
@@ -52,6 +61,12 @@ def _fault(value: object) -> str | None:
         return "axes are no lists of values"
     if not all(map(_is_run, value["runs"])):
         return "a run without run_id, cell and seed, or of the wrong kind"
+    if "tune" in value and not _is_tune(value["tune"]):
+        return "tune has no key and no axes per which there are picks"
+    if not all(map(_is_tuned, value.get("tuned", []))) or (
+        "tuned" in value and "tune" not in value
+    ):
+        return "tuned is no table of values, scores and picks"
     return None
 
 
@@ -68,6 +83,53 @@ def _is_run(entry: object) -> bool:
         and not isinstance(seed, bool)
         and seed >= 0
     )
+
+
+def _is_tune(tune: dict[str, Any]) -> bool:
+    per = tune.get("per")
+    return isinstance(tune.get("key"), str) and isinstance(per, list) and _all_are(str, per)
+
+
+def _is_tuned(group: object) -> bool:
+    """Whether an entry of ``tuned`` is a group with its scores, one of whose values is the pick."""
+    if not isinstance(group, dict):
+        return False
+    cells = group.get("group"), group.get("cell")
+    seeds, tried = group.get("seeds"), group.get("values")
+    return (
+        all(isinstance(cell, dict) and _all_are(str, cell) for cell in cells)
+        and isinstance(seeds, list)
+        and isinstance(tried, list)
+        and _all_are(int, [group.get("epochs"), *seeds])
+        and all(_is_tried(entry, seeds) for entry in tried)
+        and any(entry["value"] == group.get("pick") for entry in tried)
+        and isinstance(group.get("edge"), bool)
+    )
+
+
+def _is_tried(entry: object, seeds: list[int]) -> bool:
+    """Whether an entry is a value with a score, or a failure, for each of the seeds."""
+    if not isinstance(entry, dict) or "value" not in entry:
+        return False
+    scores, failed = entry.get("scores"), entry.get("failed")
+    return (
+        isinstance(scores, list)
+        and len(scores) == len(seeds)
+        and isinstance(failed, list)
+        and failed == [seed for seed, score in zip(seeds, scores, strict=True) if score is None]
+        and all(map(_is_score, [entry.get("mean"), *scores]))
+        and (entry.get("mean") is None) == bool(failed)
+    )
+
+
+def _is_score(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _all_are(kind: type, values: Iterable[object]) -> bool:
+    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
 def grid_dirs(results_dir: Path) -> list[Path]:

@@ -228,6 +228,6 @@ class RunStore:
         flush_folder(self.path)
 
 
-def run_store(grid_dir: Path, run_id: str) -> RunStore:
-    """The folder of a run of a grid."""
-    return RunStore(grid_dir / "runs" / run_id)
+def run_store(grid_dir: Path, run_id: str, part: str = "runs") -> RunStore:
+    """The folder of a run of a grid; ``part`` is ``tuning`` for a tuning run."""
+    return RunStore(grid_dir / part / run_id)

@@ -1,0 +1,124 @@
+"""Tuning: pick a setting for each group of cells, by the bound that is trained, on validation.
+
+The runs that find a pick are ordinary runs below ``tuning/`` in the grid's folder: they resume, and
+are kept when values are added. Their scores and the picks stand in ``grid.yaml``, which is written
+when all is picked; ``groups`` says what a group is and what is known of it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vaebench.config import Grid, Tune
+from vaebench.errors import ConfigError, ResultsError
+from vaebench.grid.following import Listener
+from vaebench.grid.groups import (
+    PART,
+    Entry,
+    Group,
+    at_edge,
+    group_of,
+    groups,
+    known_picks,
+    picks,
+    stale,
+    stored_manifest,
+)
+from vaebench.grid.manifest import make_manifest
+from vaebench.grid.planning import Options, Planned, plan_trials
+from vaebench.run import SCORE
+from vaebench.storage import dump_yaml, run_store, write_atomic
+
+Do = Callable[[Sequence[Planned]], None]
+
+
+def tune(grid: Grid, asked: Tune, options: Options, listener: Listener, do: Do) -> list[Entry]:
+    """Find out what is not known of the picks of a grid; return the entries of all its groups.
+
+    Arguments:
+        grid: With a tune.
+        asked: That tune.
+        options: Where and how.
+        listener: Hears of the tuning runs, of picks at the edge, and of the whole table.
+        do: Does planned tuning runs.
+
+    Raises:
+        ConfigError: The pick of a group is another than its finished runs had.
+        ResultsError: No value of a group could be trained with every seed.
+    """
+    folder = options.results / grid.name
+    found = groups(grid, folder, anew=options.rerun == "all")
+    entries = known_picks(found)
+    if entries is None:
+        if not (folder / "grid.yaml").exists():  # for `status`, and for whoever changes settings
+            write_atomic(folder / "grid.yaml", dump_yaml(make_manifest(grid, []) | _shared(grid)))
+        do(plan_trials(found, folder, options))
+        entries = [group.stored or _entry(asked, group, folder) for group in found]
+        if options.rerun != "all":
+            _require_same_picks(folder, asked, entries)
+    for entry, group in zip(entries, found, strict=True):
+        if entry["edge"]:
+            listener.warning(
+                f"tune: {group.label}: the best {asked.key}, {entry['pick']}, is the "
+                f"{'lowest' if entry['pick'] == asked.values[0] else 'highest'} tried: widen values"
+            )
+    listener.tuned(asked.model_dump(mode="json"), entries)
+    return entries
+
+
+def _shared(grid: Grid) -> dict[str, Any]:
+    """The settings of a manifest that lists no runs yet."""
+    return {"settings": make_manifest(grid, grid.runs(grid.name))["settings"]}
+
+
+def _entry(asked: Tune, group: Group, folder: Path) -> Entry:
+    """What the tuning runs of a group say; the first of the best values is picked."""
+    tried: list[dict[str, Any]] = []
+    for value, runs in group.trials:
+        scores = [_score(folder, run.run_id) for run in runs]
+        known = [score for score in scores if score is not None]
+        failed = [seed for seed, score in zip(group.seeds, scores, strict=True) if score is None]
+        mean = None if failed else sum(known) / len(known)
+        tried.append({"value": value, "scores": scores, "mean": mean, "failed": failed})
+    means = [entry["mean"] for entry in tried if entry["mean"] is not None]
+    if not means:
+        raise ResultsError(
+            f"tune: {group.label}: no value of {asked.key} could be trained with every seed; "
+            f"see {folder / PART}, and choose other values"
+        )
+    pick = next(entry["value"] for entry in tried if entry["mean"] == max(means))
+    return {
+        "group": group.values,
+        "cell": group.cell,
+        "epochs": group.epochs,
+        "seeds": list(group.seeds),
+        "values": tried,
+        "pick": pick,
+        "edge": at_edge(asked, pick),
+    }
+
+
+def _score(folder: Path, run_id: str) -> float | None:
+    """The score of a tuning run in nats; None for one that failed."""
+    try:
+        record = run_store(folder, run_id, PART).record or {}
+    except ResultsError:
+        return None
+    score = record.get("metrics", {}).get(SCORE) if record.get("status") == "complete" else None
+    return None if score is None else float(score)
+
+
+def _require_same_picks(folder: Path, asked: Tune, entries: Sequence[Entry]) -> None:
+    """Refuse another pick for cells that have been run with the old one."""
+    old = stored_manifest(folder)
+    changed = stale(old, {"tuned": entries})
+    for run in old.get("runs", []):
+        key = group_of(old["tune"], run["cell"]) if changed else None
+        store = run_store(folder, run["run_id"])
+        if key in changed and (store.path / "journal.jsonl").exists():
+            before, after = picks(old["tuned"])[key], picks(entries)[key]
+            raise ConfigError(
+                f"{folder}: tune: {asked.key} {after} is best for {run['cell']} now, and {before} "
+                f"was, with which it has been run; use --name for a new grid, or --rerun all to "
+                f"replace it"
+            )
