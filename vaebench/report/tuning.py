@@ -33,9 +33,8 @@ class TuningTable(NamedTuple):
 
 def tuning_table(tune: Mapping[str, Any], tuned: Sequence[Mapping[str, Any]]) -> TuningTable:
     """The table of ``tune`` and ``tuned`` of a manifest; no rows where nothing is tuned."""
-    values: list[Any] = list(tune.get("values") or [])
     tried = [entry["value"] for group in tuned for entry in group["values"]]
-    values += [v for i, v in enumerate(tried) if v not in values and v not in tried[:i]]
+    values = list({repr(value): value for value in [*tune.get("values", []), *tried]}.values())
     rows, picks = [], []
     for group in tuned:
         by_value = [(entry["value"], _score(entry)) for entry in group["values"]]
@@ -58,7 +57,7 @@ def tuning_section(report: Report) -> list[str]:
     if not table.rows:
         return []
     rows = [
-        [f"**{escape(text)}**" if i == pick else escape(text) for i, text in enumerate(row)]
+        [escape(row[0]), *(f"**{t}**" if i == pick else t for i, t in enumerate(row[1:], 1))]
         for row, pick in zip(table.rows, table.picks, strict=True)
     ]
     last = len(table.headings)

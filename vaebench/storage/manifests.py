@@ -9,6 +9,7 @@ from typing import Any
 from vaebench import plain_yaml
 from vaebench.errors import ResultsError
 
+MOST_VALUES = 1_000  # of a key that is tuned, in all groups
 MOST_MANIFEST = 16_000_000  # bytes; one of 10,000 runs has 1.2 million
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the name of a folder, and no way out of runs/
@@ -63,9 +64,7 @@ def _fault(value: object) -> str | None:
         return "a run without run_id, cell and seed, or of the wrong kind"
     if "tune" in value and not _is_tune(value["tune"]):
         return "tune has no key and no axes per which there are picks"
-    if not all(map(_is_tuned, value.get("tuned", []))) or (
-        "tuned" in value and "tune" not in value
-    ):
+    if "tuned" in value and not ("tune" in value and _is_table(value["tuned"], value["tune"])):
         return "tuned is no table of values, scores and picks"
     return None
 
@@ -86,8 +85,16 @@ def _is_run(entry: object) -> bool:
 
 
 def _is_tune(tune: dict[str, Any]) -> bool:
-    per = tune.get("per")
-    return isinstance(tune.get("key"), str) and isinstance(per, list) and _all_are(str, per)
+    per, values = tune.get("per"), tune.get("values")
+    lists = isinstance(per, list) and _all_are(str, per) and isinstance(values, list)
+    return isinstance(tune.get("key"), str) and lists
+
+
+def _is_table(tuned: list[Any], tune: dict[str, Any]) -> bool:
+    if not all(_is_tuned(group) and group["group"].keys() == {*tune["per"]} for group in tuned):
+        return False
+    values = [*tune["values"], *(entry["value"] for group in tuned for entry in group["values"])]
+    return len(set(map(repr, values))) <= MOST_VALUES
 
 
 def _is_tuned(group: object) -> bool:
@@ -99,6 +106,7 @@ def _is_tuned(group: object) -> bool:
     return (
         all(isinstance(cell, dict) and _all_are(str, cell) for cell in cells)
         and isinstance(seeds, list)
+        and len(seeds) > 0
         and isinstance(tried, list)
         and _all_are(int, [group.get("epochs"), *seeds])
         and all(_is_tried(entry, seeds) for entry in tried)
