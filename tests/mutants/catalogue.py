@@ -806,8 +806,8 @@ TRAINING = [
         name="batch-norm-trains-in-validation",
         fear="batch normalisation takes the validation batch's moments, and learns from it",
         module="vaebench.training",
-        old="    vae.eval()\n",
-        new="    vae.train()\n",
+        old="sums = _Sums(x.device)\n    vae.eval()\n",
+        new="sums = _Sums(x.device)\n    vae.train()\n",
         tests=("test_training.py",),
     ),
     Mutant(
