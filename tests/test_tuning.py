@@ -231,7 +231,7 @@ def test_the_score_is_measured_in_evaluation_mode() -> None:
     "overrides",
     [
         {"estimator": {"name": "iwae", "samples": 4}},
-        {"estimator": "sgvb", "training__beta": 2.0, "training__beta_warmup": 3},
+        {"estimator": "sgvb", "training__beta": 8.0, "training__beta_warmup": 3},
         {"loss": {"name": "gaussian", "gaussian": {"sigma2": "optimal"}}},
     ],
 )
