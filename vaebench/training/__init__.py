@@ -5,15 +5,15 @@ noise, binarisation) comes from streams named after ``(seed, name, epoch)``, dra
 whole epoch at a time, so that a training resumes at any epoch, on any device.
 
 Beside the loop: ``optimizers`` and ``schedules``, two dicts that the configuration follows;
-``steps``, how a step computes; and ``gradient_variance``, which watches a training without
-touching it.
+``steps``, how a step computes; ``epochs``, what an epoch was; and ``gradient_variance``, which
+watches a training without touching it.
 """
 
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.errors import DivergedError
 from vaebench.estimators import Estimate, EstimateFunction, closed_form_kl
 from vaebench.seeding import stream
+from vaebench.training.epochs import EpochStatistics, Means
 from vaebench.training.optimizers import OPTIMIZERS, update_function
 from vaebench.training.schedules import SCHEDULES
 from vaebench.training.steps import Precision, step_function
@@ -41,48 +42,6 @@ __all__ = [
     "train",
     "validate",
 ]
-
-
-class Means(NamedTuple):
-    """Means over the images of a split, in nats.
-
-    Attributes:
-        elbo: The bound.
-        rate: KL(q(z|x) || p(z)), or None where the estimator's bound does not split.
-        distortion: -E log p(x|z), likewise.
-    """
-
-    elbo: float
-    rate: float | None
-    distortion: float | None
-
-
-class EpochStatistics(NamedTuple):
-    """What one epoch of training was.
-
-    Attributes:
-        epoch: 1 for the first.
-        train: Means over the training images, as the estimator saw them while it learned.
-        validation: Means over the validation split after the epoch, at beta 1; None without one.
-        beta: The weight of the rate in this epoch's objective.
-        learning_rate: Of this epoch.
-        seconds: Wall time of the epoch's draws and training steps, validation apart.
-        validation_seconds: Wall time of the validation; None without one.
-        cpu_seconds: CPU time of this process, all its threads, over the span of ``seconds``: unlike
-            wall time, it hardly grows when other processes share the CPU. On a GPU it is the CPU
-            time of the host, which says nothing of the GPU's work.
-        validation_cpu_seconds: The same over the span of ``validation_seconds``; None without one.
-    """
-
-    epoch: int
-    train: Means
-    validation: Means | None
-    beta: float
-    learning_rate: float
-    seconds: float
-    validation_seconds: float | None
-    cpu_seconds: float
-    validation_cpu_seconds: float | None
 
 
 @dataclass
