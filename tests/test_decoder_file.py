@@ -308,7 +308,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "output padding": (change("conv_transpose2d", output_padding=[2, 2]), "output padding"),
     "padding": (change("conv_transpose2d", padding=[9, 9]), "whole numbers"),
     "kernel": (change("conv_transpose2d", kernel=[3]), "whole numbers"),
-    "reshape": (change("reshape", shape=[5, 5, 5]), "reshape"),
+    "unflatten": (change("unflatten", shape=[5, 5, 5]), "unflatten"),
     "order": (lambda d, _: d["layers"].reverse(), "it is given"),
     "no object": (lambda d, _: d.update(layers="relu"), "TypeError"),
     "a tensor twice": (

@@ -173,7 +173,16 @@ def test_a_resumed_run_draws_what_an_uninterrupted_one_does(tmp_path: Path) -> N
 
 def test_bits_of_a_uniform_density_are_eight() -> None:
     zeros = torch.zeros(3, dtype=torch.float64)
-    e = Evaluation(images(3), images(3), zeros, zeros, zeros, distortion=zeros)
+    codes = zeros.unsqueeze(1)
+    e = Evaluation(
+        x=images(3),
+        reconstruction=images(3),
+        mean=codes,
+        log_var=codes,
+        rate=zeros,
+        rate_per_dimension=codes,
+        distortion=zeros,
+    )
     assert METRICS["bits_per_dim"].function(e) == 8.0
     pixels = e.x[0].numel()
     halved = e._replace(distortion=zeros - pixels * math.log(2))  # twice the density: a bit less

@@ -1957,7 +1957,7 @@ REPORT = [
     Mutant(
         name="old-records-of-another-version",
         fear="published records, which do not name component versions, are taken for other code's",
-        module="vaebench.report.records",
+        module="vaebench.storage.records",
         old='("model", "loss", "estimator", "dataset"), 1)',
         new='("model", "loss", "estimator", "dataset"), 0)',
         tests=("test_records.py",),

@@ -21,7 +21,7 @@ from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
 from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
 
-NUMBERS_VERSION = 2
+NUMBERS_VERSION = 3
 """Raised whenever code that all runs share moves a number: all runs are then other runs.
 
 What moves the numbers of one model, loss, estimator or data set raises the version of that one

@@ -13,8 +13,8 @@ from typing import Any
 from vaebench.config import NUMBERS_VERSION, Grid, Run, make_run, with_later_keys
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import Entry, group_of, stale, stored_entries
-from vaebench.report.records import Damaged, Planned, read_record, versions
-from vaebench.storage import read_manifest
+from vaebench.report.records import Damaged, Planned, read_record
+from vaebench.storage import read_manifest, versions
 
 
 def make_manifest(

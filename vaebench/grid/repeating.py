@@ -21,10 +21,10 @@ from vaebench.grid import Listener
 from vaebench.grid.evaluating import Request, measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.notes import flat
-from vaebench.report.records import dig, finite, versions
+from vaebench.report.records import dig, finite
 from vaebench.run import Task
 from vaebench.run.loading import finished
-from vaebench.storage import RunStore, grid_dirs, run_label
+from vaebench.storage import RunStore, grid_dirs, run_label, versions
 
 TIMES = ("train/seconds", "train/cpu_seconds", "val/seconds", "val/cpu_seconds")
 CHANGING = ("cost/", *TIMES)  # prefixes of metrics that are times and costs

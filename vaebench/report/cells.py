@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from vaebench.report.records import Planned, Record, Report, counted, versions
+from vaebench.report.records import Planned, Record, Report, counted
 from vaebench.statistics import Summary, summarise
-from vaebench.storage import best_seed
+from vaebench.storage import best_seed, versions
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from vaebench.report.cells import Cell, cells, declarations
 from vaebench.report.comparable import KEYS, dataset_key
 from vaebench.report.contrasts import Adjusted, adjust_differences
 from vaebench.report.plain import json_lines
-from vaebench.report.records import Record, Report, counted, dig, versions
+from vaebench.report.records import Record, Report, counted, dig
 from vaebench.report.rounding import p_text
 from vaebench.report.tables import ARROWS, Column, main_table
 from vaebench.statistics import Difference, difference
+from vaebench.storage import versions
 
 BETTER, WORSE = "better", "worse"
 NO_DIFFERENCE, NOT_COMPARABLE = "no difference shown", "not comparable"

@@ -120,21 +120,6 @@ def read_record(grid: Path, run: Planned, part: str = "runs") -> Record | Damage
     return {**record, "metrics": metrics}
 
 
-def versions(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Versions of the code that made a record: ``numbers``, which all runs share, and components'.
-
-    A record of the time before components had versions has ``numbers_version`` instead: what it
-    used are first versions.
-    """
-    first = dict.fromkeys(("model", "loss", "estimator", "dataset"), 1)
-    found = record.get("versions")
-    return {
-        "numbers": record.get("numbers_version"),
-        **first,
-        **(found if isinstance(found, dict) else {}),
-    }
-
-
 def setting(record: Record, *path: str) -> Any:
     """A value of the record's config; None where there is none."""
     return dig(record.get("config"), *path)

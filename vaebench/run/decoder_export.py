@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vaebench.fitted_gaussian import FittedGaussian
-from vaebench.layers import Linear
+from vaebench.layers import ConvTranspose2d, Linear, Unflatten
 from vaebench.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
@@ -134,6 +134,10 @@ def _unflatten(layer: nn.Unflatten, _: torch.dtype) -> tuple[Description, Named]
     return {"kind": "reshape", "shape": list(layer.unflattened_size)}, {}
 
 
+def _channels_last(layer: Unflatten, _: torch.dtype) -> tuple[Description, Named]:
+    return {"kind": "unflatten", "shape": list(layer.shape)}, {}
+
+
 def _activation(kind: str) -> Callable[[nn.Module, torch.dtype], tuple[Description, Named]]:
     def described(layer: nn.Module, _: torch.dtype) -> tuple[Description, Named]:
         options = getattr(layer, "alpha", 1.0), getattr(layer, "approximate", "none")
@@ -190,9 +194,11 @@ _WRITERS: dict[type[nn.Module], Callable[[Any, torch.dtype], tuple[Description, 
     nn.Linear: _linear,
     Linear: _linear,
     nn.ConvTranspose2d: _conv_transpose2d,
+    ConvTranspose2d: _conv_transpose2d,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.Unflatten: _unflatten,
+    Unflatten: _channels_last,
     nn.ReLU: _activation("relu"),
     nn.GELU: _activation("gelu"),
     nn.ELU: _activation("elu"),

@@ -12,6 +12,7 @@ the layers, in order, and then the link make mean images (B, C, H, W) in the dat
   ``output_padding``, each a pair): int8 ``weight`` (in, out, kh, kw);
 - ``batch_norm`` (``features``): x * ``scale`` + ``shift`` by channel, both float32;
 - ``reshape`` (``shape``, without the batch);
+- ``unflatten`` (``shape`` (C, H, W)): from features in the order (H, W, C), the channels fastest;
 - ``relu``, ``gelu`` (exact), ``elu`` (alpha 1), ``silu``, ``tanh``.
 
 A weight is its whole number times ``scale``, float32, one for each output feature or channel, and
@@ -38,6 +39,7 @@ from torch import Tensor
 
 from vaebench.archives import require_file
 from vaebench.errors import ResultsError
+from vaebench.layers import Unflatten
 from vaebench.likelihoods import ContinuousBernoulli
 from vaebench.models import Shape
 
@@ -215,6 +217,13 @@ def _reshape(layer: Description, _: _Tensors, sizes: Sizes) -> tuple[Step, Sizes
     return lambda x: x.reshape(-1, *shape), shape
 
 
+def _unflatten(layer: Description, _: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
+    channels, height, width = _whole(layer["shape"], 3)
+    _require(sizes, (channels * height * width,), "unflatten")
+    unflatten = Unflatten((channels, height, width))
+    return unflatten, unflatten.shape
+
+
 def _activation(layer: Description, _: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
     return ACTIVATIONS[layer["kind"]], sizes
 
@@ -245,5 +254,6 @@ _READERS: dict[str, Callable[[Description, _Tensors, Sizes], tuple[Step, Sizes]]
     "conv_transpose2d": _conv_transpose2d,
     "batch_norm": _batch_norm,
     "reshape": _reshape,
+    "unflatten": _unflatten,
     **dict.fromkeys(ACTIVATIONS, _activation),
 }

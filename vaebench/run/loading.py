@@ -8,9 +8,10 @@ from vaebench.datasets import DATASETS
 from vaebench.errors import ResultsError
 from vaebench.run.building import build_vae
 from vaebench.seeding import seeded
-from vaebench.storage import RunStore, is_record
+from vaebench.storage import RunStore, is_record, versions
 from vaebench.vae import VAE
 
+CNN_FEATURES_SINCE = 3  # NUMBERS_VERSION: since then a cnn's linear layers see channels last
 OVERHEAD = 1_000_000  # bytes that a file of weights may have beyond twice the weights themselves
 
 
@@ -34,12 +35,17 @@ def load_run(path: Path | str) -> LoadedRun:
     """Load a finished run from its folder, or from the artifact ``run`` that MLflow keeps of it.
 
     Raises:
-        ResultsError: The folder holds no finished run, or its weights are gone, damaged, or larger
-            than those of its model.
+        ResultsError: The folder holds no finished run, or its weights are gone, damaged, larger
+            than those of its model, or in the order of an older version.
     """
     store = RunStore(Path(path))
     record, raw = finished(store)
     config = make_run(raw, source=f"{path}/config.yaml")
+    if config.model.name == "cnn" and (versions(record)["numbers"] or 0) < CNN_FEATURES_SINCE:
+        raise ResultsError(
+            f"{path}: an older vaebench trained this cnn, whose features had another order; "
+            f"train it anew (--rerun all)"
+        )
     with seeded(0, "load"):
         vae = build_vae(config.model, config.loss, DATASETS[config.dataset.name].shape)
     expected = sum(tensor.nbytes for tensor in vae.state_dict().values())

@@ -25,7 +25,7 @@ Reading imports neither torch nor mlflow.
 from vaebench.storage.files import clean, dump_json, dump_yaml, read_json, write_atomic
 from vaebench.storage.locks import Held, hold, network_file_system
 from vaebench.storage.manifests import grid_dirs, read_manifest
-from vaebench.storage.records import best_seed, cell_label, is_record, run_label
+from vaebench.storage.records import best_seed, cell_label, is_record, run_label, versions
 from vaebench.storage.runs import RunStore, run_store
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "read_manifest",
     "run_label",
     "run_store",
+    "versions",
     "write_atomic",
 ]

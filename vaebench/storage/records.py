@@ -21,6 +21,21 @@ def is_record(value: Mapping[str, Any]) -> bool:
     return whole and value["status"] in STATUSES
 
 
+def versions(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions of the code that made a record: ``numbers``, which all runs share, and components'.
+
+    A record of the time before components had versions has ``numbers_version`` instead: what it
+    used are first versions.
+    """
+    first = dict.fromkeys(("model", "loss", "estimator", "dataset"), 1)
+    found = record.get("versions")
+    return {
+        "numbers": record.get("numbers_version"),
+        **first,
+        **(found if isinstance(found, dict) else {}),
+    }
+
+
 def best_seed(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
     """Which of a cell's completed records stands for it, as an index, and why.
 
