@@ -233,6 +233,10 @@ def test_the_score_is_measured_in_evaluation_mode() -> None:
         {"estimator": {"name": "iwae", "samples": 4}},
         {"estimator": "sgvb", "training__beta": 8.0, "training__beta_warmup": 3},
         {"loss": {"name": "gaussian", "gaussian": {"sigma2": "optimal"}}},
+        {
+            "loss": {"name": "gaussian", "gaussian": {"sigma2": "optimal"}},
+            "estimator": {"name": "iwae", "samples": 4},
+        },
     ],
 )
 def test_a_tuning_run_is_scored_on_validation_by_its_own_bound(
@@ -253,8 +257,9 @@ def test_a_tuning_run_is_scored_on_validation_by_its_own_bound(
     assert checkpoint is not None
     state.load_state_dict(checkpoint)
     vae, x = state.vae.eval(), splits.validation.x
-    fitted = torch.randn(1, 64, 2, generator=stream(config.seed, "fit"))
-    fit_likelihood(vae, splits.train.x, fitted)
+    weighted = config.estimator.name == "iwae"
+    fitted = torch.randn(4 if weighted else 1, 64, 2, generator=stream(config.seed, "fit"))
+    fit_likelihood(vae, splits.train.x, fitted, importance_weighted=weighted)
     noise = torch.randn(config.estimator.samples, 32, 2, generator=stream(config.seed, "tune"))
     with torch.no_grad():
         estimate = ESTIMATORS[config.estimator.name](vae, x, noise)

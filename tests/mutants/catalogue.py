@@ -1524,8 +1524,8 @@ RUN = [
     Mutant(
         name="optimal-sigma2-not-frozen",
         fear="an optimal variance is measured at the running mean of the last batches",
-        module="vaebench.run",
-        old="    fit_likelihood(state.vae, x, noise, importance_weighted=weighted)\n",
+        module="vaebench.run.building",
+        old="    fit_likelihood(vae, x, noise, importance_weighted=weighted)\n",
         new="",
         tests=("test_run_steps.py",),
     ),
@@ -2576,6 +2576,14 @@ DEQUANTISED = [
 ]
 
 TUNING = [
+    Mutant(
+        name="tuned-at-the-optimum-of-another-bound",
+        fear="the variance of a tuning run under iwae is fitted to the ELBO",
+        module="vaebench.run.building",
+        old="importance_weighted=weighted)",
+        new="importance_weighted=False)",
+        tests=("test_tuning.py",),
+    ),
     Mutant(
         name="tuned-by-one-bound-for-all",
         fear="every estimator is tuned by the bound with the closed-form KL",

@@ -19,7 +19,7 @@ from vaebench.errors import ResultsError, StorageError
 from vaebench.estimators import ESTIMATORS
 from vaebench.metrics import COSTS
 from vaebench.run.arithmetic import same_arithmetic
-from vaebench.run.building import build, build_vae, model_cost, plan, require_trainable
+from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
 from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.diagnostics import diagnose
 from vaebench.run.failing import PASSING, fail, failed
@@ -46,10 +46,9 @@ from vaebench.run.record import (
     notes,
 )
 from vaebench.run.scoring import SCORE, scored_record
-from vaebench.seeding import stream
 from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
 from vaebench.training import State, train
-from vaebench.vae import fit_likelihood, flops_per_image, parameter_count, start_likelihood
+from vaebench.vae import flops_per_image, parameter_count, start_likelihood
 
 __all__ = [
     "PASSING",
@@ -201,10 +200,7 @@ def _choose_weights(config: RunConfig, store: RunStore, state: State, x: Tensor)
         if best is None:
             raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
         state.vae.load_state_dict(best["model"])
-    weighted = ESTIMATORS[config.estimator.name].importance_weighted
-    shape = (config.estimator.samples if weighted else 1, len(x), state.vae.latent_dim)
-    noise = torch.randn(shape, generator=stream(config.seed, "fit"))
-    fit_likelihood(state.vae, x, noise, importance_weighted=weighted)
+    fit(config, state.vae, x)
     store.save_tensors("weights.pt", state.vae.state_dict())
     return state.best_epoch if config.evaluate == "best" else state.epoch
 

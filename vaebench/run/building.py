@@ -3,16 +3,18 @@
 from functools import cache
 
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vaebench.config import Choice, ModelChoice, RunConfig
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
+from vaebench.estimators import ESTIMATORS
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS, Shape
-from vaebench.seeding import seeded
+from vaebench.seeding import seeded, stream
 from vaebench.training import OPTIMIZERS, SCHEDULES, Plan, State
-from vaebench.vae import VAE, flops_per_image, parameter_count
+from vaebench.vae import VAE, fit_likelihood, flops_per_image, parameter_count
 
 
 def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
@@ -34,6 +36,20 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
         optimizer, training.epochs, **training.schedule.options
     )
     return State(vae, optimizer, schedule)
+
+
+def fit(config: RunConfig, vae: VAE, x: Tensor) -> None:
+    """Fit what the likelihood fits (nothing, for most) to the bound that the run has trained.
+
+    Arguments:
+        config: Of the run.
+        vae: With the weights that are measured; its likelihood is changed in place.
+        x: The training images as they are measured, (N, C, H, W).
+    """
+    weighted = ESTIMATORS[config.estimator.name].importance_weighted
+    shape = (config.estimator.samples if weighted else 1, len(x), vae.latent_dim)
+    noise = torch.randn(shape, generator=stream(config.seed, "fit"))
+    fit_likelihood(vae, x, noise, importance_weighted=weighted)
 
 
 def placed(vae: VAE, device: torch.device | str) -> VAE:

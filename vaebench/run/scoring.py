@@ -9,11 +9,11 @@ from torch import Tensor
 from vaebench.config import RunConfig
 from vaebench.errors import DivergedError
 from vaebench.estimators import ESTIMATORS
-from vaebench.run.building import plan
+from vaebench.run.building import fit, plan
 from vaebench.run.record import Task, make_record
 from vaebench.seeding import stream
 from vaebench.training.scoring import trained_bound
-from vaebench.vae import VAE, fit_likelihood
+from vaebench.vae import VAE
 
 SCORE = "tune/bound"  # its name among the metrics of a tuning run
 
@@ -31,8 +31,7 @@ def scored_record(task: Task, vae: VAE, x: Tensor, validation: Tensor) -> dict[s
         DivergedError: The score is not finite.
     """
     config = task.config
-    noise = torch.randn(1, len(x), vae.latent_dim, generator=stream(config.seed, "fit"))
-    fit_likelihood(vae, x, noise)
+    fit(config, vae, x)
     score = _score(config, vae, validation)
     if not math.isfinite(score):
         raise DivergedError(f"the bound on the validation split is {score} after the last epoch")
