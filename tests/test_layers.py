@@ -1,6 +1,7 @@
 """Our layers are PyTorch's, however their products are made."""
 
 import copy
+import importlib.util
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -320,3 +321,20 @@ def test_flattening_channels_last_copies_nothing_and_is_undone() -> None:
     assert torch.equal(back, x)
     assert back.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(Unflatten((3, 5, 6))(Flatten()(x.contiguous())), x)
+
+
+def test_layers_work_where_pytorch_does_not_tell_of_its_transforms() -> None:
+    assert layers.__file__ is not None
+    spec = importlib.util.spec_from_file_location("layers_without_transforms", layers.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(torch._C, "_are_functorch_transforms_active")
+        spec.loader.exec_module(module)
+    assert module.is_eager()
+    with seeded(0, "init"):
+        mine, theirs = module.Linear(64, 32), nn.Linear(64, 32)
+    theirs.load_state_dict(mine.state_dict())
+    x = draws(5, 64)
+    torch.testing.assert_close(mine(x), theirs(x))
