@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaebench import datasets
-    from vaebench.grid import Options, Results, run_grid, train
+    from vaebench.grid import Listener, Options, Results, load_results, run_grid, train
     from vaebench.grid.repeating import Repetition, repeat
     from vaebench.run import LoadedRun, load_run
 
 __all__ = [
+    "Listener",
     "LoadedRun",
     "Options",
     "Repetition",
     "Results",
     "datasets",
+    "load_results",
     "load_run",
     "repeat",
     "run_grid",
@@ -35,10 +37,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Listener": "vaebench.grid",
     "LoadedRun": "vaebench.run",
     "Options": "vaebench.grid",
     "Repetition": "vaebench.grid.repeating",
     "Results": "vaebench.grid",
+    "load_results": "vaebench.grid",
     "load_run": "vaebench.run",
     "repeat": "vaebench.grid.repeating",
     "run_grid": "vaebench.grid",
@@ -52,3 +56,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vaebench' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -7,10 +7,9 @@ with more seeds or other values of the same axes adds runs; with other settings 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vaebench import datasets, report
 from vaebench.config import DatasetChoice, Grid, make_grid, make_single, read_yaml
@@ -18,56 +17,33 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
 from vaebench.grid.folder import REPORTS, alone, mend, unsafe, write_reports
-from vaebench.grid.following import FailedFast, Follower, Listener
+from vaebench.grid.following import FailedFast, Follower, Listener, default_listener
 from vaebench.grid.groups import PART
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, plan
+from vaebench.grid.results import Results, load_results
 from vaebench.grid.tasks import make_tasks
 from vaebench.grid.tuning import tune
 from vaebench.run import LoadedRun, Task, load_run
 from vaebench.storage import dump_yaml, run_label, run_store, write_atomic
-from vaebench.tracking import Outcome, Window, Writer, connect
+from vaebench.tracking import Window, Writer, connect
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["REPORTS", "Listener", "Options", "Planned", "Results", "plan", "run_grid", "train"]
+__all__ = [
+    "REPORTS",
+    "Listener",
+    "Options",
+    "Planned",
+    "Results",
+    "load_results",
+    "plan",
+    "run_grid",
+    "train",
+]
 
 Executor = Callable[[Sequence[Task], Hear], None]
 DRAIN = 30.0  # seconds without progress after which MLflow is given up at the end of a grid
 LIMIT = 300.0  # seconds after which it is given up in any case
 HURRY = 5.0  # seconds that MLflow has when the user wants to leave
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a grid left.
-
-    Attributes:
-        folder: The grid's folder.
-        records: One for each of its runs that has a record.
-        done: Records of the runs that this call did.
-        tracking: What became of it in MLflow.
-    """
-
-    folder: Path
-    records: Sequence[dict[str, Any]]
-    done: Sequence[dict[str, Any]]
-    tracking: Outcome
-
-    @property
-    def failed(self) -> list[dict[str, Any]]:
-        """Records of the runs that failed in this call."""
-        return [record for record in self.done if record["status"] == "failed"]
-
-    @property
-    def tuned(self) -> list[dict[str, Any]]:
-        """The scores and picks of every tuned group, as in ``grid.yaml``."""
-        return list(report.load(self.folder).manifest.get("tuned", []))
-
-    def to_frame(self) -> "pd.DataFrame":
-        """One row per run: axes, seed, status, metrics."""
-        return report.to_frame(self.records)
 
 
 def run_grid(
@@ -84,7 +60,8 @@ def run_grid(
         grid: A YAML file, its content, or a :class:`~vaebench.config.Grid`; None for the 8 cells
             on MNIST.
         options: Where and how.
-        listener: Hears of the progress.
+        listener: Hears of the progress. None: lines on stderr in a terminal or notebook, else
+            nothing; ``Listener()`` is silent everywhere.
         executor: Does the tasks; None: workers do.
 
     Raises:
@@ -98,7 +75,7 @@ def run_grid(
     options = options or Options()
     if executor and (options.timeout is not None or options.retries):
         raise ConfigError("timeout, retries: only where workers do the runs; leave out executor")
-    return _do(_read(grid, make_grid), options, listener or Listener(), executor)
+    return _do(_read(grid, make_grid), options, listener or default_listener(), executor)
 
 
 def train(
@@ -124,7 +101,7 @@ def train(
         raise ConfigError(f"{grid.name}: describes {len(runs)} runs; use `vaebench run-grid`")
     if options.timeout is not None or options.retries:
         raise ConfigError("timeout, retries: only where workers do the runs; use run_grid")
-    results = _do(grid, options, listener or Listener(), in_this_process)
+    results = _do(grid, options, listener or default_listener(), in_this_process)
     if results.failed:
         raise ResultsError(f"{runs[0].run_id}: {results.failed[0]['reason']}")
     return load_run(run_store(results.folder, runs[0].run_id).path)
@@ -179,7 +156,7 @@ def _do(
         write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         if options.tune_only:
             write_reports(folder)
-            return Results(folder, report.load(folder).records, [], Outcome(0, 0, [], None))
+            return load_results(folder)
         tasks, execute = prepared(todo)
         return _run(tasks, execute, window, options, listener)
 

@@ -1,5 +1,6 @@
 """What happens while a grid runs: told to the listener and to MLflow, and kept for the end."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,44 @@ class Listener:
 
     def warning(self, text: str) -> None:
         """Something that the user should know, and that stops nothing."""
+
+
+class Lines(Listener):
+    """Prints a line to stderr when a grid starts, for each run that is done, and for warnings."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.total = 0
+
+    def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
+        """Say how many runs there are to do."""
+        self.done, self.total = 0, sum(entry.action != "skip" for entry in plan)
+        skipped = len(plan) - self.total
+        self._say(f"{self.total} runs to do on {device}, {jobs} at a time; {skipped} skipped")
+
+    def event(self, event: Event) -> None:
+        """Say which run is done."""
+        if event.kind == "done":
+            self.done += 1
+            label = run_label(event.task.cell, event.task.config.seed)
+            reason = event.data.get("reason")
+            status = f"{event.data['status']}: {reason}" if reason else event.data["status"]
+            self._say(f"[{self.done}/{self.total}] {label}: {status}")
+
+    def warning(self, text: str) -> None:
+        """Print a warning."""
+        self._say(f"Warning: {text}")
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def default_listener() -> Listener:
+    """Lines on stderr if a person reads it: in a terminal or a notebook; else a silent listener."""
+    is_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return Lines() if is_notebook or is_terminal else Listener()
 
 
 class FailedFast(Exception):

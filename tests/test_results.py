@@ -1,0 +1,84 @@
+"""What Python users get of a grid: its results in short, and progress where a person reads it."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from records import fail, make_results, run_dirs
+from small_runs import in_this_process_only, settings
+
+import vaebench
+from vaebench import report
+from vaebench.errors import ResultsError
+from vaebench.grid import Listener, Options, run_grid
+
+ONE = {"axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}, "seeds": 2}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_results_are_loaded_from_a_folder_and_have_a_short_repr(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, seeds=[0, 1])
+    fail(run_dirs(folder)[0], "no memory")
+    results = vaebench.load_results(str(folder))
+    loaded = report.load(folder)
+    assert results.folder == folder
+    assert list(results.records) == list(loaded.records)
+    assert len(results.to_frame()) == 16
+    assert [cell.cell for cell in results.cells] == [cell.cell for cell in report.cells(loaded)]
+    assert results.claims == ()
+    assert repr(results) == f"<Results of {folder}: 16 runs, 1 failed, 15 complete>"
+
+
+def test_loaded_results_have_the_verdicts_of_the_grids_claims() -> None:
+    folder = Path(__file__).parents[1] / "results" / "claims"
+    judged = vaebench.load_results(folder).claims
+    stored = json.loads(report.render(report.load(folder), "json"))["claims"]
+    assert [claim.verdict for claim in judged] == [claim["verdict"] for claim in stored]
+    assert judged
+
+
+def test_a_folder_without_a_grid_has_no_results(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="holds no grid"):
+        vaebench.load_results(tmp_path)
+
+
+def test_dir_of_the_package_shows_its_public_names_and_imports_nothing_heavy() -> None:
+    code = "import sys, vaebench; print(*dir(vaebench)); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, torch = done.stdout.splitlines()
+    assert {*vaebench.__all__} <= {*names.split()}
+    assert torch == "False"
+
+
+@pytest.mark.parametrize("listener", [None, Listener()])
+def test_progress_is_shown_in_a_terminal_unless_a_silent_listener_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listener: Listener | None
+) -> None:
+    in_this_process_only(monkeypatch)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    run_grid(
+        settings(name="small", **ONE), Options(results=tmp_path, device="cpu", jobs=1), listener
+    )
+    lines = terminal.getvalue().splitlines()
+    if listener is not None:
+        assert lines == []
+        return
+    assert lines[0] == "2 runs to do on cpu, 1 at a time; 0 skipped"
+    assert [line.split("]")[0] for line in lines[1:]] == ["[1/2", "[2/2"]
+    assert all(line.endswith(": complete") for line in lines[1:])
+
+
+def test_progress_is_not_shown_where_nobody_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_this_process_only(monkeypatch)
+    run_grid(settings(name="small", **ONE), Options(results=tmp_path, device="cpu", jobs=1))
+    assert capsys.readouterr() == ("", "")
