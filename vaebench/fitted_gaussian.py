@@ -31,6 +31,10 @@ class FittedGaussian(nn.Module):
       training split, see :meth:`fit`, before anything is measured. The optimum of a bound of
       importance weights weighs the squared errors of an image's codes by them, normalised.
 
+    Arguments:
+        sigma2: ``learned``: trained beside the weights; ``optimal``: the optimum of each batch.
+        output: ``sigmoid`` or ``linear``, as in ``mse``.
+
     Attributes:
         log_sigma2: The logarithm of the variance in squared pixel units, a scalar.
         output: ``sigmoid`` or ``linear``, as in ``mse``.

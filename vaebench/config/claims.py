@@ -34,10 +34,10 @@ class Claim(Section):
     Attributes:
         claim: The statement in words.
         metric: A final metric, ``test/ssim``.
-        better: Values of axes, ``{loss: bce}``.
-        than: Likewise, of the same axes.
-        same: Two of them.
-        margin: Of an equivalence.
+        better: The cells claimed to be better, as values of axes: ``{loss: bce}``.
+        than: The cells that they are compared with, as values of the same axes.
+        same: Two sets of cells claimed to be equal, each as values of the same axes.
+        margin: The largest difference that counts as equal (0.5 nats for an ELBO).
     """
 
     claim: str = Field(default="", max_length=300)
@@ -90,12 +90,12 @@ class Published(Section):
 
     Attributes:
         source: Where it was published, in words.
-        url: Likewise, as a link.
+        url: Link to the source.
         cell: Values of axes that choose the cell.
-        metric: ``val/elbo`` (of the journal, with ``epoch``) or ``test/elbo`` (a final metric).
-        epoch: Of the journal; None for a final metric.
-        value: As we define the metric: an ELBO, not a loss.
-        add: Added to ours before comparing, as the constant that a published loss left out.
+        metric: ``val/elbo`` (from the journal, with ``epoch``) or ``test/elbo`` (a final metric).
+        epoch: Epoch of the journal; None for a final metric.
+        value: The published number, as vaebench defines the metric: an ELBO, not a loss.
+        add: Added to our number before comparing, as the constant that a published loss left out.
         within: The tolerance: a number in the metric's unit, or a share of the value (``1%``).
     """
 

@@ -36,7 +36,7 @@ class Run:
 
     @cached_property
     def run_id(self) -> str:
-        """Of its configuration."""
+        """The fingerprint of its configuration."""
         return self.config.run_id
 
 
@@ -44,15 +44,15 @@ class Grid(Section):
     """A grid: settings that all runs share, and axes along which they differ.
 
     Attributes:
-        name: Of its folder below ``results/`` and of its MLflow experiment.
-        question: What the grid is to answer, shown in the report.
-        seeds: Of the runs of every cell; the same in each, so that cells are paired.
-        axes: Configuration keys, dotted, and the values that each takes.
+        name: Grid name: its folder below ``results/`` and its MLflow experiment.
+        question: The question that the grid answers, shown in the report.
+        seeds: Number or list of seeds; every cell uses the same ones, so that cells are paired.
+        axes: Dotted configuration keys, and the values that each takes.
         exclude: Cells to leave out: every cell that has all the values of one entry.
-        claims: What the report is to judge.
-        published: What the report compares with.
+        claims: Statements that the report judges.
+        published: Published numbers that the report compares with.
         tune: A setting that is picked for each group of cells before the runs.
-        tracking_uri: Of MLflow, unless given otherwise.
+        tracking_uri: MLflow's tracking URI, unless ``--tracking-uri`` gives another.
         settings: The other keys of the file, as in :class:`RunConfig`.
     """
 

@@ -30,13 +30,22 @@ alone, see :mod:`vaebench.config.versions`.
 
 
 class ModelChoice(Choice):
-    """The networks. ``latent_dim`` is Z, the number of latent dimensions."""
+    """The networks.
+
+    Attributes:
+        latent_dim: Z, the number of latent dimensions.
+    """
 
     latent_dim: int = Field(default=8, ge=1, le=4096)
 
 
 class EstimatorChoice(Choice):
-    """The estimator of the ELBO that training differentiates. ``samples`` is L."""
+    """The estimator of the ELBO that training differentiates.
+
+    Attributes:
+        samples: L, noise draws per image in training; by default 5 for ``iwae``, ``dreg`` and
+            ``score``, which needs at least 2, and 1 for the others.
+    """
 
     samples: int = Field(default=1, ge=1)
 
@@ -98,13 +107,21 @@ class DatasetChoice(Grown, Named):
 
 
 class EarlyStopping(Section):
-    """Stop after ``patience`` epochs without a better validation ELBO (at beta 1)."""
+    """Stop after ``patience`` epochs without a better validation ELBO (at beta 1).
+
+    Attributes:
+        patience: Epochs to wait for a better one.
+    """
 
     patience: int = Field(ge=1)
 
 
 class Training(Grown):
-    """How a run is trained; see :class:`vaebench.training.Plan`."""
+    """How a run is trained; see :class:`vaebench.training.Plan`.
+
+    Attributes:
+        learning_rate: The optimizer's learning rate in the first epoch.
+    """
 
     LATER = frozenset({"precision", "compile"})
 
@@ -122,21 +139,32 @@ class Training(Grown):
 
 
 class FigureOptions(Section):
-    """How figures are drawn: the latent grid ``linear`` in z, or at the prior's ``quantiles``."""
+    """How figures are drawn.
+
+    Attributes:
+        manifold: The latent grid is ``linear`` in z, or at the prior's ``quantiles``.
+    """
 
     manifold: Literal["linear", "quantiles"] = "linear"
 
 
 class Diagnostics(Section):
-    """What is watched while a run trains, beyond its loss; it moves no other number."""
+    """What is measured while a run trains, besides its loss; no other number changes.
+
+    Attributes:
+        gradient_variance: Record the noise of every estimator's gradient in each epoch.
+    """
 
     gradient_variance: bool = False
 
 
 class MetricOptions(Section):
-    """What is measured after training only if asked for: ``log_px`` with its number of samples.
+    """Metrics that are measured only on request, at once or later by ``vaebench evaluate``.
 
-    It can be asked for later, too (``vaebench evaluate``), and is no part of a run's identity.
+    They are not part of a run's identity.
+
+    Attributes:
+        log_px: K, the number of importance samples per image of log p(x).
     """
 
     log_px: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -145,8 +173,9 @@ class MetricOptions(Section):
 class RunConfig(Grown):
     """One cell of the grid for one seed, every value resolved.
 
-    ``evaluate`` chooses the weights that are measured: those of the ``last`` epoch, or of the
-    ``best`` one by validation ELBO at beta 1.
+    Attributes:
+        evaluate: The weights that are measured: those of the ``last`` epoch, or of the ``best``
+            one by validation ELBO at beta 1.
     """
 
     LATER = frozenset({"diagnostics", "metrics"})

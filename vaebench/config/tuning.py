@@ -32,11 +32,12 @@ class Tune(Section):
     """A setting, the values to try, and how they are tried.
 
     Attributes:
-        key: A configuration key, dotted, that is no axis.
-        values: To choose from; sorted if they are numbers.
-        per: Axes; there is one pick for each combination of their values.
-        seeds: Of the tuning runs, or how many; the runs of the grid have others.
-        epochs: Of the tuning runs, also by the values of one axis of ``per``; None: as the runs.
+        key: The dotted configuration key to tune; it must not be an axis.
+        values: Values to try; numbers are sorted.
+        per: Axes; one value is picked for each combination of their values.
+        seeds: Number or list of seeds of the tuning runs; the grid's runs must use others.
+        epochs: Epochs of the tuning runs: a number, or one for each value of one axis of ``per``.
+            Default: as many as the runs have.
     """
 
     key: str = Field(min_length=1, max_length=200)

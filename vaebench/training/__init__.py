@@ -90,17 +90,17 @@ class Plan:
     """How to train: the plain values of the configuration's ``training`` section.
 
     Attributes:
-        epochs: To reach in all, those of a resumed training included.
+        epochs: Total number of epochs, those before an interruption included.
         batch_size: Images per step; the last, partial batch is kept.
         samples: L, noise draws per image and step.
         beta: Weight of the rate, 1 for the ELBO (beta-VAE, Higgins et al. 2017).
         beta_warmup: Epochs over which beta grows linearly from beta / (warm-up + 1).
-        gradient_clip: Largest norm of the whole gradient, or None.
+        gradient_clip: Largest norm of the whole gradient; None: unlimited.
         early_stopping: Epochs without a better validation ELBO before stopping, or None.
         dynamic: Binarise the training images anew each epoch.
         dequantize: Dequantise the training images anew each epoch.
-        precision: Of the matrix products and convolutions in a training step.
-        compile: Compile the training step.
+        precision: Precision of matrix products and convolutions in a training step.
+        compile: Compile the training step first (10 to 20 seconds).
     """
 
     epochs: int

@@ -37,7 +37,13 @@ def _groups(vae: VAE, learning_rate: float) -> list[dict[str, Any]]:
 def adam(
     vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.0
 ) -> Optimizer:
-    """Adam (Kingma & Ba 2015) with PyTorch's defaults for the rest."""
+    """Adam (Kingma & Ba 2015) with PyTorch's defaults for the rest.
+
+    Arguments:
+        vae: Its parameters are trained.
+        learning_rate: Learning rate of the network's parameters.
+        weight_decay: L2 penalty, added to the gradient.
+    """
     groups = _groups(vae, learning_rate)
     return Adam(groups, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
 
@@ -45,7 +51,13 @@ def adam(
 def adamw(
     vae: VAE, learning_rate: float, *, weight_decay: Annotated[float, Ge(0)] = 0.01
 ) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019): decoupled weight decay."""
+    """AdamW (Loshchilov & Hutter 2019): decoupled weight decay.
+
+    Arguments:
+        vae: Its parameters are trained.
+        learning_rate: Learning rate of the network's parameters.
+        weight_decay: Weight decay, decoupled from the gradient.
+    """
     groups = _groups(vae, learning_rate)
     return AdamW(groups, learning_rate, weight_decay=weight_decay, fused=_fused(vae))
 
@@ -60,6 +72,12 @@ def sgd(
     """Stochastic gradient descent, with momentum if asked, at one learning rate for all.
 
     Its steps grow with the gradient, and that of log sigma2 is large: D/2 for a unit too much.
+
+    Arguments:
+        vae: Its parameters are trained.
+        learning_rate: Learning rate of all parameters.
+        momentum: Momentum factor; 0: none.
+        weight_decay: L2 penalty, added to the gradient.
     """
     return SGD(
         vae.parameters(),

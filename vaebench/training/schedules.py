@@ -36,6 +36,13 @@ def plateau(
 
     Improved means by 0.01 nats: PyTorch's relative threshold at 100 nats. A relative one fails for
     the positive ELBOs of densities, where standing still would count as an improvement.
+
+    Arguments:
+        optimizer: Its learning rate is changed.
+        epochs: Total number of epochs.
+        factor: Factor of each reduction.
+        patience: Epochs without improvement before a reduction.
+        min_learning_rate: Lower bound of the learning rate.
     """
     return ReduceLROnPlateau(
         optimizer,
@@ -51,7 +58,13 @@ def plateau(
 def cosine(
     optimizer: Optimizer, epochs: int, *, min_learning_rate: Annotated[float, Ge(0)] = 0.0
 ) -> LRScheduler:
-    """Anneal along half a cosine to ``min_learning_rate`` (Loshchilov & Hutter 2017)."""
+    """Anneal along half a cosine to ``min_learning_rate`` (Loshchilov & Hutter 2017).
+
+    Arguments:
+        optimizer: Its learning rate is changed.
+        epochs: Total number of epochs.
+        min_learning_rate: Learning rate at the end.
+    """
     return CosineAnnealingLR(optimizer, T_max=epochs, eta_min=min_learning_rate)
 
 
@@ -62,7 +75,14 @@ def multistep(
     milestones: tuple[Annotated[int, Gt(0)], ...] = (),
     gamma: Fraction = 0.1,
 ) -> LRScheduler:
-    """Multiply by ``gamma`` after each of the epochs in ``milestones``."""
+    """Multiply by ``gamma`` after each of the epochs in ``milestones``.
+
+    Arguments:
+        optimizer: Its learning rate is changed.
+        epochs: Total number of epochs.
+        milestones: Epochs after which the learning rate is reduced.
+        gamma: Factor of each reduction.
+    """
     return MultiStepLR(optimizer, list(milestones), gamma)
 
 
