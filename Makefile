@@ -4,7 +4,7 @@
 # make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
 # make chaos-short  the same in three minutes
-# make docs    make the generated blocks of the README anew
+# make docs    regenerate the generated blocks of the documents
 # make format  let ruff mend what it can
 
 PYTHON ?= python3
@@ -27,7 +27,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m vaebench.cli.reference README.md --check
+	$(BIN)/python -m experiments.readme --check
 
 mutants: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m mutants $(NAMES)
@@ -40,7 +40,7 @@ chaos-short: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos --short $(CHAOS)
 
 docs: $(STAMP)
-	$(BIN)/python -m vaebench.cli.reference README.md
+	$(BIN)/python -m experiments.readme
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

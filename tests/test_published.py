@@ -1,13 +1,12 @@
-"""What is committed under results/ is what its records give, and what the README shows."""
+"""What is committed under results/ is what its records give."""
 
 import itertools
 import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from vaebench.cli import reference
+from experiments.readme import PUBLISHED
 from vaebench.config import make_grid, read_yaml
 from vaebench.grid import REPORTS
 from vaebench.report import cells, load, render
@@ -17,7 +16,7 @@ from vaebench.storage import run_store
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-EACH = pytest.mark.parametrize("name", reference.PUBLISHED)
+EACH = pytest.mark.parametrize("name", PUBLISHED)
 
 
 def grid_file(name):
@@ -95,25 +94,3 @@ def test_published_results_hold_no_path_of_a_machine(name):
             assert "/home/" not in text
             assert "/root/" not in text
             assert "/tmp/" not in text
-
-
-def test_readme_check_passes_and_notices_a_changed_block(tmp_path):
-    readme = ROOT / "README.md"
-    assert reference.with_blocks(readme.read_text(encoding="utf-8"), readme) == readme.read_text(
-        encoding="utf-8"
-    )
-    (tmp_path / "results").symlink_to(ROOT / "results")
-    changed = tmp_path / "README.md"
-    changed.write_text(readme.read_text(encoding="utf-8").replace("| `test/ssim` |", "| `ssim` |"))
-    done = CliRunner().invoke(reference.main, [str(changed), "--check"])
-    assert done.exit_code == 1
-    assert "make docs" in done.output
-    assert CliRunner().invoke(reference.main, [str(changed)]).exit_code == 0
-    assert "| `test/ssim` |" in changed.read_text(encoding="utf-8")
-
-
-def test_a_readme_without_a_block_is_an_error(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("nothing")
-    with pytest.raises(LookupError, match="generated: results"):
-        reference.with_blocks(readme.read_text(), readme)

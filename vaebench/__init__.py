@@ -34,7 +34,7 @@ __all__ = [
     "run_grid",
     "train",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Listener": "vaebench.grid",
