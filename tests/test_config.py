@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -249,10 +250,86 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
         read_yaml(tmp_path / "nothing.yaml")
 
 
-def test_an_empty_file_is_an_empty_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["", "# nothing yet\n", "{}\n"])
+def test_an_empty_file_is_a_mistake_and_not_the_default_grid(tmp_path: Path, content: str) -> None:
     path = tmp_path / "empty.yaml"
-    path.write_text("# nothing yet\n")
-    assert read_yaml(path) == {}
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"empty\.yaml: is empty"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (
+            {"training": {"lr": 3}},
+            "training.lr: unknown key; did you mean 'training.learning_rate'",
+        ),
+        ({"loss": {"sigma2": 3}}, "loss.sigma2: unknown key; did you mean 'loss.mse.sigma2'"),
+        ({"epochs": 3}, "epochs: unknown key; did you mean 'training.epochs'"),
+    ],
+)
+def test_a_key_that_stands_elsewhere_or_is_abbreviated_is_suggested(
+    raw: dict[str, Any], wanted: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(wanted)):
+        make_run(raw)
+
+
+@pytest.mark.parametrize("key", ["training.learning_rate", "evaluate", "training.optimizer"])
+def test_a_list_of_values_where_one_is_wanted_is_told_of_axes(key: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"`axes: {{{key}: [...]}}`")):
+        make_grid({}, {key: ["last", "best"]})
+
+
+def test_a_list_of_a_wrong_element_is_not_told_of_axes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_grid({"model": {"cnn": {"channels": [[1]]}}})
+    assert "an axis" not in str(caught.value)
+
+
+def test_mistakes_of_keys_axes_cells_and_claims_are_told_in_one_go() -> None:
+    raw = {
+        "name": "a b",
+        "axes": {"model": ["fnn", "cn"], "training.lr": [1, 2]},
+        "exclude": [{"optimizer": 1}],
+        "claims": [{"metric": "test/ssim", "better": {"modle": 1}, "than": {"modle": 2}}],
+        "training": {"epochs": 0},
+        "seeds": 0,
+        "estimator": ["kl"],
+        "modle": 3,
+    }
+    with pytest.raises(ConfigError) as caught:
+        make_grid(raw, {"axes.model": 1}, source="grid.yaml")
+    message = str(caught.value)
+    for mistake in (
+        "estimator: should be one name",
+        "exclude: 'optimizer' is no axis",
+        "axes.model: it can only be set as a whole",
+        "seeds: 0 is no number of seeds",
+        "name: should be up to 64",
+        "training.epochs: ",
+        "training.lr: unknown key",
+        "modle: unknown key",
+        "model.name: unknown name 'cn'",
+        "claims.0: 'modle' is no axis",
+    ):
+        assert message.count(mistake) == 1, mistake
+
+
+def test_axes_that_are_wrong_hide_no_mistake_of_the_settings() -> None:
+    with pytest.raises(ConfigError, match=r"axes.*training\.epochs: "):
+        make_grid({"axes": {"model": []}, "training": {"epochs": 0}})
+    # what holds between settings may be another thing in the cells
+    with pytest.raises(ConfigError) as caught:
+        make_grid({"axes": {"model": []}, "dataset": {"validation": 0}, "evaluate": "best"})
+    assert "evaluate" not in str(caught.value)
+
+
+def test_every_value_of_tune_that_is_wrong_is_told() -> None:
+    tune = {"key": "training.learning_rate", "values": [-1.0, 0.1, -2.0]}
+    with pytest.raises(ConfigError, match=r"tune\.values: -2\.0: .*tune\.values: -1\.0: "):
+        make_grid({"tune": tune})
 
 
 # ---------------------------------------------------------------- grids
@@ -403,6 +480,24 @@ def test_an_override_of_an_axis_replaces_its_values() -> None:
     assert [run.cell for run in grid.runs()] == [{"model": "cnn", "loss": "bce"}]
     one = make_grid({"axes": {"model": ["fnn", "cnn"]}}, {"model": "fnn"})
     assert [run.cell for run in one.runs()] == [{"model": "fnn"}]
+
+
+@pytest.mark.parametrize("short", ["kl", {"name": "kl", "samples": 3}])
+def test_an_override_of_a_choice_that_the_file_gives_by_name_is_that_choice(short: Any) -> None:
+    raw = {"axes": {"model": ["fnn"]}, "loss": "mse", "estimator": short}
+    grid = make_grid(raw, {"estimator": ["sgvb"], "loss": ["bce"]})
+    assert [run.cell for run in grid.runs()] == [{"model": "fnn"}]
+    assert {(r.config.loss.name, r.config.estimator.name) for r in grid.runs()} == {("bce", "sgvb")}
+    several = make_grid(raw, {"estimator": ["sgvb", "kl"]})
+    assert [run.cell["estimator"] for run in several.runs()] == ["sgvb", "kl"]
+
+
+def test_the_question_of_a_file_is_left_out_where_options_leave_out_values() -> None:
+    raw = {"axes": {"model": ["fnn", "cnn"]}, "question": "fnn or cnn?"}
+    assert make_grid(raw, {"model": ["fnn"]}).question == ""
+    assert make_grid(raw, {"model": ["cnn", "fnn", "linear"]}).question == "fnn or cnn?"
+    assert make_grid(raw, {"model": ["fnn"], "question": "how?"}).question == "how?"
+    assert make_grid(raw, {"training.epochs": 3}).question == "fnn or cnn?"
 
 
 def test_overrides_reach_the_keys_of_the_grid() -> None:

@@ -136,7 +136,7 @@ def test_a_document_of_100_megabytes_is_refused_unread(tmp_path: Path) -> None:
         sparse.truncate(100_000_000)
     result = invoke(tmp_path, "run-grid", str(file))
     assert result.exit_code == 2
-    assert "larger than 256 kB" in result.output
+    assert "larger than 2,000 kB" in result.output
 
 
 NAMES = ["../up", "a/b", "/root", "a\\b", "a b", "a'b", 'a"b', "grün", "x" * 300, "x" * 65, ""]

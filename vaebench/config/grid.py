@@ -130,6 +130,13 @@ class Grid(Section):
         Raises:
             ConfigError: Naming ``source``, and everything that is wrong in any of the runs.
         """
+        runs, mistakes = self.checked(picks)
+        if mistakes:
+            raise ConfigError(f"{source}: {in_one_line(mistakes)}")
+        return runs
+
+    def checked(self, picks: Mapping[str, Any] | None = None) -> tuple[list[Run], list[str]]:
+        """The valid runs, and what is wrong in any of the others: one line each."""
         runs: list[Run] = []
         errors: dict[str, None] = {}
         seen: dict[str, dict[str, Any]] = {}
@@ -154,11 +161,9 @@ class Grid(Section):
             configs = [run.config for run in runs]
             found = faults(self.tune, self.axes, self.seeds, self.settings, configs)
             errors.update(dict.fromkeys(found))
-        if errors:
-            raise ConfigError(f"{source}: {in_one_line(errors)}")
-        if not runs:
-            raise ConfigError(f"{source}: exclude leaves no run of the grid")
-        return runs
+        if not runs and not errors:
+            errors["exclude leaves no run of the grid"] = None
+        return runs, list(errors)
 
     def _unknown_cells(self) -> list[str]:
         """What claims and published numbers name that is no axis: one line each."""

@@ -1,6 +1,6 @@
 """How a :class:`Grid` is made: defaults, then what a file says, then the options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from vaebench import plain_yaml
 from vaebench.config.choices import did_you_mean
 from vaebench.config.grid import AXES, GRID_KEYS, MOST_RUNS, Grid, with_value
+from vaebench.config.manifest import from_manifest, is_manifest
 from vaebench.config.messages import in_one_line, messages, shortened
-from vaebench.config.run import make_run
+from vaebench.config.run import RunConfig, make_run
 from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
-MOST_BYTES = 256_000  # of a configuration file: a list of 10,000 seeds has 60,000
+MOST_BYTES = 2_000_000  # of a configuration file: a manifest of 10,000 runs has 1.2 million
 
 
 def without_file(dataset: str | None) -> dict[str, Any]:
@@ -31,7 +32,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping from a YAML file.
 
     Raises:
-        ConfigError: The file cannot be read, is too large, not YAML, or holds something else.
+        ConfigError: The file cannot be read, is too large, empty, not YAML, or holds something
+            else.
     """
     try:
         raw = plain_yaml.read(path, MOST_BYTES)
@@ -39,8 +41,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    if raw is None:
-        return {}
+    if raw is None or raw == {}:
+        raise ConfigError(f"{path}: is empty; write settings into it, or leave the file out")
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise ConfigError(f"{path}: not a mapping of keys to values")
     return raw
@@ -56,7 +58,8 @@ def make_grid(
     """Build a grid from the mapping in a file, or from an empty one.
 
     Arguments:
-        raw: Keys of :class:`Grid` and, beside them, of :class:`RunConfig`.
+        raw: Keys of :class:`Grid` and, beside them, of :class:`RunConfig`; or a manifest, which
+            asks for the runs that it lists.
         overrides: Dotted keys that replace what ``raw`` says; of an axis, its values.
         axes: Of a grid that names none.
         source: For error messages.
@@ -64,14 +67,14 @@ def make_grid(
     Raises:
         ConfigError: Something is wrong; everything that is, is named.
     """
-    raw = dict(raw)
+    raw = from_manifest(raw) if is_manifest(raw) else dict(raw)
     own = {key: raw.pop(key) for key in GRID_KEYS if key in raw}
-    _require_choices(raw, source)
+    mistakes = _choices_that_are_none(raw)
     if own.get("axes") in (None, {}):
         own["axes"] = {axis: _named(raw.get(axis)) or values for axis, values in axes.items()}
     elif isinstance(own["axes"], dict):
         own["axes"] = dict(own["axes"])
-    _require_known_exclusions(own, source)
+    mistakes += _unknown_exclusions(own)
     settings: dict[str, Any] = raw
     if "seed" in settings:
         own.setdefault("seeds", [settings["seed"]])
@@ -83,31 +86,71 @@ def make_grid(
         elif key in GRID_KEYS:
             own[key] = value
         elif isinstance(own["axes"], dict) and key in own["axes"]:
-            own["axes"][key] = value if isinstance(value, list) else [value]
+            values = value if isinstance(value, list) else [value]
+            if "question" not in (overrides or {}) and _lacks(values, own["axes"][key]):
+                own.pop("question", None)  # asked of values that are left out
+            own["axes"][key] = values
+        elif key in AXES and isinstance(value, list) and len(value) == 1:
+            settings = with_value(settings, key, value[0])
+        elif key in AXES and isinstance(value, list) and isinstance(own["axes"], dict):
+            own["axes"][key] = value
         elif key.partition(".")[0] in GRID_KEYS:
-            raise ConfigError(f"{source}: {shortened(key)}: it can only be set as a whole")
+            mistakes.append(f"{shortened(key)}: it can only be set as a whole")
         else:
             settings = with_value(settings, key, value)
     seeds = own.get("seeds")
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        if seeds > MOST_RUNS:
-            raise ConfigError(
-                f"{source}: seeds: a number of seeds, up to {MOST_RUNS:,}; name one as a list"
-            )
-        own["seeds"] = list(range(seeds))
+        if 1 <= seeds <= MOST_RUNS:
+            own["seeds"] = list(range(seeds))
+        else:
+            number = shortened(str(seeds))
+            hint = f"; one seed is a list: [{number}]" if seeds >= 0 else ""
+            mistakes.append(f"seeds: {number} is no number of seeds from 1 to {MOST_RUNS:,}{hint}")
+            del own["seeds"]
     dataset = settings.get("dataset", "mnist")
     name = dataset.get("name", "mnist") if isinstance(dataset, dict) else dataset
     own.setdefault("name", name if isinstance(name, str) else "grid")  # said by the validation
     try:
         grid = Grid.model_validate(own | {"settings": settings})
     except ValidationError as error:
-        raise ConfigError(f"{source}: {in_one_line(messages(error, Grid))}") from error
-    groups = [group_key(grid.tune.group(run.cell)) for run in grid.runs(source) if grid.tune]
-    one_seed = grid.model_copy(update={"seeds": grid.seeds[:1]})
-    for value in grid.tune.values if grid.tune else ():
-        where = f"{source}: tune.values: {shortened(repr(value))}"
-        one_seed.runs(where, dict.fromkeys(groups, value))
+        mistakes += [*messages(error, Grid), *_mistakes_beside(error, own, settings)]
+        raise _error(source, mistakes) from error
+    runs, wrong = grid.checked()
+    mistakes += wrong
+    if not mistakes and grid.tune is not None:
+        groups = [group_key(grid.tune.group(run.cell)) for run in runs]
+        one_seed = grid.model_copy(update={"seeds": grid.seeds[:1]})
+        for value in grid.tune.values:
+            _, wrong = one_seed.checked(dict.fromkeys(groups, value))
+            mistakes += [f"tune.values: {shortened(repr(value))}: {text}" for text in wrong]
+    if mistakes:
+        raise _error(source, mistakes)
     return grid
+
+
+def _error(source: str, mistakes: Sequence[str]) -> ConfigError:
+    return ConfigError(f"{source}: {in_one_line(dict.fromkeys(mistakes))}")
+
+
+def _mistakes_beside(
+    error: ValidationError, own: Mapping[str, Any], settings: Mapping[str, Any]
+) -> list[str]:
+    """What else is wrong with a grid whose own keys are: in its cells, or in its settings alone."""
+    wrong = {str(mistake["loc"][0]) if mistake["loc"] else "axes" for mistake in error.errors()}
+    if wrong & {"axes", "exclude"}:  # its cells are not known
+        try:
+            RunConfig.model_validate(settings)
+        except ValidationError as beside:
+            # what keys say together may be another thing in the cells
+            return messages(beside, RunConfig, GRID_KEYS) if beside.errors()[0]["loc"] else []
+        return []
+    kept = {key: value for key, value in own.items() if key not in wrong}
+    return Grid.model_validate({"name": "grid"} | kept | {"settings": settings}).checked()[1]
+
+
+def _lacks(values: Sequence[Any], before: object) -> bool:
+    """Whether one of the values that an axis had is not among its new ones."""
+    return isinstance(before, list) and any(value not in values for value in before)
 
 
 def _named(choice: object) -> list[str] | None:
@@ -116,33 +159,35 @@ def _named(choice: object) -> list[str] | None:
     return [name] if isinstance(name, str) else None
 
 
-def _require_choices(raw: Mapping[str, Any], source: str) -> None:
-    """Find choices that are none, as the values of an axis would take their place unseen."""
+def _choices_that_are_none(raw: dict[str, Any]) -> list[str]:
+    """Take out choices that are none, as the values of an axis would take their place unseen."""
+    mistakes = []
     for key in (axis for axis in AXES if axis in raw):
         value = raw[key]
         name = value.get("name", "") if isinstance(value, dict) else value
         if not isinstance(name, str):
-            raise ConfigError(
-                f"{source}: {key}: should be one name, or a mapping; several names are an axis, "
+            del raw[key]
+            mistakes.append(
+                f"{key}: should be one name, or a mapping; several names are an axis, "
                 f"`axes: {{{key}: [...]}}`"
             )
+    return mistakes
 
 
-def _require_known_exclusions(own: Mapping[str, Any], source: str) -> None:
-    """Find exclusions that never apply: judged by the file, since options may narrow an axis."""
+def _unknown_exclusions(own: Mapping[str, Any]) -> list[str]:
+    """Exclusions that never apply: judged by the file, since options may narrow an axis."""
     axes, exclude = own["axes"], own.get("exclude")
     if not isinstance(axes, dict) or not isinstance(exclude, list):
-        return  # said better by the validation
+        return []  # said better by the validation
+    mistakes = []
     for key, value in [p for e in exclude if isinstance(e, dict) for p in e.items()]:
         if key not in axes:
             word = shortened(str(key))
-            raise ConfigError(
-                f"{source}: exclude: {word!r} is no axis; {did_you_mean(word, map(str, axes))}"
-            )
-        if isinstance(axes[key], list) and value not in axes[key]:
-            raise ConfigError(
-                f"{source}: exclude: {shortened(repr(value))} is no value of the axis {key}"
-            )
+            hint = did_you_mean(word, map(str, axes))
+            mistakes.append(f"exclude: {word!r} is no axis; {hint}")
+        elif isinstance(axes[key], list) and value not in axes[key]:
+            mistakes.append(f"exclude: {shortened(repr(value))} is no value of the axis {key}")
+    return mistakes
 
 
 def make_single(

@@ -1,13 +1,16 @@
 """What is wrong with a configuration, in the words of a YAML file."""
 
+import difflib
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from vaebench.config.choices import Section, did_you_mean, is_section
+
+_NO_LISTS = ("bool_type", "float_type", "int_type", "literal_error", "model_type", "string_type")
 
 MOST = 10  # mistakes that are told: who has more mends these first
 
@@ -33,7 +36,7 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
         also: Further keys that a file may have at its top.
     """
     found = []
-    mistakes = error.errors(include_url=False, include_context=False, include_input=False)
+    mistakes = error.errors(include_url=False, include_context=False)
     for mistake in mistakes[:MOST]:
         unknown = mistake["type"] == "extra_forbidden"
         parts = [shortened(str(part)) for part in mistake["loc"]]
@@ -42,11 +45,45 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
         if unknown:  # the last part is the user's, whatever its letters
             key = parts[-1]
             known = [*_fields(root, path), *(() if path else also)]
-            text = f"unknown key; {did_you_mean(key, known)}"
+            text = f"unknown key; {_elsewhere(root, path, key, known)}{did_you_mean(key, known)}"
             path.append(key if _is_key(key) else repr(key))
+        elif also and _is_list_for_a_value(mistake):
+            text += f"; several values are an axis: `axes: {{{'.'.join(path)}: [...]}}`"
         found.append(": ".join(filter(None, [".".join(path), text])))
     more = len(mistakes) - len(found)
     return [*found, f"{more:,} more mistakes"] if more else found
+
+
+def _is_list_for_a_value(mistake: Mapping[str, Any]) -> bool:
+    """Whether a key that takes one value has a list of them."""
+    is_item = any(isinstance(part, int) for part in mistake["loc"])
+    return not is_item and isinstance(mistake["input"], list) and mistake["type"] in _NO_LISTS
+
+
+def _elsewhere(root: type[Section], path: list[str], key: str, known: Collection[str]) -> str:
+    """Where a key that is not known at ``path`` is: below another section, or abbreviated."""
+    if not key or difflib.get_close_matches(key, known, n=1):
+        return ""  # said by `did_you_mean`
+    below = [
+        ".".join(there)
+        for there in _paths(root)
+        if there[: len(path)] == path and (there[-1] == key or _initials(there[-1]) == key)
+    ]
+    return f"did you mean {' or '.join(map(repr, below[:3]))}? " if below else ""
+
+
+def _initials(key: str) -> str:
+    """``lr`` of ``learning_rate``; none of a single word."""
+    return "".join(word[0] for word in key.split("_")) if "_" in key else ""
+
+
+def _paths(section: Any, before: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Every key of a section and of the sections in it, as a path."""
+    for key, field in section.model_fields.items():
+        yield [*before, key]
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if is_section(inner):
+                yield from _paths(inner, (*before, key))
 
 
 def _is_key(part: str) -> bool:

@@ -150,6 +150,7 @@ def merged_manifest(
         return indices, entry["seed"]
 
     return new | {
+        "question": new["question"] or old.get("question", ""),  # options may have left it out
         "axes": axes,
         "seeds": sorted({entry["seed"] for entry in entries}),
         "settings": _united(old.get("settings", {}), new["settings"]),

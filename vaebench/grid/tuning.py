@@ -67,8 +67,9 @@ def tune(grid: Grid, asked: Tune, options: Options, listener: Listener, do: Do) 
 
 
 def _shared(grid: Grid) -> dict[str, Any]:
-    """The settings of a manifest that lists no runs yet."""
-    return {"settings": make_manifest(grid, grid.runs(grid.name))["settings"]}
+    """The settings of a manifest that lists no runs yet, and what runs it will not list."""
+    settings = make_manifest(grid, grid.runs(grid.name))["settings"]
+    return {"settings": settings, **({"exclude": list(grid.exclude)} if grid.exclude else {})}
 
 
 def _entry(asked: Tune, group: Group, folder: Path) -> Entry:
