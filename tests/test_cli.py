@@ -21,6 +21,7 @@ from small_runs import in_this_process_only, numbers, results, settings
 from vaebench import __version__
 from vaebench.cli import main
 from vaebench.cli.options import again, seconds
+from vaebench.cli.options import settings as option_settings
 from vaebench.storage import RunStore, dump_yaml
 
 Run = Callable[..., Result]
@@ -154,6 +155,17 @@ def test_the_package_has_what_it_promises_and_nothing_else() -> None:
         _ = vaebench.run_gird
 
 
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("3", 3), ("0,", [0]), ("3,", [3]), ("[3]", [3]), ("0,3,7", [0, 3, 7]), ("[0, 3]", [0, 3])],
+)
+def test_seeds_are_a_number_or_a_list_that_may_hold_one(text: str, seeds: object) -> None:
+    options = {"assignments": [], "model": (), "loss": (), "estimator": (), "dataset": None}
+    assert option_settings({**options, "epochs": None, "name": None, "seeds": text}) == {
+        "seeds": seeds
+    }
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -169,10 +181,14 @@ def test_the_package_has_what_it_promises_and_nothing_else() -> None:
         (["run-grid", "--dataset", "mnits"], 2, "did you mean 'mnist'?"),
         (["run-grid", "--epochs", "0"], 2, "training.epochs: Input should be greater than"),
         (["run-grid", "--epochs", "many"], 2, "'many' is not a valid integer"),
-        (["run-grid", "--seeds", "0"], 2, "seeds: "),
+        (["run"], 2, "No such command 'run'. Did you mean 'run-grid'?"),
+        (["run-grid", "--loss", "bce,mse"], 2, "repeat the option: --loss bce --loss mse"),
+        (["run-grid", "--seeds", "0"], 2, "for seed 0 alone use `--seeds 0,`"),
+        (["run-grid", "--seeds", "-2"], 2, "a number of seeds is at least 1"),
+        (["run-grid", "--set", "seeds=0"], 2, "one seed is a list: [0]"),
         (["run-grid", "--seeds", "1,1"], 2, "a seed is named twice"),
         (["run-grid", "--seeds", "some"], 2, "neither a number nor a list such as 0,3,7"),
-        (["run-grid", "--seeds", "1,"], 2, "neither a number nor a list such as 0,3,7"),
+        (["run-grid", "--seeds", "1,,2"], 2, "neither a number nor a list such as 0,3,7"),
         (["run-grid", "--set", "training.epochs"], 2, "not KEY=VALUE"),
         (["run-grid", "--set", "=3"], 2, "not KEY=VALUE"),
         (["run-grid", "--set", "training.epochs=["], 2, "the value is not YAML"),
@@ -229,6 +245,7 @@ def test_a_mistake_is_told_in_a_line_or_two_on_stderr_with_its_exit_code(
         ("- 1", "bad.yaml: not a mapping"),
         ("modle: fnn", "bad.yaml: modle: unknown key; did you mean 'model'?"),
         ("axes: fnn", "bad.yaml: "),
+        ("", "bad.yaml: is empty"),
         ("training: {epochs: 0, lr: 3}", "bad.yaml: training.epochs: "),
     ],
 )

@@ -6,6 +6,7 @@ so that ``--help`` stays fast. To add a command: a function in a module of its k
 is its help, and its name at the bottom of this one.
 """
 
+import difflib
 import os
 import signal
 import sys
@@ -56,6 +57,19 @@ class _Commands(click.Group):
                 raise  # click knows what to do when the reader of a pipe is gone
             where = f"{error.filename}: " if error.filename else ""
             self._leave(f"Error: {where}{error.strerror or error}", 1)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Also say which command was perhaps meant."""
+        names = self.list_commands(ctx)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            meant = difflib.get_close_matches(args[0], names, n=1)
+            meant += [name for name in names if args[0] in name.split("-")]
+            hint = f" Did you mean {meant[0]!r}?" if meant else " See `vaebench --help`."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx) from error
 
     @staticmethod
     def _leave(message: str, code: int) -> None:

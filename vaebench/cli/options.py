@@ -98,7 +98,12 @@ def run_options(command: _F) -> _F:
 def grid_options(command: _F) -> _F:
     """Add the options that only many runs have."""
     options = [
-        click.option("--seeds", metavar="N|LIST", help="Number of seeds, or a list such as 0,3,7."),
+        click.option(
+            "--seeds",
+            metavar="N|LIST",
+            help="Number of seeds (3: seeds 0, 1 and 2), or a list such as 0,3,7; `3,` is seed 3 "
+            "alone.",
+        ),
         click.option(
             "--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time."
         ),
@@ -195,11 +200,12 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     """What the options change, as dotted configuration keys.
 
     Raises:
-        ConfigError: An assignment or a list of seeds cannot be read.
+        ConfigError: An assignment, a list of seeds or a name cannot be read.
     """
     changed = assigned(options["assignments"])
     for axis in ("model", "loss", "estimator"):
         if options[axis]:
+            _require_single_names(axis, options[axis])
             changed[axis] = list(options[axis])
     if options["dataset"]:
         changed["dataset"] = options["dataset"]
@@ -214,6 +220,18 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def _require_single_names(option: str, names: Sequence[str]) -> None:
+    for name in names:
+        if "," in name:
+            each = " ".join(f"--{option} {part.strip()}" for part in name.split(","))
+            raise ConfigError(f"--{option} {shown(name)}: repeat the option: {shown(each)}")
+
+
+def shown(text: str) -> str:
+    """A text of the user's in one line of an error."""
+    return " ".join(text.split())[:80]
+
+
 def assigned(assignments: Sequence[str]) -> dict[str, Any]:
     """The keys and values of ``--set``.
 
@@ -223,19 +241,32 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
-        shown = " ".join(assignment.split())[:80]
         if not equals or not key:
-            raise ConfigError(f"--set {shown}: not KEY=VALUE, as in training.batch_size=128")
+            raise ConfigError(
+                f"--set {shown(assignment)}: not KEY=VALUE, as in training.batch_size=128"
+            )
         try:
             changed[key] = plain_yaml.load(value)
         except ValueError:
-            raise ConfigError(f"--set {shown}: the value is not YAML") from None
+            raise ConfigError(f"--set {shown(assignment)}: the value is not YAML") from None
     return changed
 
 
 def _seeds(text: str) -> int | list[int]:
+    """A number of seeds; or a list such as 0,3,7 or [0, 3, 7], of one seed also 3, or [3]."""
+    is_list = re.fullmatch(r"\[.*\]", text) is not None
+    parts = text.removeprefix("[").removesuffix("]").split(",") if is_list else text.split(",")
+    if len(parts) > 1 and not parts[-1].strip():
+        parts, is_list = parts[:-1], True
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in parts]
     except ValueError:
-        raise ConfigError(f"--seeds {text}: neither a number nor a list such as 0,3,7") from None
-    return numbers if "," in text else numbers[0]
+        raise ConfigError(
+            f"--seeds {shown(text)}: neither a number nor a list such as 0,3,7; one seed is `3,`"
+        ) from None
+    if is_list or len(numbers) > 1:
+        return numbers
+    if numbers[0] < 1:
+        hint = "; for seed 0 alone use `--seeds 0,`" if numbers == [0] else ""
+        raise ConfigError(f"--seeds {shown(text)}: a number of seeds is at least 1{hint}")
+    return numbers[0]
