@@ -155,6 +155,21 @@ def test_the_package_has_what_it_promises_and_nothing_else() -> None:
         _ = vaebench.run_gird
 
 
+def test_ui_shows_all_results_or_one_grid_by_its_name(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_results(tmp_path / "out", name="one", seeds=[0])
+    shown: list[Path] = []
+    monkeypatch.setattr("vaebench.tracking.ui", lambda folder, *_: shown.append(folder))
+    out = tmp_path / "out"
+    for grid in ([], ["one"], [out / "one"]):
+        assert cli("ui", *grid, "--results", out).exit_code == 0
+    assert shown == [out, out / "one", out / "one"]
+    done = cli("ui", "two", "--results", out)
+    assert done.exit_code == 1
+    assert "holds no grid 'two'; its grids: one" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "seeds"),
     [("3", 3), ("0,", [0]), ("3,", [3]), ("[3]", [3]), ("0,3,7", [0, 3, 7]), ("[0, 3]", [0, 3])],

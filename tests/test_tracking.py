@@ -25,7 +25,7 @@ import yaml
 
 from vaebench.errors import TrackingError, redact
 from vaebench.storage import RunStore
-from vaebench.tracking import Window, Writer, connect, content, pictures, sync, views
+from vaebench.tracking import Window, Writer, connect, content, pictures, server, sync, views
 from vaebench.tracking.failures import explain
 from vaebench.tracking.mirror import Mirror
 from vaebench.tracking.server import _fill, _free_port, serve
@@ -869,7 +869,9 @@ def test_what_serving_finds_unsent_is_sent_first(make: Results) -> None:
     window = make()
     folder = records.run_dirs(window.folder)[0]
     (folder / "record.json").unlink()  # still training, for all that the page knows
-    assert next(link.title for link in _fill(window, pytest.fail)) == "leaderboard"
+    told: list[str] = []
+    assert next(link.title for link in _fill(window, told.append)) == "leaderboard"
+    assert told == ["grid: sending 1 run to MLflow ..."]
     runs = of_role(shown(window)[1], "run")
     assert [run.info.status for run in runs] == ["FINISHED"]
     assert runs[0].data.tags["vaebench.run_id"] != folder.name
@@ -932,6 +934,41 @@ def test_serving_leaves_out_what_is_damaged_or_foreign_and_says_so(
     others = [line for line in told if not line.startswith("grid: ")]
     assert [line.split(" is left out: ")[0] for line in others] == ["foreign", "torn"]
     sync(window)  # not fatal there either
+
+
+def test_page_is_told_by_one_address_and_the_links_of_the_newest_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for grid in ("older", "newest", "torn"):
+        records.make_results(tmp_path, name=grid, axes={"model": ["fnn"]}, seeds=(0,))
+    (tmp_path / "torn" / "grid.yaml").write_text("[")
+    os.utime(tmp_path / "older" / "grid.yaml", (1, 1))
+    monkeypatch.setattr(server, "SERVERS", ("sqlite",))  # as if one were there
+    told: list[str] = []
+    server.ui(tmp_path, say=told.append)
+    assert told[0].startswith("Opening ")
+    start = next(i for i, line in enumerate(told) if line.startswith("MLflow: "))
+    assert told[start + 1] == "newest:"
+    assert all(line.startswith("  ") for line in told[start + 2 : -1])
+    assert told[-1].endswith("GRID is older")
+    assert len(told) < 14
+
+
+def test_another_port_than_the_wanted_one_is_said(
+    make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = make()
+    monkeypatch.setattr(server, "_fill_all", lambda *_: {"grid": []})
+    for name in ("_start", "_wait", "_stop"):
+        monkeypatch.setattr(server, name, lambda *_: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told: list[str] = []
+        with serve(window.results, port=port, say=told.append) as page:
+            used = page.address.rpartition(":")[2]
+        assert told == [f"port {port} is taken, using {used}"]
 
 
 def test_serving_nothing_but_damaged_grids_says_why(tmp_path: Path) -> None:

@@ -61,18 +61,24 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
         uri: Tracking URI, as for :func:`~vaebench.tracking.connect`. If a server is there already,
             its links are said, and that is all.
         port: On loopback; if it is taken, the next free one.
-        say: Is told what was left out, and the links, line by line.
+        say: Is told what is sent and what was left out, the address, and the links of the newest
+            grid, line by line.
 
     Raises:
         TrackingError: There is nothing to show, no free port, or the server does not start.
     """
+    say(f"Opening {results_dir} in MLflow, which takes some seconds ...")
     with serve(results_dir, uri, port, say) as served:
-        for grid, links in served.links.items():
-            say(f"{grid}:")
-            for link in links:
-                say(f"  {link.title}: {link.url}")
+        say(f"MLflow: {served.address}{' (Ctrl-C ends it)' if served.ours else ''}")
+        written = {f.resolve().name: (f / "grid.yaml").stat() for f in grid_dirs(results_dir)}
+        newest = max(served.links, key=lambda grid: written[grid].st_mtime_ns)
+        say(f"{newest}:")
+        for link in served.links[newest]:
+            say(f"  {link.title}: {link.url}")
+        others = [grid for grid in served.links if grid != newest]
+        if others:
+            say(f"for links to another grid: vaebench ui GRID; GRID is {', '.join(others)}")
         if served.ours:
-            say(f"MLflow: {served.address} (Ctrl-C ends it)")
             try:
                 threading.Event().wait()
             except KeyboardInterrupt as interrupt:
@@ -94,7 +100,10 @@ def serve(
     if window.uri.partition("://")[0] in SERVERS:
         yield Served(window.address, False, links)
         return
-    address = f"http://{HOST}:{_free_port(port)}"
+    free = _free_port(port)
+    if free != port:
+        say(f"port {port} is taken, using {free}")
+    address = f"http://{HOST}:{free}"
     here = {
         grid: [Link(link.title, f"{address}/{link.relative}", link.relative) for link in listed]
         for grid, listed in links.items()
@@ -127,13 +136,17 @@ def _fill(window: Window, say: Say) -> list[Link]:
     with untrained(window.folder) as ended:
         grid = GridSync(window, watches=not ended)
         missing = []
-        for run_id in grid.unsent():
+        unsent = [run_id for run_id in grid.unsent() if _has_ended(grid.runs[run_id].store)]
+        if unsent:
+            say(
+                f"{window.grid}: sending {len(unsent)} run{'' if len(unsent) == 1 else 's'} to MLflow ..."
+            )
+        for run_id in unsent:
             run = grid.runs[run_id]
             with _leaving_out(f"{window.grid}: {run_label(run.cell, run.seed)} ({run_id})", say):
-                if run.store.record is not None:
-                    _require_whole(run.store)
-                    grid.run(run_id, ended=ended)
-                    missing.append(run_id)
+                _require_whole(run.store)
+                grid.run(run_id, ended=ended)
+                missing.append(run_id)
         for label in grid.cells if missing else ():
             with _leaving_out(f"{window.grid}: {label}", say):
                 grid.cell(label, ended=ended)
@@ -141,6 +154,11 @@ def _fill(window: Window, say: Say) -> list[Link]:
                     grid.model(label)
         grid.send_views()
         return grid.links()
+
+
+def _has_ended(store: RunStore) -> bool:
+    """Whether a run has a record, be it damaged."""
+    return (store.path / "record.json").exists()
 
 
 def _require_whole(store: RunStore) -> None:
