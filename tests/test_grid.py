@@ -748,3 +748,16 @@ def test_a_grid_is_read_from_a_file(tmp_path: Path) -> None:
     path.write_text("modle: fnn\n")
     with pytest.raises(ConfigError, match=f"{path}: modle: unknown key"):
         run_grid(path, Options(results=tmp_path / "results", device="cpu"))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("size", "warnings"), [(64, 0), (65, 1)])
+def test_a_batch_larger_than_the_training_split_is_one_warning(
+    tmp_path: Path, size: int, warnings: int
+) -> None:
+    heard = Heard()
+    grid = raw(axes={"model": ["fnn"], "loss": ["bce", "mse"]}, training__batch_size=size)
+    done = run_grid(grid, Options(results=tmp_path, device="cpu", jobs=1), heard)
+    assert [record["status"] for record in done.done] == ["complete"] * 2
+    told = [text for text in heard.warnings if text.startswith("training.batch_size is 65, but")]
+    assert len(told) == len(heard.warnings) == warnings

@@ -121,8 +121,7 @@ def _do(
     device = resolve_device(options.device)
     first = plan(grid, options, thorough=False)
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)
-    loaded = {entry.run.config.dataset for entry in first if entry.action != "skip"}
-    _load(loaded, options)
+    images = _load({e.run.config.dataset for e in first if e.action != "skip"}, options)
     folder = options.results / grid.name
 
     def prepared(todo: Sequence[Planned], part: str = "runs") -> tuple[list[Task], Executor]:
@@ -130,9 +129,9 @@ def _do(
         chosen = [entry for entry in todo if entry.action != "skip"]
         wanted = 1 if executor else options.jobs or default_jobs(device)
         jobs = max(1, min(wanted, len(chosen)))
-        _load({entry.run.config.dataset for entry in chosen} - loaded, options)
+        images.update(_load({e.run.config.dataset for e in chosen} - images.keys(), options))
         listener.planned(todo, jobs, device)
-        _warn(chosen, listener)
+        _warn(chosen, images, listener)
         tasks = make_tasks(chosen, folder, options, device, jobs, part=part)
         workers = partial(in_workers, jobs=jobs, timeout=options.timeout, retries=options.retries)
         return tasks, executor or workers
@@ -161,10 +160,16 @@ def _do(
         return _run(tasks, execute, window, options, listener)
 
 
-def _load(wanted: Iterable[DatasetChoice], options: Options) -> None:
-    """Download what is missing, once, and find what is wrong, before any run is touched."""
-    for dataset in wanted:
-        datasets.load(data_dir=options.data_dir, **dataset.model_dump())
+def _load(wanted: Iterable[DatasetChoice], options: Options) -> dict[DatasetChoice, int]:
+    """Download what is missing, once, and find what is wrong, before any run is touched.
+
+    Returns:
+        The number of training images of each.
+    """
+    return {
+        dataset: len(datasets.load(data_dir=options.data_dir, **dataset.model_dump()).train.x)
+        for dataset in wanted
+    }
 
 
 def _run(
@@ -199,9 +204,19 @@ def _why(error: BaseException) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {error!r}"
 
 
-def _warn(chosen: Sequence[Planned], listener: Listener) -> None:
-    """Say what is done again because it is damaged."""
+def _warn(
+    chosen: Sequence[Planned], images: Mapping[DatasetChoice, int], listener: Listener
+) -> None:
+    """Say what is done again because it is damaged, and which batches cannot be filled."""
     for entry in chosen:
         if entry.is_damaged:
             label = run_label(entry.run.cell, entry.run.config.seed)
             listener.warning(f"{label} ({entry.run.run_id}): {entry.why}; it is done again")
+    configs = [entry.run.config for entry in chosen]
+    batches = dict.fromkeys((config.dataset, config.training.batch_size) for config in configs)
+    for dataset, size in batches:
+        if size > images[dataset]:
+            listener.warning(
+                f"training.batch_size is {size}, but {dataset.name} has only {images[dataset]} "
+                f"training images: an epoch is one step with all of them; lower it if you want more"
+            )
