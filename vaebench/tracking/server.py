@@ -138,9 +138,8 @@ def _fill(window: Window, say: Say) -> list[Link]:
         missing = []
         unsent = [run_id for run_id in grid.unsent() if _has_ended(grid.runs[run_id].store)]
         if unsent:
-            say(
-                f"{window.grid}: sending {len(unsent)} run{'' if len(unsent) == 1 else 's'} to MLflow ..."
-            )
+            runs = "1 run" if len(unsent) == 1 else f"{len(unsent)} runs"
+            say(f"{window.grid}: sending {runs} to MLflow ...")
         for run_id in unsent:
             run = grid.runs[run_id]
             with _leaving_out(f"{window.grid}: {run_label(run.cell, run.seed)} ({run_id})", say):
