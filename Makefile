@@ -4,17 +4,19 @@
 # make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
 # make chaos-short  the same in three minutes
+# make bench   measure the training loops, next to others'; BENCH="records.yaml --repeats 1"
 # make docs    regenerate the generated blocks of the documents
 # make format  let ruff mend what it can
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+BENCH ?= fnn.yaml cnn.yaml
 STAMP = $(VENV)/.installed
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check mutants chaos chaos-short docs format clean
+.PHONY: demo test check mutants chaos chaos-short bench docs format clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
@@ -39,6 +41,9 @@ chaos: $(STAMP)
 chaos-short: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos --short $(CHAOS)
 
+bench: $(VENV)/.bench
+	$(BIN)/python -m experiments.benchmarks $(BENCH)
+
 docs: $(STAMP)
 	$(BIN)/python -m experiments.readme
 
@@ -51,6 +56,11 @@ $(STAMP): setup.cfg pyproject.toml
 		|| { echo "vaebench needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@
+
+# what the benchmarks compare with
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 clean:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from experiments.benchmarks.chart import turns
 from vaebench import figures
 from vaebench.figures.style import TEN
 
@@ -57,7 +58,7 @@ def cell(
     )
 
 
-# Every figure, drawn from what a run would give.
+# Every figure, drawn from what a run would give, and that of the benchmarks.
 DRAW: dict[str, Draw] = {
     "reconstructions": lambda title: figures.reconstructions(images(20), images(20), title=title),
     "samples": lambda title: figures.samples(images(64), title=title),
@@ -77,7 +78,7 @@ DRAW: dict[str, Draw] = {
         title=title,
         trained="kl",
     ),
-    "turns": lambda title: figures.turns(
+    "turns": lambda title: turns(
         {"vaebench": [110.0, 120.0, 90.0], "a plain loop": [40.0]}, title=title, unit="images/s"
     ),
     "rate_per_dimension": lambda title: figures.rate_per_dimension(RATES, title=title),
@@ -120,7 +121,7 @@ def enlarged(image: NDArray[Any], factor: int) -> NDArray[Any]:
 
 def test_every_public_figure_is_under_contract() -> None:
     others = {"tile", "paired_tile", "tile_png", "to_png", "CellImages"}
-    assert set(figures.__all__) - others == set(DRAW)
+    assert set(figures.__all__) - others == set(DRAW) - {"turns"}
 
 
 @every_figure

@@ -16,7 +16,6 @@ from typing import Any
 import click
 
 from vaebench import __version__
-from vaebench.cli.bench import bench
 from vaebench.cli.data import data
 from vaebench.cli.evaluating import evaluate
 from vaebench.cli.grids import run_grid, train
@@ -104,6 +103,6 @@ def main() -> None:
 for command in (
     *(run_grid, train, evaluate, repeat),
     *(report, compare, status),
-    *(sync, ui, data, bench),
+    *(sync, ui, data),
 ):
     main.add_command(command)

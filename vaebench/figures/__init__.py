@@ -3,7 +3,7 @@
 - `images` draws grids of images: reconstructions, samples, manifold, traversals, interpolations,
   and the comparison of the cells of a grid; `grid` lays them out.
 - `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves,
-  `gradient_variance` how noisy the estimators' gradients are, `turns` what was measured in turns.
+  `gradient_variance` how noisy the estimators' gradients are.
 - `tiles` makes the small square pictures of the image slider, as uint8 pixels.
 - `style` holds what all of them share: colours, fonts, layout, PNG encoding.
 
@@ -26,7 +26,6 @@ from vaebench.figures.images import (
 from vaebench.figures.style import to_png
 from vaebench.figures.tiles import paired_tile, tile, tile_png
 from vaebench.figures.training_curves import curves
-from vaebench.figures.turns import turns
 
 __all__ = [
     "CellImages",
@@ -44,5 +43,4 @@ __all__ = [
     "tile_png",
     "to_png",
     "traversals",
-    "turns",
 ]

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from experiments.benchmarks.contenders import CONTENDERS
+from experiments.benchmarks.peers import PEERS
 from vaebench.config import RunConfig, Section, make_grid, make_run, read_yaml, with_value
 from vaebench.config.messages import shortened
 from vaebench.errors import ConfigError
+from vaebench.layers import AVAILABLE
 
-# contenders that are other people's loops, and what they need
-PEERS: dict[str, str | None] = {"plain loop": None, "Lightning": "lightning", "pythae": "pythae"}
 Repeats = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -25,9 +26,9 @@ class Steps(_Common):
     """Training loops in turns, an epoch each.
 
     Attributes:
-        run: Configuration of a run: the work. ``dataset.train`` says how many images an epoch has.
-        contenders: Keys of :data:`vaebench.bench.contenders.CONTENDERS`.
-        sweep: Keys of ``run`` with values of which each is measured in turn.
+        run: A run's configuration: the work. ``dataset.train`` is the images of an epoch.
+        contenders: Keys of :data:`~experiments.benchmarks.contenders.CONTENDERS`.
+        sweep: Keys of ``run`` with their values; each value is measured by itself.
     """
 
     kind: Literal["steps"]
@@ -43,8 +44,8 @@ class Grid(_Common):
         grid: A grid's file, relative to this one.
         jobs: Values of ``--jobs``.
         seeds: Numbers of seeds: how the cost grows with the number of runs.
-        epochs: Instead of the grid's own.
-        pythae: Also the same trainings by pythae, one after the other, in one process.
+        epochs: Epochs instead of the grid's own.
+        pythae: Whether pythae does the same trainings, too, one after the other in one process.
     """
 
     kind: Literal["grid"]
@@ -59,8 +60,8 @@ class Records(_Common):
     """The harness at scale: commands over so many records, and what a run costs besides training.
 
     Attributes:
-        records: How many the commands read.
-        runs: How many runs without a training the overhead is measured on.
+        records: Number of records that the commands read.
+        runs: Number of untrained runs on which the overhead is measured.
     """
 
     kind: Literal["records"]
@@ -76,7 +77,7 @@ def read_benchmark(path: Path) -> Benchmark:
     """Read and check a benchmark's file.
 
     Raises:
-        ConfigError: Naming the file and what is wrong.
+        ConfigError: Names the file and what is wrong.
     """
     raw = read_yaml(path)
     kind = KINDS.get(str(raw.get("kind")))
@@ -96,13 +97,11 @@ def read_benchmark(path: Path) -> Benchmark:
 
 
 def require_installed(benchmark: Benchmark, source: str) -> None:
-    """Find what a benchmark needs and this environment lacks.
+    """Refuse a benchmark that needs what this environment lacks.
 
     Raises:
-        ConfigError: Naming ``source``, what is not installed, and how it would be.
+        ConfigError: Names ``source``, what is not installed, and how to install it.
     """
-    from vaebench.layers import AVAILABLE
-
     names = benchmark.contenders if isinstance(benchmark, Steps) else ()
     if "limit, oneDNN" in names and not AVAILABLE:
         raise ConfigError(f"{source}: PyTorch has no oneDNN for this CPU: leave out limit, oneDNN")
@@ -112,14 +111,12 @@ def require_installed(benchmark: Benchmark, source: str) -> None:
         module = PEERS.get(name)
         if module is not None and importlib.util.find_spec(module) is None:
             raise ConfigError(
-                f"{source}: {name} is not installed: pip install 'vaebench[bench]', or leave it out"
+                f"{source}: {name} is not installed: pip install '.[bench]', or leave it out"
             )
 
 
 def _require_steps(benchmark: Steps, source: str) -> None:
-    """Find now what would else be found after minutes."""
-    from vaebench.bench.contenders import CONTENDERS
-
+    """Refuse now what would otherwise fail after minutes."""
     run = make_run(benchmark.run, source)
     for key, values in benchmark.sweep.items():
         for value in values:

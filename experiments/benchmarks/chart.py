@@ -14,9 +14,9 @@ def turns(values: Mapping[str, Sequence[float]], *, title: str, unit: str) -> Fi
     """Horizontal bars from zero, one for each name in the given order.
 
     Arguments:
-        values: Of each turn, by name.
+        values: One value for each turn, by name.
         title: The question that they answer.
-        unit: Of the values, in words.
+        unit: Unit of the values, in words.
 
     Raises:
         ValueError: nothing to show, or values that are not finite.

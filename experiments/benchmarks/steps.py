@@ -2,34 +2,24 @@
 
 import json
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-from vaebench.bench.contenders import Work
-from vaebench.bench.measured import Measurement, Ratio, ratio
-from vaebench.bench.settings import Steps
+from experiments.benchmarks.commands import environment, python, say
+from experiments.benchmarks.measured import Measurement, Outcome, ratio
+from experiments.benchmarks.settings import Steps
+from experiments.benchmarks.work import Work
 from vaebench.config import with_value
 from vaebench.errors import ConfigError, VaebenchError
 from vaebench.executors import single_threaded, worker_environment
 
 OURS, LIMIT = "vaebench", "limit"
-Say = Callable[[str], None]
 
 
-class Outcome(NamedTuple):
-    """Of one point: the speeds, the peaks of memory, the ratios, what starting took."""
-
-    measurements: list[Measurement]
-    ratios: list[Ratio]
-    remarks: list[str]
-
-
-def measure_steps(benchmark: Steps, data_dir: Path | None, say: Say) -> Outcome:
-    """Let the contenders take turns, for every value of the sweep or once."""
+def measure_steps(benchmark: Steps) -> Outcome:
+    """Let the contenders take turns, once for every value of the sweep."""
     points: list[tuple[str, dict[str, Any]]] = [
         (f"{key} {_plain(value)}: ", with_value(benchmark.run, key, value))
         for key, values in benchmark.sweep.items()
@@ -37,15 +27,12 @@ def measure_steps(benchmark: Steps, data_dir: Path | None, say: Say) -> Outcome:
     ]
     whole = Outcome([], [], [])
     for prefix, config in points or [("", benchmark.run)]:
-        works = [
-            Work(name, config, None if data_dir is None else str(data_dir))
-            for name in benchmark.contenders
-        ]
+        works = [Work(name, config) for name in benchmark.contenders]
         say(f"{prefix}{', '.join(benchmark.contenders)}")
-        point = _measured(works, benchmark.repeats, prefix)
-        whole.measurements.extend(point.measurements)
-        whole.ratios.extend(point.ratios)
-        whole.remarks.extend(point.remarks)
+        measurements, ratios, remarks = _measured(works, benchmark.repeats, prefix)
+        whole.measurements.extend(measurements)
+        whole.ratios.extend(ratios)
+        whole.remarks.extend(remarks)
     return whole
 
 
@@ -84,7 +71,7 @@ def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
 
 
 def _images_of(work: Work) -> int:
-    """Images of an epoch; the limit's last partial batch is left out."""
+    """Images of an epoch; the limit leaves out a last partial batch."""
     count, size = len(work.images), work.run.training.batch_size
     if count < size:
         raise ConfigError(f"run: training.batch_size {size}: an epoch has only {count} images")
@@ -97,7 +84,7 @@ def _start_up(
     images: dict[str, int],
     prefix: str,
 ) -> Iterator[str]:
-    """Of our own options: what their first epoch took more, and when they have earned it back."""
+    """Yield what the first epoch of each of our options took more, and when that is earned back."""
     if OURS not in speeds:
         return
     plain = 1 / speeds[OURS].median
@@ -134,11 +121,12 @@ class _Contender:
             # what it compiles or writes is its own: it starts cold, and leaves nothing
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
             subprocess.Popen(
-                [sys.executable, "-P", "-m", "vaebench.bench.contenders"],
+                python("experiments.benchmarks.contenders"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                env=(worker_environment() if ours else single_threaded()) | {"TMPDIR": scratch},
+                env=environment(worker_environment() if ours else single_threaded())
+                | {"TMPDIR": scratch},
             ) as process,
         ):
             try:
@@ -165,7 +153,7 @@ class _Contender:
         return self.answer()
 
     def answer(self) -> dict[str, float]:
-        """The next thing that it says.
+        """The next line that it writes.
 
         Raises:
             VaebenchError: It died.

@@ -2,7 +2,7 @@
 
 Each is written as its own documentation would have it, with nothing switched on that it does not
 need here (no logging, no checkpoints, no progress bar). Lightning and pythae are extras
-(``pip install 'vaebench[bench]'``) and are imported only here.
+(``pip install '.[bench]'``) and are imported only here.
 """
 
 import logging
@@ -11,19 +11,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from experiments.benchmarks.work import FOREVER, Laps, Work
 from vaebench.vae import VAE
 
-if TYPE_CHECKING:
-    from vaebench.bench.contenders import Laps, Work
-
-FOREVER = 1_000_000  # epochs
+# contenders that are other people's loops, and the module that each needs besides PyTorch
+PEERS: dict[str, str | None] = {"plain loop": None, "Lightning": "lightning", "pythae": "pythae"}
 
 
 def loss_of(vae: VAE, x: Tensor, loss: str) -> Tensor:
@@ -58,7 +57,7 @@ class _Pictures(Dataset[Tensor]):
         return picture
 
 
-def plain_loop(work: "Work", laps: "Laps") -> None:
+def plain_loop(work: Work, laps: Laps) -> None:
     """A DataLoader with ToTensor, Adam, and the loss of every step added up with ``.item()``."""
     vae, training = work.vae(), work.run.training
     loader = DataLoader(_Pictures(work.images), batch_size=training.batch_size, shuffle=True)
@@ -76,7 +75,7 @@ def plain_loop(work: "Work", laps: "Laps") -> None:
         laps.end()
 
 
-def lightning(work: "Work", laps: "Laps") -> None:
+def lightning(work: Work, laps: Laps) -> None:
     """Lightning's Trainer over a DataLoader of tensors in memory."""
     from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -117,7 +116,7 @@ def lightning(work: "Work", laps: "Laps") -> None:
         trainer.fit(Module(), DataLoader(dataset, batch_size=training.batch_size, shuffle=True))
 
 
-def pythae(work: "Work", laps: "Laps") -> None:
+def pythae(work: Work, laps: Laps) -> None:
     """pythae's own VAE and trainer with our layers, its defaults for all that we do not compare."""
     from pythae.trainers.training_callbacks import TrainingCallback
 
@@ -132,7 +131,7 @@ def pythae(work: "Work", laps: "Laps") -> None:
 
 
 def pythae_training(
-    work: "Work", validation: Tensor | None, epochs: int, callbacks: list[Any] | None = None
+    work: Work, validation: Tensor | None, epochs: int, callbacks: list[Any] | None = None
 ) -> None:
     """Train one model with pythae from beginning to end."""
     from pythae.models import VAE as PythaeVAE
@@ -184,7 +183,7 @@ def pythae_training(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """What pythae says of its progress, an animated bar included, goes nowhere."""
+    """Discard what pythae prints of its progress, an animated bar included."""
     logging.disable(logging.INFO)
     with Path("/dev/null").open("w") as nowhere, redirect_stderr(nowhere):
         stdout, sys.stdout = sys.stdout, nowhere
@@ -193,3 +192,14 @@ def _silence() -> Iterator[None]:
         finally:
             sys.stdout = stdout
             logging.disable(logging.NOTSET)
+
+
+def main() -> None:
+    """Train every work of standard input with pythae, from beginning to end."""
+    for line in sys.stdin.buffer.read().splitlines():
+        work = Work.from_line(line)
+        pythae_training(work, work.splits.validation.x, work.run.training.epochs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,14 @@
-"""``vaebench bench``: contenders take turns at the same work, and only ratios are compared."""
+"""The benchmarks: contenders take turns at the same work, and only ratios are compared."""
 
 import importlib.util
+import io
 import json
 import math
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +18,28 @@ from click.testing import CliRunner
 from tiny import SHAPE, make_vae
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaebench.bench import (
+from experiments.benchmarks import __main__ as program
+from experiments.benchmarks import commands
+from experiments.benchmarks.__main__ import main, run_benchmark
+from experiments.benchmarks.commands import ROOT, environment
+from experiments.benchmarks.contenders import CONTENDERS
+from experiments.benchmarks.limit import products
+from experiments.benchmarks.measured import (
     Measurement,
     Ratio,
     Result,
     load_result,
-    read_benchmark,
+    ratio,
     regressions,
-    require_installed,
     require_same_cpu,
-    running,
     save,
     text,
 )
-from vaebench.bench import peers as peers_module
-from vaebench.bench.commands import own_environment
-from vaebench.bench.contenders import CONTENDERS, Work
-from vaebench.bench.limit import products
-from vaebench.bench.measured import ratio
-from vaebench.bench.steps import _Contender, _start_up
-from vaebench.cli import main
+from experiments.benchmarks.peers import PEERS, loss_of
+from experiments.benchmarks.settings import Steps, read_benchmark, require_installed
+from experiments.benchmarks.steps import _Contender, _start_up
+from experiments.benchmarks.work import Laps, Work
+from vaebench.environment import describe
 from vaebench.errors import ConfigError, VaebenchError
 from vaebench.estimators import closed_form_kl
 from vaebench.layers import AVAILABLE
@@ -175,41 +182,59 @@ def test_the_peers_minimise_the_same_bound(loss: str, monkeypatch: pytest.Monkey
     x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0)).double()
     noise = torch.randn(1, 4, vae.latent_dim, generator=torch.Generator().manual_seed(1)).double()
     monkeypatch.setattr(torch, "randn_like", lambda _: noise[0])
-    theirs = peers_module.loss_of(vae, x, loss)
+    theirs = loss_of(vae, x, loss)
     constant = closed_form_kl(vae, x, noise).bound.mean() + theirs
     pixels = x[0].numel()
     expected = 0.0 if loss == "bce" else -0.5 * pixels * math.log(math.pi)
     assert constant.item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if "compiled" not in name])
-def test_every_contender_takes_its_turns(name: str, tmp_path: Path) -> None:
-    module = {"Lightning": "lightning", "pythae": "pythae"}.get(name)
-    if module and importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed")
+class NoMoreTurns(Exception):
+    """Instead of the end of the process."""
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CONTENDERS if "compiled" not in name and not PEERS.get(name)]
+)
+def test_every_contender_takes_its_turns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "limit, oneDNN" and not AVAILABLE:
         pytest.skip("PyTorch has no oneDNN for this CPU")
-    benchmark = read_benchmark(written(tmp_path, STEPS | {"contenders": [name]}))
-    found = running.run_benchmark(benchmark, tmp_path)
-    speed = found.measurements[0]
-    assert (speed.name, speed.unit, len(speed.values)) == (name, "images/s", 2)
-    assert min(speed.values) > 0
+
+    def end(_: int) -> None:
+        raise NoMoreTurns
+
+    monkeypatch.setattr(os, "_exit", end)
+    out = io.BytesIO()
+    # the peers shuffle and draw as their users do, from the global stream
+    with torch.random.fork_rng(), pytest.raises(NoMoreTurns):
+        CONTENDERS[name](Work(name, RUN), Laps(io.BytesIO(b"go\ngo\n"), out))
+    ready, *laps = map(json.loads, out.getvalue().splitlines())
+    assert ready == {"ready": True}
+    assert len(laps) == 2
+    assert all(lap["seconds"] > 0 for lap in laps)
 
 
-def test_a_contender_that_dies_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmark = read_benchmark(written(tmp_path, STEPS))
-    monkeypatch.setenv("VAEBENCH_DATA", str(tmp_path / "nowhere"))
-    missing = benchmark.model_copy(
-        update={"run": RUN | {"dataset": {"name": "digits", "train": 70, "validation": 1490}}}
-    )
-    with pytest.raises(VaebenchError, match="train must be from 1 to"):
-        running.run_benchmark(missing, tmp_path)
+@pytest.mark.parametrize("name", [name for name, module in PEERS.items() if module])
+def test_every_peer_takes_its_turns_in_a_process_of_its_own(name: str) -> None:
+    if importlib.util.find_spec(str(PEERS[name])) is None:
+        pytest.skip(f"{PEERS[name]} is not installed")
+    with _Contender.started(Work(name, RUN)) as contender:
+        assert contender.answer() == {"ready": True}
+        assert contender.lap()["seconds"] > 0
+        assert contender.lap()["seconds"] > 0
 
 
-def test_a_contender_that_is_killed_between_turns_is_named(tmp_path: Path) -> None:
+def test_a_contender_that_dies_says_why() -> None:
+    with (
+        _Contender.started(Work("nobody", RUN)) as contender,
+        pytest.raises(VaebenchError, match="nobody: KeyError: 'nobody'"),
+    ):
+        contender.answer()
+
+
+def test_a_contender_that_is_killed_between_turns_is_named() -> None:
     with _Contender.started(Work("vaebench", RUN)) as contender:
         contender.answer()
-        contender.lap()
         contender._process.kill()
         contender._process.wait()
         with pytest.raises(VaebenchError, match="vaebench: "):
@@ -220,7 +245,7 @@ def test_an_epoch_of_less_than_a_batch_is_refused_before_anything_starts(tmp_pat
     run = RUN | {"training": {"batch_size": 71}}
     benchmark = read_benchmark(written(tmp_path, STEPS | {"run": run}))
     with pytest.raises(ConfigError, match="batch_size 71: an epoch has only 70 images"):
-        running.run_benchmark(benchmark, tmp_path)
+        run_benchmark(benchmark, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -248,9 +273,7 @@ def test_a_peer_that_is_not_installed_is_named_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     benchmark = read_benchmark(written(tmp_path, STEPS | {"contenders": ["pythae"]}))
-    with pytest.raises(
-        ConfigError, match=r"x: pythae is not installed: pip install 'vaebench\[ben"
-    ):
+    with pytest.raises(ConfigError, match=r"x: pythae is not installed: pip install '\.\[ben"):
         require_installed(benchmark, "x")
 
 
@@ -258,48 +281,121 @@ def test_a_limit_that_this_cpu_has_not_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     benchmark = read_benchmark(written(tmp_path, STEPS | {"contenders": ["limit, oneDNN"]}))
-    monkeypatch.setattr("vaebench.layers.AVAILABLE", False)
+    monkeypatch.setattr("experiments.benchmarks.settings.AVAILABLE", False)
     with pytest.raises(ConfigError, match="x: PyTorch has no oneDNN for this CPU"):
         require_installed(benchmark, "x")
 
 
-def test_benchmarks_do_not_fill_their_users_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_import_from_this_checkout_and_do_not_fill_their_users_mlflow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.invalid")
-    assert "MLFLOW_TRACKING_URI" not in own_environment()
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    assert "MLFLOW_TRACKING_URI" not in environment()
+    assert environment()["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "mine"]
+    assert environment({}) == {"PYTHONPATH": str(ROOT)}
 
 
-def test_a_sweep_measures_every_value_against_its_own_limit(tmp_path: Path) -> None:
+class Imagined:
+    """A contender whose epochs of 70 images take seconds that are known."""
+
+    def __init__(self, work: Work) -> None:
+        self.name = work.contender
+        seconds = {"vaebench": {10: 1.0, 35: 0.5}, "limit": {10: 0.5, 35: 0.4}}
+        self._seconds = seconds[self.name][work.run.training.batch_size]
+
+    def answer(self) -> dict[str, bool]:
+        return {"ready": True}
+
+    def lap(self) -> dict[str, float]:
+        return {"seconds": self._seconds, "peak_mb": 9.0}
+
+
+def test_a_sweep_measures_every_value_against_its_own_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Contender, "started", lambda work: nullcontext(Imagined(work)))
     sweep = {"sweep": {"training.batch_size": [10, 35]}}
-    said: list[str] = []
-    benchmark = read_benchmark(written(tmp_path, STEPS | sweep | {"repeats": 1}))
-    found = running.run_benchmark(benchmark, tmp_path, say=said.append)
-    assert [each.name for each in found.ratios] == [
-        "training.batch_size 10: vaebench / training.batch_size 10: limit",
-        "training.batch_size 35: vaebench / training.batch_size 35: limit",
-    ]
-    assert len(said) == 2
+    found = run_benchmark(read_benchmark(written(tmp_path, STEPS | sweep)), tmp_path)
+    small, large = "training.batch_size 10: ", "training.batch_size 35: "
+    assert {each.name: each.values for each in found.measurements} == {
+        f"{small}vaebench": [70.0, 70.0],
+        f"{small}limit": [140.0, 140.0],
+        f"{small}vaebench: peak of memory": [9.0],
+        f"{large}vaebench": [140.0, 140.0],
+        f"{large}limit": [175.0, 175.0],
+        f"{large}vaebench: peak of memory": [9.0],
+    }
+    assert {each.name: each.values for each in found.ratios} == {
+        f"{small}vaebench / {small}limit": [0.5, 0.5],
+        f"{large}vaebench / {large}limit": [0.8, 0.8],
+    }
 
 
-def test_a_grid_is_timed_as_a_whole_with_every_number_of_jobs(tmp_path: Path) -> None:
-    axes = {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}
-    (tmp_path / "grid.yaml").write_text(dump_yaml(RUN | {"name": "tiny", "axes": axes}))
-    raw = {"name": "small", "kind": "grid", "grid": "grid.yaml", "jobs": [1, "auto"]}
-    more = {"repeats": 1, "epochs": 2, "pythae": True}
-    found = running.run_benchmark(read_benchmark(written(tmp_path, raw | more)), tmp_path)
-    names = ["run-grid, 1 runs, jobs 1", "run-grid, 1 runs, jobs auto"]
-    pythae = "pythae, one after the other"
-    assert [each.name for each in found.measurements] == [*names, pythae]
-    assert all(each.unit == "s" and each.values[0] > 0 for each in found.measurements)
-    assert [each.name for each in found.ratios] == [
-        f"{names[1]} / {names[0]}",
-        f"{names[1]} / {pythae}",
-    ]
-    assert len(found.remarks) == 2
+TINY = RUN | {"name": "tiny", "axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}}
+GRID = {"name": "small", "kind": "grid", "grid": "grid.yaml", "epochs": 2, "pythae": True}
+
+
+def test_a_grid_is_timed_with_every_number_of_jobs_and_seeds_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grid.yaml").write_text(dump_yaml(TINY))
+    calls: list[str] = []
+
+    def imagined(module: str, *arguments: str, given: bytes = b"") -> tuple[float, bytes]:
+        """Trains 4 s in each run; takes 10 s a run alone, 6 s with several workers."""
+        if module != "vaebench":
+            works = [Work.from_line(line) for line in given.splitlines()]
+            assert [work.run.training.epochs for work in works] == [2]
+            calls.append(module)
+            return 12.0, b""
+        told = dict(zip(arguments[2::2], arguments[3::2], strict=False))
+        assert arguments[:2] == ("run-grid", str(tmp_path / "grid.yaml"))
+        assert "--set=training.epochs=2" in arguments
+        for seed in range(int(told["--seeds"])):
+            journal = Path(told["--results"], "tiny", "runs", str(seed), "journal.jsonl")
+            journal.parent.mkdir(parents=True)
+            line = {"metrics": {"train/seconds": 1.5, "val/seconds": 0.5}}
+            journal.write_text(f"{json.dumps(line)}\n" * 2)
+        calls.append(f"{told['--seeds']}, {told['--jobs']}")
+        return int(told["--seeds"]) * (10.0 if told["--jobs"] == "1" else 6.0), b""
+
+    monkeypatch.setattr(commands, "run", imagined)
+    monkeypatch.setattr(commands, "default_jobs", lambda _: 2)
+    raw = GRID | {"jobs": [1, "auto"], "seeds": [1, 2], "repeats": 2}
+    found = run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
+    turn, pythae = ["1, 1", "1, auto", "2, 1", "2, auto"], "experiments.benchmarks.peers"
+    assert calls == [*turn, pythae, *reversed(turn), pythae]
+    one, two = (f"run-grid, {count} runs, jobs" for count in (1, 2))
+    other = "pythae, one after the other"
+    expected = {f"{one} 1": 10, f"{one} auto": 6, f"{two} 1": 20, f"{two} auto": 12, other: 12}
+    assert {each.name: each.values for each in found.measurements} == {
+        name: [seconds] * 2 for name, seconds in expected.items()
+    }
+    assert {each.name: each.median for each in found.ratios} == {
+        f"{one} auto / {one} 1": 10 / 6,
+        f"{one} auto / {other}": 2,
+        f"{two} auto / {two} 1": 20 / 12,
+        f"{two} auto / {other}": 1,
+    }
+    parts = [remark.split(" take ")[1].split()[0] for remark in found.remarks]
+    assert parts == ["150.0%", "50.0%", "150.0%", "200.0%"]  # no more workers than runs
+
+
+def test_a_grid_is_really_run_and_so_are_the_trainings_by_pythae(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(dump_yaml(TINY))
+    raw = GRID | {"jobs": ["auto"], "repeats": 1}
+    found = run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
+    whole, pythae = found.measurements
+    assert whole.unit == pythae.unit == "s"
+    assert whole.values[0] > 0
+    assert pythae.values[0] > 0
+    assert len(found.remarks) == 1
 
 
 def test_the_harness_is_timed_on_records_that_its_commands_take_for_real(tmp_path: Path) -> None:
-    raw = {"name": "small", "kind": "records", "repeats": 1, "records": 80, "runs": 16}
-    found = running.run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
+    raw = {"name": "small", "kind": "records", "repeats": 1, "records": 80, "runs": 1}
+    found = run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
     assert [each.name for each in found.measurements][:5] == [
         "status, 80 records",
         "report as JSON, 80 records",
@@ -362,7 +458,7 @@ def test_a_result_survives_its_json_and_shows_every_word_literally(tmp_path: Pat
     assert r"a \| b, AuthenticAMD family 26 model 17, avx512f, 2 cores" in text(known)
 
 
-NO_ENVIRONMENT = json.dumps(result(a=2.0).to_dict() | {"environment": ["cpu"]})
+NO_ENVIRONMENT = json.dumps(asdict(result(a=2.0)) | {"environment": ["cpu"]})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"measurements": 1}', NO_ENVIRONMENT])
@@ -375,37 +471,66 @@ def test_what_is_no_result_is_refused(content: str, tmp_path: Path) -> None:
         load_result(tmp_path / "none.json")
 
 
-def test_the_command_writes_compares_and_leaves_with_3_where_a_ratio_fell(tmp_path: Path) -> None:
-    file, output = written(tmp_path, STEPS), tmp_path / "out"
+def call(*arguments: Path | str) -> Any:
+    return CliRunner().invoke(main, [str(each) for each in arguments])
 
-    def call(*more: str) -> Any:
-        return CliRunner().invoke(main, ["bench", str(file), "--output", str(output), *more])
 
-    done = call("--json", "--repeats", "1")
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert [each["name"] for each in found["ratios"]] == ["vaebench / limit"]
-    assert load_result(output / "small.json").to_dict() == found
-    # an earlier state that was a hundred times better, and one that was worse
-    (now,) = found["ratios"][0]["values"]
-    for factor, code in ((100, 3), (0.01, 0)):
-        found["ratios"][0]["values"] = [now * factor]
-        before = tmp_path / f"before-{code}"
-        before.mkdir()
-        (before / "small.json").write_text(json.dumps(found))
-        done = call("--compare", str(before))
+def test_the_command_measures_from_the_root_of_a_checkout(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.benchmarks", written(tmp_path, STEPS)]
+    more = ["--output", tmp_path / "out", "--repeats", "1"]
+    done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = load_result(tmp_path / "out" / "small.json")
+    assert [each.name for each in found.ratios] == ["vaebench / limit"]
+    assert all(len(each.values) == 1 for each in found.measurements)
+    assert done.stdout.rstrip() == text(found).rstrip()
+
+
+def test_the_command_compares_and_leaves_with_3_where_a_ratio_fell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = describe("cpu", threads=1, jobs=1)
+    now = replace(result(**{"vaebench / limit": 1.0}), environment=here)
+    measured: list[Steps] = []
+
+    def measure(benchmark: Steps, _where: Path) -> Result:
+        measured.append(benchmark)
+        return now
+
+    monkeypatch.setattr(program, "run_benchmark", measure)
+    file, output, before = written(tmp_path, STEPS), tmp_path / "out", tmp_path / "before"
+    compare = (file, "--output", output, "--compare", before)
+    before.mkdir()
+    for earlier, code in ((100.0, 3), (0.01, 0)):
+        save(replace(now, ratios=[Ratio("vaebench / limit", [earlier])]), before)
+        done = call(*compare)
         assert done.exit_code == code, done.output
         assert ("slower: vaebench / limit" in done.stderr) == (code == 3)
-    found["environment"]["cpu_kind"] = {"family": "another"}
-    (before / "small.json").write_text(json.dumps(found))
-    written_before = (output / "small.json").read_bytes()
-    done = call("--compare", str(before))
-    assert done.exit_code == 2
-    assert "small: was measured on another kind of CPU" in done.stderr
-    assert (output / "small.json").read_bytes() == written_before  # refused before it measures
-    done = call("--compare", str(output))
-    assert done.exit_code == 2
-    assert "--output would overwrite it" in done.stderr
-    done = call("--compare", str(tmp_path / "nowhere"))
-    assert done.exit_code == 2
-    assert "cannot be read" in done.stderr
+        assert load_result(output / "small.json") == now
+    assert [each.repeats for each in measured] == [2, 2]
+    # what is refused is refused before anything is measured
+    save(replace(now, environment=here | {"cpu_kind": {"family": "another"}}), before)
+    for arguments, told in (
+        (compare, "small: was measured on another kind of CPU"),
+        ((file, "--output", output, "--compare", output), "--output would overwrite it"),
+        ((file, "--output", output, "--compare", tmp_path / "nowhere"), "cannot be read"),
+        (("nothing.yaml",), "nothing.yaml"),
+    ):
+        done = call(*arguments)
+        assert done.exit_code == 2, done.output
+        assert told in done.stderr
+    assert len(measured) == 2
+
+
+def test_a_committed_benchmark_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(benchmark: Steps, where: Path) -> Result:
+        assert where == ROOT / "experiments" / "benchmarks"
+        assert benchmark.repeats == 3
+        raise VaebenchError(f"measured {benchmark.name}")
+
+    monkeypatch.setattr(program, "run_benchmark", measure)
+    done = call("scaling.yaml", "--repeats", "3", "--output", tmp_path)
+    assert done.exit_code == 1
+    assert done.stderr == "Error: measured scaling\n"
