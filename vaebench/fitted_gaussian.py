@@ -70,7 +70,7 @@ class FittedGaussian(nn.Module):
 
     @property
     def learning_rate(self) -> float | None:
-        """Of its own parameters at least, for optimisers that adapt; None without parameters."""
+        """The smallest learning rate of its own parameters under Adam; None without parameters."""
         return None if self.optimal else self.LEARNING_RATE
 
     def start(self, variance: float) -> None:
@@ -169,9 +169,9 @@ def importance_mean(squares: Tensor, log_ratio: Tensor, log_sigma2: Tensor) -> T
     """Mean over images of squared errors (L, B), weighed by the normalised importance weights.
 
     Arguments:
-        squares: Of each code's decoded image, summed over pixels.
+        squares: Squared error of each code's decoded image, summed over pixels.
         log_ratio: Log q(z|x) - log p(z) of each code, nats, (L, B).
-        log_sigma2: Of the Gaussian, a scalar; what it adds to all weights alike cancels.
+        log_sigma2: The Gaussian's log-variance, a scalar; what it adds to every weight cancels.
     """
     weights = (-0.5 * squares * (-log_sigma2).exp() - log_ratio).softmax(dim=0)
     return (weights * squares).sum(dim=0).mean()

@@ -72,13 +72,13 @@ class Difference:
 
     Attributes:
         n: Seeds, one difference each.
-        mean: Of the differences.
+        mean: The mean of the differences.
         ci95: Half width of its 95 % Student-t interval; None for one seed.
         effect_size: Cohen's d_z, the mean over the standard deviation of the differences: how many
             seed-to-seed spreads the difference measures. It says how reliably the sign repeats,
             not whether the difference matters, and runs some 10 % high at nine seeds. None where
             there is no spread.
-        p: Of :func:`sign_flip`; None for one seed.
+        p: The p value of :func:`sign_flip`; None for one seed.
         smallest_p: The smallest that n seeds can reach; None for one seed.
     """
 
@@ -181,7 +181,7 @@ class Equivalence:
     """Whether a mean lies within a margin of zero.
 
     Attributes:
-        p: Of the two one-sided tests, the larger.
+        p: The larger p value of the two one-sided tests.
         ci90: Half width of the 90 % Student-t interval: it lies within the margin exactly when
             p is below 0.05.
     """

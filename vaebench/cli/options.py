@@ -25,8 +25,8 @@ directory_argument = click.argument("directory", default="results", metavar="[DI
 results_option = click.option(
     "--results", default="results", show_default=True, type=FOLDER, help="Folder of all results."
 )
-data_option = click.option("--data-dir", type=FOLDER, help="Where data sets lie; see `data fetch`.")
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+data_option = click.option("--data-dir", type=FOLDER, help="Data set folder; see `data fetch`.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def registered(module: str, name: str) -> list[str]:
@@ -70,7 +70,7 @@ def run_options(command: _F) -> _F:
             "--dataset", metavar="NAME", help=f"One of: {_names('datasets', 'DATASETS')}."
         ),
         click.option("--epochs", type=int, metavar="N", help="Epochs of training."),
-        click.option("--name", help="Of the folder below --results, and of the experiment."),
+        click.option("--name", help="Grid name: its results folder and MLflow experiment."),
         click.option(
             "--set",
             "assignments",
@@ -81,7 +81,7 @@ def run_options(command: _F) -> _F:
         device_option("train"),
         results_option,
         data_option,
-        click.option("--tracking-uri", help="Of MLflow.  [default: a database in --results]"),
+        click.option("--tracking-uri", help="MLflow's URI.  [default: a database in --results]"),
         click.option(
             "--rerun",
             type=click.Choice(["missing", "failed", "all"]),

@@ -137,7 +137,7 @@ class Clock:
 
     @property
     def epochs_done(self) -> int:
-        """Of all runs to do, those that they had finished before included."""
+        """The number of epochs done in the runs to do, those of earlier calls included."""
         return self.epochs - sum(self.left_of.values())
 
     def epoch(self, event: Event) -> None:

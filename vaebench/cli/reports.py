@@ -16,7 +16,7 @@ from vaebench.cli.options import FOLDER, directory_argument, json_option
     type=click.Choice(["md", "csv", "json", "latex"]),
     default="md",
     show_default=True,
-    help="Of the report.",
+    help="Format of the report.",
 )
 @click.option(
     "--output",

@@ -61,7 +61,7 @@ def make_grid(
         raw: Keys of :class:`Grid` and, beside them, of :class:`RunConfig`; or a manifest, which
             asks for the runs that it lists.
         overrides: Dotted keys that replace what ``raw`` says; of an axis, its values.
-        axes: Of a grid that names none.
+        axes: The axes of a grid that names none.
         source: For error messages.
 
     Raises:

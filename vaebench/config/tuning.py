@@ -143,10 +143,10 @@ def faults(
 
     Arguments:
         tune: As asked.
-        axes: Of the grid.
-        seeds: Of its runs.
+        axes: The grid's axes.
+        seeds: The seeds of its runs.
         settings: That its file gives to all runs.
-        configs: Of its runs, as far as they are valid.
+        configs: The configurations of its runs, as far as they are valid.
     """
     found = [
         f"tune.per: {shortened(axis)!r} is no axis; {did_you_mean(axis[:60], axes)}"

@@ -28,7 +28,7 @@ def component_versions(config: Mapping[str, Any]) -> dict[str, int]:
     """The versions of the components that a configuration names, by key.
 
     Arguments:
-        config: Of a run, as plain values. A name that is not in its registry has version 1.
+        config: A run's configuration as plain values. A name not in its registry has version 1.
     """
     return {key: _version(entries.get(config[key]["name"])) for key, entries in REGISTRIES.items()}
 

@@ -80,7 +80,7 @@ class Dataset:
 
     Arguments:
         read: Turns the verified contents of the files (name -> bytes) into arrays.
-        shape: Of its images (C, H, W), known before they are downloaded.
+        shape: The shape of its images (C, H, W), known before they are downloaded.
         validation: How many of the last training images are the validation split by default.
         files: Describes the files to download; None for an embedded data set.
         version: Raised whenever the same configuration would give other numbers.

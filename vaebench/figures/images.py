@@ -30,7 +30,7 @@ class CellImages(NamedTuple):
     originals: NDArray[Any]
     """Test images (N, C, H, W) in [0, 1], the same in every cell."""
     reconstructions: NDArray[Any]
-    """Of the same shape."""
+    """Their reconstructions, of the same shape."""
     samples: NDArray[Any]
     """Samples from the prior, (M, C, H, W) in [0, 1]."""
 

@@ -65,7 +65,7 @@ def evaluate(directory: Path, request: Request, hear: Hear = lambda _: None) -> 
     """Measure what finished runs lack, and write the report of their grid anew.
 
     Arguments:
-        directory: Of a run, of a grid, or a results folder that holds one grid.
+        directory: The folder of a run or of a grid, or a results folder that holds one grid.
         request: What to measure, and how.
         hear: Told of each run.
 

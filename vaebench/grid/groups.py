@@ -27,10 +27,10 @@ class Group:
     """Cells that share a pick.
 
     Attributes:
-        values: Of the axes ``per``.
+        values: The values of the axes ``per``.
         cell: The cell that is trained for all of them.
-        epochs: Of its tuning runs.
-        seeds: Of its tuning runs.
+        epochs: The epochs of its tuning runs.
+        seeds: The seeds of its tuning runs.
         trials: The tuning runs, value by value.
         stored: What the manifest says of just these trials; None where it says nothing.
     """
@@ -63,7 +63,7 @@ def groups(grid: Grid, folder: Path, *, anew: bool = False) -> list[Group]:
 
     Arguments:
         grid: With ``tune``.
-        folder: Of its results.
+        folder: The folder of its results.
         anew: Whether to tune again whatever the manifest says.
 
     Raises:

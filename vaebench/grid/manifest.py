@@ -116,7 +116,7 @@ def merged_manifest(
     """The manifest, with the runs of earlier calls that had the same settings.
 
     Arguments:
-        folder: Of the grid.
+        folder: The grid's folder.
         grid: What this call asks for.
         runs: Its runs.
         replace: Whether a grid with other settings is given up rather than an error.

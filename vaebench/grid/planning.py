@@ -30,7 +30,7 @@ class Options:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         jobs: Runs at a time; None fills the machine.
         data_dir: Where data sets lie; None for the default.
-        tracking_uri: Of MLflow; None for the environment's, the grid file's, or the results' own.
+        tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
         rerun: Only what is ``missing``, only what has ``failed``, or ``all``; None: missing and
             failed.
         fail_fast: Stop at the first run that fails.

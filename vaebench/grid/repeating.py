@@ -93,7 +93,7 @@ def repeat(
     """Run a finished run again, and compare.
 
     Arguments:
-        folder: Of the run, ``<results>/<grid>/runs/<run_id>``; it needs no weights.
+        folder: The run's folder, ``<results>/<grid>/runs/<run_id>``; it needs no weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; None: that of the run.
         data_dir: Where data sets lie; None for the default.
         listener: Hears of the progress.

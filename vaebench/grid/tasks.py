@@ -21,7 +21,7 @@ def make_tasks(
 
     Arguments:
         chosen: Planned runs, none of which is to be skipped.
-        folder: Of the grid.
+        folder: The grid's folder.
         options: Where the data lie.
         device: Where they run.
         jobs: Runs at a time, for their records.

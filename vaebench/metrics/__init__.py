@@ -78,7 +78,7 @@ class Metric:
     Attributes:
         function: From the part to the value; its docstring explains the metric wherever needed.
         declaration: What the value says about itself.
-        part: Of the subject.
+        part: The part of the subject that the function takes.
         opt_in: Measured only if the configuration has a number of samples for it,
             ``metrics.<name>``.
     """

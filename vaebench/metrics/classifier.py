@@ -43,10 +43,10 @@ class Reference:
 
     Attributes:
         body: Gray images (N, C, H, W) to features (N, F).
-        features: Of the test images, (N, F), float32.
+        features: Features of the test images, (N, F), float32.
         recipe: The hash of all that the classifier depends on.
         weights: A hash of its weights: machines may round differently on the same recipe.
-        accuracy: Of the classifier on the test images.
+        accuracy: The classifier's accuracy on the test images.
     """
 
     body: nn.Module
@@ -75,7 +75,7 @@ def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference
 
     Arguments:
         name: A key of ``DATASETS``.
-        digest: Of its source data, as in :class:`vaebench.datasets.Splits`.
+        digest: The digest of its source data, as in :class:`vaebench.datasets.Splits`.
         data_dir: Where data sets lie; None for the default.
 
     Raises:

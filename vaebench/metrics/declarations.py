@@ -44,7 +44,7 @@ COST_MEANINGS = {
     "images_per_second": "Training images per second of `seconds_per_epoch`.",
     "seconds_per_epoch": "Wall time of an epoch's draws and training steps, mean over epochs.",
     "cpu_seconds_per_epoch": "CPU time of the same, of all threads; on a GPU, the host's CPU time.",
-    "peak_memory_mb": "Of the process while it trains; on a GPU, what PyTorch allocated there.",
+    "peak_memory_mb": "Memory of the training process; on a GPU, what PyTorch allocated there.",
     "parameters": "Trainable parameters of encoder and decoder.",
     "flops_per_image": "Two per multiply-add, one forward pass of encoder and decoder.",
 }

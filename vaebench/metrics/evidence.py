@@ -53,7 +53,7 @@ def importance_weighted_bound(
     Arguments:
         vae: The model.
         x: Images (N, C, H, W), on the model's device.
-        seed: Of the noise (stream ``log_px``).
+        seed: The seed of the noise (stream ``log_px``).
         samples: K.
         batch_size: Images at a time; it does not change the result beyond float rounding.
 

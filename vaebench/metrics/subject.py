@@ -41,7 +41,7 @@ class Subject:
         vae: The model, with the weights that are measured.
         images: The split that is measured; its images on the model's device.
         training: The training split, likewise.
-        seed: Of the run.
+        seed: The run's seed.
         reference: Gives the data set's classifier; called only if something generated is measured.
         samples: K of ``log_px``; None where it is not measured.
         dequantized: The images are; the reconstructions are compared with the 8-bit ones.

@@ -74,7 +74,7 @@ class Judged:
         column: Its metric, with its declaration.
         sides: What is subtracted from what: ``cnn - fnn, mse (σ²=0.5)``.
         contrast: First side minus second, seed by seed.
-        equivalence: Of a claim that has a margin and numbers.
+        equivalence: The test of a claim that has a margin and numbers.
         adjusted: Its p value among the claims of its kind.
         verdict: One of the four.
         reason: Why, in words.

@@ -37,7 +37,7 @@ class Outcome:
         outcome: One of :data:`OUTCOMES`.
         reason: Why, in words, where there is more to say than the outcome.
         first: Mean of the first set over the seeds that both have; None where not comparable.
-        second: Likewise of the second.
+        second: The same of the second.
         seeds: Those seeds.
         difference: Second less first, seed by seed; None where not comparable.
         adjusted: Its p value among the cells of the metric.

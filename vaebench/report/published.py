@@ -21,10 +21,10 @@ class Published:
 
     Attributes:
         source: Where it was published, in words.
-        url: Likewise, as a link.
+        url: Link to the source.
         cell: Values of axes that choose the cell.
         metric: ``val/elbo``, ``test/elbo``.
-        epoch: Of the journal; None for what was measured at the end.
+        epoch: The epoch of the journal; None for a final metric.
         value: As published, in our sign.
         add: Added to ours before comparing.
         within: The tolerance, in the metric's unit.

@@ -19,7 +19,7 @@ class TuningTable(NamedTuple):
     """Plain texts.
 
     Attributes:
-        headings: Of the columns: the group, a column for each value, epochs, seeds.
+        headings: The headings of the columns: the group, a column for each value, epochs, seeds.
         rows: One for each group.
         picks: The column of each row's pick.
         notes: What a reader must know.

@@ -21,8 +21,8 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
     """Build the model from the stream ``init`` of its seed, on the CPU, then move it.
 
     Arguments:
-        config: Of the run.
-        shape: Of the images, (C, H, W).
+        config: The run's configuration.
+        shape: The shape of the images, (C, H, W).
         device: Where the model is to live.
     """
     with seeded(config.seed, "init"):
@@ -42,7 +42,7 @@ def fit(config: RunConfig, vae: VAE, x: Tensor) -> None:
     """Fit what the likelihood fits (nothing, for most) to the bound that the run has trained.
 
     Arguments:
-        config: Of the run.
+        config: The run's configuration.
         vae: With the weights that are measured; its likelihood is changed in place.
         x: The training images as they are measured, (N, C, H, W).
     """

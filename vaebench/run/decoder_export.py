@@ -37,7 +37,7 @@ def decoder_bytes(vae: VAE, shape: Shape) -> bytes:
 
     Arguments:
         vae: The model, on any device.
-        shape: Of its images, (C, H, W).
+        shape: The shape of its images, (C, H, W).
     """
     description: Description = {
         "format_version": FORMAT_VERSION,

@@ -73,7 +73,7 @@ class Decoder:
 
     Attributes:
         latent_dim: Z.
-        shape: Of an image, (C, H, W).
+        shape: The shape of an image, (C, H, W).
         steps: From codes to images.
     """
 

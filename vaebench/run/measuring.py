@@ -34,7 +34,7 @@ def make_subject(
     """Say what is measured: the test images, the same way for all cells.
 
     Arguments:
-        config: Of the run.
+        config: The run's configuration.
         vae: The model, with the weights that are measured.
         splits: The data.
         x: The training images as they are measured, see :func:`drawn_once`.

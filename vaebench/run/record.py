@@ -26,7 +26,7 @@ class Task:
     Attributes:
         config: The resolved configuration.
         cell: The values of the grid's axes.
-        folder: Of the run, see :mod:`vaebench.storage`.
+        folder: The run's folder, see :mod:`vaebench.storage`.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         data_dir: Where data sets lie; None for the default.
         jobs: Runs that share the machine, for the record.

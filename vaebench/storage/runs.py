@@ -143,7 +143,7 @@ class RunStore:
         """Read what :meth:`save_tensors` wrote, onto the CPU; None when it is not there.
 
         Arguments:
-            name: Of the file.
+            name: The file's name.
             most: Bytes that it may have.
 
         Raises:

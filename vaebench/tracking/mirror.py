@@ -56,7 +56,7 @@ class Mirror:
 
     Attributes:
         client: MLflow's client.
-        experiment_id: Of the experiment that holds the grid.
+        experiment_id: The id of the experiment that holds the grid.
         runs: What is shown: ``("grid",)``, ``("cell", label)``, ``("run", run_id, attempt)``.
 
     Raises:

@@ -31,7 +31,7 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
     """Log a finished run's model with its final metrics; takes about a second.
 
     Arguments:
-        client: Of the store.
+        client: A client of the store.
         experiment_id: Where the model is listed.
         run: The run, complete, with its ``arrays.npz`` and ``weights.pt``.
         mlflow_run_id: Its run in MLflow, of which the model becomes an output.

@@ -51,7 +51,7 @@ class State:
     Attributes:
         vae: The model, on its device.
         optimizer: Over the model's parameters.
-        schedule: Of the learning rate, stepped once an epoch.
+        schedule: The learning rate's schedule, stepped once an epoch.
         epoch: Epochs done.
         best_epoch: The epoch of the best validation ELBO, 0 before the first.
         best_elbo: That ELBO in nats.
@@ -209,7 +209,7 @@ def train(
         x: Training images (N, C, H, W), on the model's device.
         validation: Validation images, likewise; empty for none.
         plan: How to train.
-        seed: Of the streams ``order``, ``noise``, ``binarize``, ``dequantize`` and ``validation``.
+        seed: The seed of all random streams (order, noise, pixels, validation).
 
     Raises:
         DivergedError: A term was NaN or infinite; the epoch, the terms and a hint are in it.

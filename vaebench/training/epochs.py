@@ -25,7 +25,7 @@ class EpochStatistics(NamedTuple):
         train: Means over the training images, as the estimator saw them while it learned.
         validation: Means over the validation split after the epoch, at beta 1; None without one.
         beta: The weight of the rate in this epoch's objective.
-        learning_rate: Of this epoch.
+        learning_rate: The learning rate in this epoch.
         seconds: Wall time of the epoch's draws and training steps, validation apart.
         validation_seconds: Wall time of the validation; None without one.
         cpu_seconds: CPU time of this process, all its threads, over the span of ``seconds``: unlike

@@ -58,8 +58,8 @@ def gradient_variance(
         x: A batch of training images (B, C, H, W), on the model's device, fixed over the epochs.
         samples: L of each estimator.
         beta: Weight of the rate in the objective.
-        seed: Of the stream ``gradient_variance``.
-        epoch: Of that stream: an epoch's draws do not depend on those of the epochs before.
+        seed: The seed of the stream ``gradient_variance``.
+        epoch: The epoch of that stream: its draws do not depend on those of the epochs before.
 
     References:
         Rainforth et al. (2018), https://arxiv.org/abs/1802.04537
