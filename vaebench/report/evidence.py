@@ -56,23 +56,23 @@ def claim_texts(judged: Judged) -> tuple[str, ...]:
 def claim_notes(found: Sequence[Judged]) -> list[str]:
     """What a reader must know of the verdicts."""
     notes = [
-        "Difference: first less second, seed by seed, averaged over the pairs of cells that differ "
-        "in nothing else; ± is the half width of its 95 % Student-t interval over seeds. d_z: its "
-        "mean over its standard deviation from seed to seed, which says how reliably the sign "
-        "repeats, not whether the difference matters."
+        "Difference: first - second, seed by seed, averaged over the pairs of cells that differ in "
+        "nothing else; ± is the half width of its 95 % Student-t interval over seeds. d_z: mean "
+        "divided by standard deviation over seeds, which says how reliably the sign repeats, not "
+        "whether the difference matters."
     ]
     named = list(dict.fromkeys(j.adjusted.family for j in found if j.adjusted.p is not None))
     if named:
         notes.append(
             "p: exact paired sign-flip test of a difference, two one-sided t tests of an "
-            f"equivalence, adjusted by Holm within its family ({'; '.join(named)}). Among the "
-            "effects below the same contrast has another family, so another p."
+            f"equivalence, adjusted by Holm within its family ({'; '.join(named)}). The effects "
+            "below are another family, so the same contrast has another p there."
         )
     return [
         *notes,
-        "Supported: adjusted p below 0.05, and of a difference the claimed sign. Refuted: likewise "
-        "with the opposite sign; of an equivalence, its 90 % interval lies wholly beyond the "
-        "margin. Inconclusive does not mean equal.",
+        "Supported: adjusted p below 0.05 and, for a difference, the claimed sign. Refuted: "
+        "adjusted p below 0.05 and the opposite sign; for an equivalence, the 90 % interval lies "
+        "wholly beyond the margin. Inconclusive does not mean equal.",
     ]
 
 
@@ -92,8 +92,7 @@ def published_section(rows: Sequence[Published]) -> list[str]:
         *bullets(
             [
                 "Ours: mean over seeds ± the half width of its 95 % Student-t interval. Within: "
-                "whether that mean is as near to the published number as was asked for; the "
-                "difference is ours less published."
+                "whether that mean is within the stated tolerance, and ours - published."
             ]
         ),
     ]
