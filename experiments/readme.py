@@ -23,10 +23,10 @@ from vaebench.cli import main as program
 from vaebench.config import make_grid, read_yaml
 from vaebench.datasets import DATASETS
 from vaebench.estimators import Estimator
+from vaebench.files import dump_yaml
 from vaebench.grid.manifest import make_manifest
 from vaebench.metrics import COST_MEANINGS, COSTS, METRICS
 from vaebench.report import load, render
-from vaebench.storage import dump_yaml
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT

@@ -42,10 +42,10 @@ from experiments.benchmarks.work import Laps, Work
 from vaebench.environment import describe
 from vaebench.errors import ConfigError, VaebenchError
 from vaebench.estimators import closed_form_kl
+from vaebench.files import dump_yaml
 from vaebench.layers import AVAILABLE
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
-from vaebench.storage import dump_yaml
 from vaebench.vae import flops_per_image
 
 RUN: dict[str, Any] = {

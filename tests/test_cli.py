@@ -22,7 +22,8 @@ from vaebench import __version__
 from vaebench.cli import main
 from vaebench.cli.options import again, seconds
 from vaebench.cli.options import settings as option_settings
-from vaebench.storage import RunStore, dump_yaml
+from vaebench.files import dump_yaml
+from vaebench.storage import RunStore
 
 Run = Callable[..., Result]
 HEAVY = ("torch", "mlflow", "matplotlib", "pandas", "sklearn", "scipy")

@@ -16,9 +16,10 @@ from small_runs import in_this_process_only, numbers, results, settings, task, w
 from vaebench.config import make_grid
 from vaebench.errors import ResultsError, StorageError
 from vaebench.executors.messages import to_message
+from vaebench.files import dump_json
 from vaebench.grid import Listener, Options, plan, run_grid
 from vaebench.run import Task, run
-from vaebench.storage import RunStore, dump_json, run_store
+from vaebench.storage import RunStore, run_store
 
 CELL = {"axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}}
 

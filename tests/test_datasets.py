@@ -311,7 +311,7 @@ def test_other_content_is_refused_however_it_is_packed(
 def test_what_unpacks_to_too_much_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     small = gzip.compress(bytes(10_000))
     assert files._sha256_unpacked(small) == hashlib.sha256(bytes(10_000)).hexdigest()
-    monkeypatch.setattr(files, "MOST_BYTES", 9_999)
+    monkeypatch.setattr(files, "MAX_BYTES", 9_999)
     assert files._sha256_unpacked(small) is None
 
 
@@ -505,11 +505,13 @@ def test_interrupted_download_goes_on_with_the_unfinished_file(
     assert NAMES[2] in message
     folder = tmp_path / "Tiny/raw"
     assert sorted(path.name for path in folder.glob("*.gz*")) == sorted(NAMES[:2])
-    (folder / f"{NAMES[2]}.part").write_bytes(b"left by a killed process")
+    left = folder / f".{NAMES[2]}.123.tmp"
+    left.write_bytes(b"left by a killed process")
 
     tiny.truncated, tiny.requests = set(), []
     fetch("tiny", data_dir=tmp_path, report=silent)
     assert tiny.requests == [NAMES[2], NAMES[3]]
+    assert not left.exists()
     assert sorted(path.name for path in folder.glob("*.gz*")) == sorted(NAMES)
 
 
@@ -695,7 +697,7 @@ def test_mirror_that_is_slow_but_comes_to_an_end_is_waited_for(
 ) -> None:
     mirror.pause = 0.0001
     monkeypatch.setattr(files, "PATIENCE", 0.0)
-    monkeypatch.setattr(files, "LEAST_RATE", 1)
+    monkeypatch.setattr(files, "MIN_RATE", 1)
     assert len(load("tiny", data_dir=tmp_path, validation=0).train.x) == 20
 
 
@@ -721,7 +723,7 @@ def test_faulty_mirror_leaves_no_file_behind(fault: str, tiny: Mirror, tmp_path:
 def test_a_mirror_that_sends_without_end_is_cut_off(
     tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
     tiny.served[NAMES[0]] = bytes(100_000)
     assert "more than 1,000 bytes" in error_of(lambda: load("tiny", data_dir=tmp_path))
     (tmp_path / NAMES[0]).write_bytes(bytes(2000))
@@ -733,7 +735,7 @@ def test_a_link_in_the_way_does_not_lead_a_download_elsewhere(tiny: Mirror, tmp_
     folder.mkdir(parents=True)
     for name in NAMES:
         (folder / name).symlink_to(tmp_path / f"outside-{name}")
-        (folder / f"{name}.part").symlink_to(tmp_path / f"outside-{name}")
+        (folder / f".{name}.{os.getpid()}.tmp").symlink_to(tmp_path / f"outside-{name}")
     load("tiny", data_dir=tmp_path / "data")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert not any(path.is_symlink() for path in folder.iterdir())
@@ -780,15 +782,15 @@ def test_read_only_folder_is_an_error(tiny: Mirror, tmp_path: Path) -> None:
     assert "VAEBENCH_DATA" in message
 
 
-@pytest.mark.parametrize("step", ["mkdir", "write_bytes", "replace"])
+@pytest.mark.parametrize(("owner", "step"), [(Path, "mkdir"), (os, "fsync"), (Path, "replace")])
 def test_disk_error_is_reported_with_its_place(
-    step: str, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: object, step: str, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, step, fail)
+        patch.setattr(owner, step, fail)
         message = error_of(lambda: load("tiny", data_dir=tmp_path))
     assert "cannot be written: No space left on device" in message
     assert str(tmp_path) in message

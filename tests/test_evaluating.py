@@ -17,11 +17,12 @@ from small_runs import in_this_process_only, settings, task, without_figures
 from vaebench.cli import main
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import in_this_process, in_workers
+from vaebench.files import dump_json
 from vaebench.grid import Options, run_grid
 from vaebench.grid.evaluating import Outcome, Request, evaluate
 from vaebench.metrics import METRICS
 from vaebench.run import Task, close, run
-from vaebench.storage import RunStore, dump_json
+from vaebench.storage import RunStore
 
 LOG_PX = {"metrics.log_px": 3}
 

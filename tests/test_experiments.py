@@ -18,10 +18,11 @@ from PIL import Image
 from torch import nn
 
 from vaebench.config import AXES, Grid, RunConfig, make_grid, read_yaml
+from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.manifest import make_manifest
 from vaebench.likelihoods import Gaussian
 from vaebench.run import Task, build_vae, model_cost, run
-from vaebench.storage import dump_yaml, run_store, write_atomic
+from vaebench.storage import run_store
 from vaebench.vae import VAE, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "experiments"

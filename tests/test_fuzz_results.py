@@ -26,10 +26,11 @@ from vaebench import report
 from vaebench.config import make_grid
 from vaebench.datasets.idx_format import decode_idx
 from vaebench.errors import DataError, ResultsError
+from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid import Options, plan
 from vaebench.grid.manifest import make_manifest
 from vaebench.report.records import Damaged, Planned, read_record
-from vaebench.storage import RunStore, dump_yaml, grid_dirs, read_manifest, write_atomic
+from vaebench.storage import RunStore, grid_dirs, read_manifest
 
 GRID = make_grid(
     {"name": "g", "dataset": "digits", "seeds": 2, "axes": {"model": ["fnn"], "loss": ["bce"]}}
@@ -531,7 +532,7 @@ def test_weights_larger_than_their_model_are_refused(tmp_path: Path) -> None:
     store.save_tensors("weights.pt", {"w": torch.ones(1000)})
     assert store.load_tensors("weights.pt", most=10_000) is not None
     with pytest.raises(ResultsError, match="larger than"):
-        store.load_tensors("weights.pt", most=3_000)
+        store.load_tensors("weights.pt", max_bytes=3_000)
     os.truncate(tmp_path / "weights.pt", 10**10)
     with pytest.raises(ResultsError, match="larger than 4,000 MB"):
         store.load_tensors("weights.pt")

@@ -251,7 +251,7 @@ def test_a_damaged_classifier_is_trained_anew(
     damage(path)
     assert classifier.reference("digits", DIGITS.digest, tmp_path).weights == whole.weights
     assert len(quick) == 2
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.tmp"))
     assert classifier.reference("digits", DIGITS.digest, tmp_path).weights == whole.weights
     assert len(quick) == 2, "what was trained anew is kept"
 

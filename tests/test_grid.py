@@ -22,10 +22,11 @@ from vaebench import datasets, report
 from vaebench.config import RunConfig, make_grid, make_run
 from vaebench.errors import ConfigError, DataError, ResultsError
 from vaebench.executors import Event, in_this_process
+from vaebench.files import dump_yaml
 from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.run import PASSING
-from vaebench.storage import RunStore, dump_yaml, read_manifest, run_store
+from vaebench.storage import RunStore, read_manifest, run_store
 
 pytestmark = [  # MLflow's own, where the module's grid is tracked
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -9,9 +9,10 @@ from small_runs import in_this_process_only, settings
 
 from vaebench.config import Grid, make_grid, read_yaml
 from vaebench.errors import ConfigError
+from vaebench.files import dump_yaml
 from vaebench.grid import Options, plan, run_grid
 from vaebench.grid.manifest import make_manifest
-from vaebench.storage import dump_yaml, read_manifest
+from vaebench.storage import read_manifest
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 TUNE: dict[str, Any] = {

@@ -20,10 +20,11 @@ from vaebench.cli import main
 from vaebench.config import NUMBERS_VERSION
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Event, in_this_process, in_workers
+from vaebench.files import dump_yaml
 from vaebench.grid import Listener
 from vaebench.grid.repeating import Difference, repeat
 from vaebench.run import Task, run
-from vaebench.storage import RunStore, dump_yaml
+from vaebench.storage import RunStore
 
 RESULTS = Path(__file__).parents[1] / "results"
 REPEATED = [

@@ -17,10 +17,11 @@ from torch import Tensor
 from vaebench import datasets, figures
 from vaebench.config import NUMBERS_VERSION, make_run
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
+from vaebench.files import dump_yaml
 from vaebench.metrics import COSTS, METRICS, evaluate, ssim_per_image
 from vaebench.run import Task, build, load_run, run
 from vaebench.seeding import stream
-from vaebench.storage import RunStore, dump_yaml, run_label
+from vaebench.storage import RunStore, run_label
 
 FIELDS = {
     "measured",
@@ -362,7 +363,7 @@ def test_weights_far_larger_than_their_model_are_refused_unread(
     path = folder / "weights.pt"
     os.truncate(path, path.stat().st_size + extra)
     opened: list[Path] = []
-    monkeypatch.setattr("vaebench.archives.zipfile.ZipFile", opened.append)
+    monkeypatch.setattr("vaebench.files.zipfile.ZipFile", opened.append)
     with pytest.raises(ResultsError, match="damaged: " if fits else "damaged: larger than 1 MB"):
         load_run(folder)
     assert opened == ([path] if fits else [])

@@ -17,17 +17,8 @@ from hypothesis import strategies as st
 
 from vaebench import storage
 from vaebench.errors import ResultsError
-from vaebench.storage import (
-    RunStore,
-    best_seed,
-    dump_json,
-    dump_yaml,
-    grid_dirs,
-    read_json,
-    read_manifest,
-    run_store,
-    write_atomic,
-)
+from vaebench.files import dump_json, dump_yaml, read_json, write_atomic
+from vaebench.storage import RunStore, best_seed, grid_dirs, read_manifest, run_store
 
 
 def line(epoch: int) -> dict[str, Any]:

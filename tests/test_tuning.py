@@ -26,10 +26,11 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.estimators import ESTIMATORS
 from vaebench.executors import Event
 from vaebench.executors.messages import from_message, to_message
+from vaebench.files import dump_yaml
 from vaebench.grid import Listener, Options, Planned, Results, plan, run_grid
 from vaebench.run import SCORE, build, run
 from vaebench.seeding import stream
-from vaebench.storage import RunStore, dump_yaml, read_manifest
+from vaebench.storage import RunStore, read_manifest
 from vaebench.training.scoring import trained_bound
 from vaebench.vae import fit_likelihood
 

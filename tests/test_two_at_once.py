@@ -9,8 +9,8 @@ import pytest
 from mlflow_servers import expected, of_runs, points, statuses
 from small_runs import settings
 
+from vaebench.files import dump_yaml
 from vaebench.report import load
-from vaebench.storage import dump_yaml
 
 VAEBENCH = [sys.executable, "-m", "vaebench"]
 

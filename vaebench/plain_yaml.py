@@ -14,9 +14,9 @@ from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.error import MarkedYAMLError
 
-MOST_DEPTH = 50  # a configuration needs 8
-MOST_VALUES = 1_000_000  # aliases expanded; a manifest of 10,000 runs has 160,000
-MOST_DIGITS = 40
+MAX_DEPTH = 50  # a configuration needs 8
+MAX_VALUES = 1_000_000  # aliases expanded; a manifest of 10,000 runs has 160,000
+MAX_DIGITS = 40
 
 _TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 _PREFIX = "tag:yaml.org,2002:"
@@ -39,17 +39,17 @@ def load(content: str | bytes) -> Any:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from error
 
 
-def read(path: Path, most: int) -> Any:
-    """Read a YAML file of at most ``most`` bytes.
+def read(path: Path, max_bytes: int) -> Any:
+    """Read a YAML file of at most ``max_bytes``.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is larger, or as for :func:`load`.
     """
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"larger than {most // 1000:,} kB")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes // 1000:,} kB")
     return load(content)
 
 
@@ -82,8 +82,8 @@ class _Loader(_Parser):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth += 1
-        if self._depth > MOST_DEPTH:
-            raise MarkedYAMLError(None, None, f"nested more than {MOST_DEPTH} deep")
+        if self._depth > MAX_DEPTH:
+            raise MarkedYAMLError(None, None, f"nested more than {MAX_DEPTH} deep")
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -100,13 +100,13 @@ class _Loader(_Parser):
 
     def compose_document(self) -> yaml.Node | None:
         node = super().compose_document()
-        if node is not None and _size(node, {}) > MOST_VALUES:
-            raise _error(f"more than {MOST_VALUES:,} values", node)
+        if node is not None and _size(node, {}) > MAX_VALUES:
+            raise _error(f"more than {MAX_VALUES:,} values", node)
         return node
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
-        if node.tag == f"{_PREFIX}int" and len(value) > MOST_DIGITS:
+        if node.tag == f"{_PREFIX}int" and len(value) > MAX_DIGITS:
             raise _error("a number of too many digits", node)
         try:
             value.encode()

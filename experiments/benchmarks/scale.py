@@ -23,10 +23,11 @@ from experiments.benchmarks.settings import Records
 from vaebench.config import AXES, Run, make_grid
 from vaebench.environment import peak_memory
 from vaebench.executors import Event, Hear
+from vaebench.files import dump_json, dump_yaml, write_atomic
 from vaebench.grid import Options, run_grid
 from vaebench.grid.manifest import make_manifest
 from vaebench.run import Task
-from vaebench.storage import RunStore, dump_json, dump_yaml, run_store, write_atomic
+from vaebench.storage import RunStore, run_store
 
 EPOCHS = 50  # of every record
 SEEDS = 10  # of every cell

@@ -1740,7 +1740,7 @@ STORAGE = [
     Mutant(
         name="write-in-place",
         fear="files are written in place: a crash leaves half a record",
-        module="vaebench.storage",
+        module="vaebench.files",
         old="        with temporary.open(",
         new="        path.write_bytes(data)\n        with temporary.open(",
         tests=("test_storage.py",),

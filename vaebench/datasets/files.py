@@ -25,13 +25,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vaebench.errors import DataError, redact
+from vaebench.files import clean, write_atomic
 
 CONNECTION_TIMEOUT = 10.0  # seconds without an answer after which a mirror counts as unreachable
 PATIENCE = 30.0  # seconds after which a download must have had ...
-LEAST_RATE = 4_000  # ... so many bytes a second on average: less than a telephone line carries
+MIN_RATE = 4_000  # ... so many bytes a second on average: less than a telephone line carries
 CHUNK = 65_536  # bytes read at a time
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the same files
-MOST_BYTES = 256_000_000  # of a downloaded file; the largest of MNIST and its kin has 26,421,880
+MAX_BYTES = 256_000_000  # of a downloaded file; the largest of MNIST and its kin has 26,421,880
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _folder(files: RemoteFiles, root: Path) -> Path:
 
 def _read(path: Path) -> bytes | None:
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: larger than any file of a data set; move it away")
         return path.read_bytes()
     except FileNotFoundError:
@@ -154,7 +155,7 @@ def _sha256_unpacked(content: bytes) -> str | None:
             part = unpacker.decompress(content, CHUNK)
             content = unpacker.unconsumed_tail
             unpacked += len(part)
-            if unpacked > MOST_BYTES:
+            if unpacked > MAX_BYTES:
                 return None
             digest.update(part)
     except zlib.error:
@@ -200,12 +201,9 @@ def _locked(folder: Path) -> AbstractContextManager[Any]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write by a temporary name and a rename: half a file never has the final name."""
-    partial = path.with_name(path.name + ".part")
     try:
-        partial.unlink(missing_ok=True)  # a link there would lead the content elsewhere
-        partial.write_bytes(content)
-        partial.replace(path)
+        clean(path.parent)  # only the holder of the lock writes here
+        write_atomic(path, content)
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -252,11 +250,11 @@ def _get(url: str) -> bytes:
     content = bytearray()
     with urllib.request.urlopen(request, timeout=CONNECTION_TIMEOUT) as response:
         claimed = response.headers.get("Content-Length", "")
-        expected = int(claimed) if claimed.isdecimal() else MOST_BYTES + 1
+        expected = int(claimed) if claimed.isdecimal() else MAX_BYTES + 1
         while len(content) < expected and (part := response.read1(CHUNK)):
             content += part
-            if len(content) > MOST_BYTES:
-                raise ValueError(f"more than {MOST_BYTES:,} bytes")
+            if len(content) > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES:,} bytes")
             _require_pace(len(content), time.monotonic() - began)
         if claimed.isdecimal() and len(content) < expected:
             raise http.client.IncompleteRead(bytes(content), expected - len(content))
@@ -265,9 +263,9 @@ def _get(url: str) -> bytes:
 
 def _require_pace(count: int, seconds: float) -> None:
     """A mirror that sends a byte now and then would hold us for days: no single wait is long."""
-    if seconds > PATIENCE and count < LEAST_RATE * seconds:
+    if seconds > PATIENCE and count < MIN_RATE * seconds:
         raise TimeoutError(
-            f"too slow: {count:,} bytes in {seconds:.0f} s, less than {LEAST_RATE:,} a second"
+            f"too slow: {count:,} bytes in {seconds:.0f} s, less than {MIN_RATE:,} a second"
         )
 
 

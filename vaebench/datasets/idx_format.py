@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaebench.errors import DataError
 
-MOST_VALUES = 1_000_000_000  # of a file; the largest of MNIST's has 47,040,000
+MAX_VALUES = 1_000_000_000  # of a file; the largest of MNIST's has 47,040,000
 
 
 def decode_idx(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
@@ -30,7 +30,7 @@ def decode_idx(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
             if start[:4] != bytes([0, 0, 8, dimensions]) or len(start) < header:
                 raise DataError(f"{name}: not an IDX file of bytes in {dimensions} dimension(s)")
             shape = [int(size) for size in np.frombuffer(start, ">u4", offset=4)]
-            if math.prod(shape) > MOST_VALUES:
+            if math.prod(shape) > MAX_VALUES:
                 raise DataError(f"{name}: its header says {shape}, which is too large")
             # one more than the header says, never all that a small file may unpack to
             values = file.read(math.prod(shape) + 1)

@@ -16,6 +16,7 @@ from vaebench.config import DatasetChoice, Grid, make_grid, make_single, read_ya
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
+from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.folder import REPORTS, alone, mend, unsafe, write_reports
 from vaebench.grid.following import FailedFast, Follower, Listener, default_listener
 from vaebench.grid.groups import PART
@@ -25,7 +26,7 @@ from vaebench.grid.results import Results, load_results
 from vaebench.grid.tasks import make_tasks
 from vaebench.grid.tuning import tune
 from vaebench.run import LoadedRun, Task, load_run
-from vaebench.storage import dump_yaml, run_label, run_store, write_atomic
+from vaebench.storage import run_label, run_store
 from vaebench.tracking import Window, Writer, connect
 
 __all__ = [

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from vaebench import report
 from vaebench.errors import ResultsError, StorageError
-from vaebench.storage import clean, hold, network_file_system, read_manifest, write_atomic
+from vaebench.files import clean, write_atomic
+from vaebench.storage import hold, network_file_system, read_manifest
 
 REPORTS = {"md": "report.md", "csv": "report.csv", "json": "report.json", "latex": "report.tex"}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vaebench.config import Grid, Tune
 from vaebench.errors import ConfigError, ResultsError
+from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.following import Listener
 from vaebench.grid.groups import (
     PART,
@@ -27,7 +28,7 @@ from vaebench.grid.groups import (
 from vaebench.grid.manifest import make_manifest
 from vaebench.grid.planning import Options, Planned, plan_trials
 from vaebench.run import SCORE
-from vaebench.storage import dump_yaml, run_store, write_atomic
+from vaebench.storage import run_store
 
 Do = Callable[[Sequence[Planned]], None]
 

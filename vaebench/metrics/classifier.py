@@ -8,7 +8,6 @@ or its training, raise :data:`RECIPE`, and the version of the metrics that use i
 
 import hashlib
 import io
-import os
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,8 +19,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from vaebench import datasets
-from vaebench.archives import require_archive
 from vaebench.datasets.files import data_directory
+from vaebench.files import require_archive, write_atomic
 from vaebench.metrics.generation import squared_radii
 from vaebench.seeding import seeded, stream
 
@@ -30,8 +29,8 @@ FEATURES = 64  # width of the penultimate layer
 LEARNING_RATE = 4e-3  # at its highest
 BATCH_SIZE = 64
 SEEN = 200_000  # training images in all: about 20 s on one core
-MOST_BYTES = 64_000_000  # of a kept classifier; that of MNIST has 3,034,000
-MOST_CLASSES = 1000
+MAX_BYTES = 64_000_000  # of a kept classifier; that of MNIST has 3,034,000
+MAX_CLASSES = 1000
 EPOCHS = (4, 30)  # the least and the most for that: 4 for MNIST, 30 (two seconds) for digits
 
 Shape = tuple[int, int, int]  # (C, H, W)
@@ -93,7 +92,9 @@ def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference
                 if known is None:
                     state = _trained(name, data_dir)
                     known = _rebuilt(state, shape, recipe)
-                    _write(path, state)
+                    buffer = io.BytesIO()
+                    torch.save(state, buffer)
+                    write_atomic(path, buffer.getvalue())
         except OSError:
             known = known or _rebuilt(_trained(name, data_dir), shape, recipe)
     return known
@@ -107,7 +108,7 @@ def _rebuilt(state: dict[str, Any], shape: Shape, recipe: str) -> Reference:
     """
     weights, features = state["model"], state["features"]
     classes = len(weights["7.bias"])
-    if classes > MOST_CLASSES:
+    if classes > MAX_CLASSES:
         raise ValueError(f"{classes} classes")
     if features.shape[1:] != (FEATURES,) or features.dtype != torch.float32:
         raise ValueError(f"features of shape {tuple(features.shape)}, {features.dtype}")
@@ -185,22 +186,7 @@ def _digest(state: dict[str, Tensor]) -> str:
 def _read(path: Path, shape: Shape, recipe: str) -> Reference | None:
     """A kept classifier; None when there is none, or it is damaged (and is to be trained anew)."""
     try:
-        require_archive(path, MOST_BYTES)
+        require_archive(path, MAX_BYTES)
         return _rebuilt(torch.load(path, weights_only=True), shape, recipe)
     except Exception:  # torch and zipfile raise half a dozen kinds for a damaged file
         return None
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Write by a temporary name and a rename: half a file never has the final name."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    buffer = io.BytesIO()  # on a full disk, torch.save to a file raises what is no OSError
-    torch.save(state, buffer)
-    try:
-        with partial.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

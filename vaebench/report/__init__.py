@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vaebench.errors import ResultsError
+from vaebench.files import write_atomic
 from vaebench.report.cells import Cell, cells
 from vaebench.report.compare_text import comparison_text
 from vaebench.report.comparing import Comparison, compare, comparison_json
@@ -28,7 +29,6 @@ from vaebench.report.plain import csv_report, json_report, to_frame
 from vaebench.report.records import Report, load
 from vaebench.report.status import GridStatus, status, status_json, status_text
 from vaebench.report.tuning import tuning_text
-from vaebench.storage import write_atomic
 
 __all__ = [
     "FORMATS",

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.errors import VaebenchError
+from vaebench.files import write_atomic
 from vaebench.report.cells import Cell, cells, chosen
 from vaebench.report.records import Report, dig
 from vaebench.report.tables import main_table
-from vaebench.storage import RunStore, cell_label, write_atomic
+from vaebench.storage import RunStore, cell_label
 
 _TILE = re.compile(r"(?P<kind>[a-z]+)-(?P<epoch>\d+)\.png")
 

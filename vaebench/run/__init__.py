@@ -17,6 +17,7 @@ from vaebench.config import RunConfig
 from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, StorageError
 from vaebench.estimators import ESTIMATORS
+from vaebench.files import dump_json, dump_yaml, write_atomic
 from vaebench.metrics import COSTS
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
@@ -46,7 +47,7 @@ from vaebench.run.record import (
     notes,
 )
 from vaebench.run.scoring import SCORE, scored_record
-from vaebench.storage import RunStore, dump_json, dump_yaml, run_label, write_atomic
+from vaebench.storage import RunStore, run_label
 from vaebench.training import State, train
 from vaebench.vae import flops_per_image, parameter_count, start_likelihood
 

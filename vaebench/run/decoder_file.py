@@ -37,8 +37,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vaebench.archives import require_file
 from vaebench.errors import ResultsError
+from vaebench.files import require_file
 from vaebench.layers import Unflatten
 from vaebench.likelihoods import ContinuousBernoulli
 from vaebench.models import Shape

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 
 from vaebench.errors import DivergedError, VaebenchError
+from vaebench.files import write_atomic
 from vaebench.run.record import Task, close
-from vaebench.storage import write_atomic
 
 Failure = Literal["diverged", "error", "memory", "system", "died", "timeout"]
 # These say nothing against a run or its checkpoint: the same again may succeed, and resumes.

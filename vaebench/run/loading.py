@@ -49,7 +49,7 @@ def load_run(path: Path | str) -> LoadedRun:
     with seeded(0, "load"):
         vae = build_vae(config.model, config.loss, DATASETS[config.dataset.name].shape)
     expected = sum(tensor.nbytes for tensor in vae.state_dict().values())
-    weights = store.load_tensors("weights.pt", most=2 * expected + OVERHEAD)
+    weights = store.load_tensors("weights.pt", max_bytes=2 * expected + OVERHEAD)
     if weights is None:
         raise no_weights(store)
     try:

@@ -15,13 +15,13 @@ from vaebench.datasets import Split, Splits
 from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.environment import resolve_device
 from vaebench.errors import ResultsError, VaebenchError
+from vaebench.files import dump_json, write_atomic
 from vaebench.metrics import METRICS, Subject, measure, reference
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
 from vaebench.run.loading import load_run
 from vaebench.run.record import Task, close, declarations, now, unmeasured_notes
 from vaebench.seeding import stream
-from vaebench.storage import dump_json, write_atomic
 from vaebench.vae import VAE
 
 TRAIN_PART = 10_000  # training images on which the final ELBO is measured too

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vaebench import figures
 from vaebench.config import FigureOptions
+from vaebench.files import write_atomic
 from vaebench.metrics import Subject, squared_error_per_image
 from vaebench.seeding import stream
-from vaebench.storage import RunStore, write_atomic
+from vaebench.storage import RunStore
 from vaebench.vae import VAE
 
 SHOWN = 64  # images in a tile, and in the arrays

@@ -9,10 +9,11 @@ from typing import Any
 from vaebench.config import RunConfig
 from vaebench.datasets import Splits
 from vaebench.environment import describe, resolve_device
+from vaebench.files import dump_json, write_atomic
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import COSTS, METRICS, ssim_window
-from vaebench.storage import RunStore, dump_json, write_atomic
+from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics
 from vaebench.vae import VAE
 

@@ -1,4 +1,4 @@
-"""Results on disk: atomic writes, journals that survive a torn line, folders of runs.
+"""Results on disk: journals that survive a torn line, folders of runs, locks.
 
 What is read is not trusted: every file has a size that it may not exceed, YAML and JSON are plain
 data, and no file of tensors or arrays can run code or claim more memory than it has bytes.
@@ -22,7 +22,6 @@ data, and no file of tensors or arrays can run code or claim more memory than it
 Reading imports neither torch nor mlflow.
 """
 
-from vaebench.storage.files import clean, dump_json, dump_yaml, read_json, write_atomic
 from vaebench.storage.locks import Held, hold, network_file_system
 from vaebench.storage.manifests import grid_dirs, read_manifest
 from vaebench.storage.records import best_seed, cell_label, is_record, run_label, versions
@@ -33,17 +32,12 @@ __all__ = [
     "RunStore",
     "best_seed",
     "cell_label",
-    "clean",
-    "dump_json",
-    "dump_yaml",
     "grid_dirs",
     "hold",
     "is_record",
     "network_file_system",
-    "read_json",
     "read_manifest",
     "run_label",
     "run_store",
     "versions",
-    "write_atomic",
 ]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.errors import ResultsError
+from vaebench.files import MAX_LINE_BYTES
 
-MOST_LINE = 1_000_000  # bytes; an epoch has some 300
-MOST_VALUE = 1e300  # neither NaN nor a whole number that is no float
+MAX_VALUE = 1e300  # neither NaN nor a whole number that is no float
 
 
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -24,7 +24,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
         raise ResultsError(f"{path}: damaged: not a file")
     try:
         with path.open("rb") as file:
-            while raw := file.readline(MOST_LINE):
+            while raw := file.readline(MAX_LINE_BYTES):
                 line = _parsed(raw)
                 if line is None or not _is_epoch(line, len(lines) + 1):
                     break
@@ -57,4 +57,4 @@ def _is_epoch(line: dict[str, Any], epoch: int) -> bool:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value is None
-    return abs(value) < MOST_VALUE
+    return abs(value) < MAX_VALUE

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vaebench.errors import ResultsError
-from vaebench.storage.files import read_json, write_atomic
+from vaebench.files import read_json, write_atomic
 
 PATIENCE = 1.0  # seconds; who only looks whether it is held, holds it for a moment
 BEAT = 10.0  # seconds between two touches of the note

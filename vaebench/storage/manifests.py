@@ -8,9 +8,9 @@ from typing import Any
 
 from vaebench import plain_yaml
 from vaebench.errors import ResultsError
+from vaebench.files import MAX_MANIFEST_BYTES
 
-MOST_VALUES = 1_000  # of a key that is tuned, in all groups
-MOST_MANIFEST = 16_000_000  # bytes; one of 10,000 runs has 1.2 million
+MAX_VALUES = 1_000  # of a key that is tuned, in all groups
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the name of a folder, and no way out of runs/
 _KINDS = {
@@ -33,7 +33,7 @@ def read_manifest(grid_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ResultsError(f"{grid_dir}: not the folder of a grid: no grid.yaml in it")
     try:
-        value = plain_yaml.read(path, MOST_MANIFEST)
+        value = plain_yaml.read(path, MAX_MANIFEST_BYTES)
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -94,7 +94,7 @@ def _is_table(tuned: list[Any], tune: dict[str, Any]) -> bool:
     if not all(_is_tuned(group) and group["group"].keys() == {*tune["per"]} for group in tuned):
         return False
     values = [*tune["values"], *(entry["value"] for group in tuned for entry in group["values"])]
-    return len(set(map(repr, values))) <= MOST_VALUES
+    return len(set(map(repr, values))) <= MAX_VALUES
 
 
 def _is_tuned(group: object) -> bool:

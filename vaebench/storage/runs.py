@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench import plain_yaml
-from vaebench.archives import require_archive
 from vaebench.errors import ResultsError
-from vaebench.storage.files import (
-    MOST_TENSORS,
+from vaebench.files import (
+    MAX_CONFIG_BYTES,
+    MAX_TENSORS_BYTES,
     flush_folder,
     make_folder,
     read_json,
+    require_archive,
     write_atomic,
 )
 from vaebench.storage.journals import read_journal
@@ -22,8 +23,6 @@ from vaebench.storage.journals import read_journal
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-MOST_CONFIG = 1_000_000  # bytes; a configuration has some 1,000
 
 
 class RunStore:
@@ -56,7 +55,7 @@ class RunStore:
         """The stored configuration; None when there is none or it is damaged."""
         path = self.path / "config.yaml"
         try:
-            value = plain_yaml.read(path, MOST_CONFIG) if path.is_file() else None
+            value = plain_yaml.read(path, MAX_CONFIG_BYTES) if path.is_file() else None
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
@@ -139,12 +138,12 @@ class RunStore:
         torch.save(dict(value), buffer)
         write_atomic(self.path / name, buffer.getvalue())
 
-    def load_tensors(self, name: str, most: int = MOST_TENSORS) -> dict[str, Any] | None:
+    def load_tensors(self, name: str, max_bytes: int = MAX_TENSORS_BYTES) -> dict[str, Any] | None:
         """Read what :meth:`save_tensors` wrote, onto the CPU; None when it is not there.
 
         Arguments:
             name: The file's name.
-            most: Bytes that it may have.
+            max_bytes: Bytes that it may have.
 
         Raises:
             ResultsError: The file is damaged or too large.
@@ -155,7 +154,7 @@ class RunStore:
         if not path.exists():
             return None
         try:
-            require_archive(path, most)
+            require_archive(path, max_bytes)
             value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except ResultsError:
             raise
@@ -185,7 +184,7 @@ class RunStore:
         if not path.exists():
             return None
         try:
-            require_archive(path, MOST_TENSORS)
+            require_archive(path, MAX_TENSORS_BYTES)
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except ResultsError:
@@ -199,7 +198,7 @@ class RunStore:
             path = self.path / name
             try:
                 if path.exists():
-                    require_archive(path, MOST_TENSORS)
+                    require_archive(path, MAX_TENSORS_BYTES)
             except Exception:  # zipfile raises many kinds for a damaged file
                 return name
         return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebench.storage import write_atomic
+from vaebench.files import write_atomic
 from vaebench.tracking.content import Point, common_tags
 from vaebench.tracking.pictures import stage
 from vaebench.tracking.store import Window, locked, open_store

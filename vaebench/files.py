@@ -1,28 +1,42 @@
-"""Files: written whole or not at all, read up to a size."""
+"""Files: written whole or not at all, read up to a size.
+
+:func:`write_atomic` is the only way to write a result. Files of tensors and arrays are zip files:
+whoever loads one asks :func:`require_archive` first.
+"""
 
 import errno
 import json
 import os
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vaebench.archives import require_file
 from vaebench.errors import ResultsError
 
-MOST_RECORD = 16_000_000  # bytes; a record has some 10,000
-MOST_TENSORS = 4_000_000_000  # bytes
+MAX_CONFIG_BYTES = 1_000_000  # a configuration has some 1,000
+MAX_LINE_BYTES = 1_000_000  # of a journal; an epoch has some 300
+MAX_MANIFEST_BYTES = 16_000_000  # one of 10,000 runs has 1.2 million
+MAX_RECORD_BYTES = 16_000_000  # a record has some 10,000
+MAX_TENSORS_BYTES = 4_000_000_000
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomic writes to: .<name>.<process>.tmp
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is there whole or not at all, and is on the disk when we return."""
+    """Write a file so that it is there whole or not at all, and is on the disk when we return.
+
+    A link in its place is replaced, not followed.
+    """
     data = content.encode() if isinstance(content, str) else content
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # not through a link
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -56,7 +70,8 @@ def flush_folder(path: Path) -> None:
 def clean(folder: Path) -> None:
     """Remove what a writer that was killed left half-written in a folder, not in those below."""
     for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def dump_yaml(value: Mapping[str, Any]) -> str:
@@ -75,7 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ResultsError: The file is damaged or holds something else.
     """
-    require_file(path, MOST_RECORD)
+    require_file(path, MAX_RECORD_BYTES)
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
@@ -85,3 +100,33 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ResultsError(f"{path}: damaged: not a JSON object")
     return value
+
+
+def require_file(path: Path, max_bytes: int) -> None:
+    """Make sure that a path is a plain file (a pipe would be waited for) of a sane size.
+
+    Raises:
+        ResultsError: It is not, or it has more than ``max_bytes``.
+    """
+    if not path.is_file():
+        raise ResultsError(f"{path}: damaged: not a file")
+    if path.stat().st_size > max_bytes:
+        raise ResultsError(f"{path}: damaged: larger than {max_bytes / 1e6:,.0f} MB")
+
+
+def require_archive(path: Path, max_bytes: int) -> None:
+    """Make sure that an archive of tensors or arrays is what was written.
+
+    It is a zip file that unpacks to no more bytes than it has, and every entry has its checksum.
+
+    Raises:
+        ResultsError: It is not, or it has more than ``max_bytes``.
+        Exception: As :mod:`zipfile`, on a damaged file.
+    """
+    require_file(path, max_bytes)
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(entry.file_size for entry in archive.infolist())
+        if claimed > path.stat().st_size:
+            raise ResultsError(f"{path}: damaged: it unpacks to more than it holds")
+        if (entry := archive.testzip()) is not None:
+            raise ResultsError(f"{path}: damaged: wrong checksum of {entry}")
