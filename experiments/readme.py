@@ -22,10 +22,11 @@ from experiments.keys import REGISTRIES, first_paragraph, key_rows, plain, table
 from vaebench.cli import main as program
 from vaebench.config import make_grid, read_yaml
 from vaebench.datasets import DATASETS
+from vaebench.declarations import COST_MEANINGS, COSTS
 from vaebench.estimators import Estimator
 from vaebench.files import dump_yaml
 from vaebench.grid.manifest import make_manifest
-from vaebench.metrics import COST_MEANINGS, COSTS, METRICS
+from vaebench.metrics import METRICS
 from vaebench.report import load, render
 
 ROOT = Path(__file__).parents[1]

@@ -1,7 +1,10 @@
 """What the metrics declare: a wrong arrow or a wrong comparison marks the wrong cell as best."""
 
+from dataclasses import replace
+
 import pytest
 
+from vaebench.declarations import COST_MEANINGS, COSTS, ORDER, definition, in_order, merged
 from vaebench.metrics import METRICS
 
 DECLARED = {
@@ -25,3 +28,33 @@ DECLARED = {
 def test_unit_direction_and_comparability_are_those_of_the_definition(name: str) -> None:
     declaration = METRICS[name].declaration
     assert (declaration.unit, declaration.direction, declaration.comparable) == DECLARED[name]
+
+
+def test_the_order_of_tables_names_metrics_that_there_are() -> None:
+    assert set(ORDER) <= METRICS.keys()
+    assert len(set(ORDER)) == len(ORDER)
+
+
+def test_a_metric_without_a_place_comes_last() -> None:
+    assert in_order(["mine", "ssim", "elbo"]) == ["elbo", "ssim", "mine"]
+
+
+def test_every_cost_says_what_it_means() -> None:
+    assert COST_MEANINGS.keys() == COSTS.keys()
+
+
+def test_values_of_another_version_or_number_of_samples_are_of_another_definition() -> None:
+    declared = METRICS["log_px"].declaration
+    known = definition(declared.to_dict())
+    assert known == (declared.version, None)
+    assert definition({"title": "log p(x)"}) == (1, None)  # of before there were versions
+    assert definition(declared.with_samples(100).to_dict()) != known
+    assert definition(replace(declared, version=declared.version + 1).to_dict()) != known
+
+
+def test_a_number_declared_in_two_ways_has_no_direction() -> None:
+    elbo = METRICS["elbo"].declaration
+    newer = replace(elbo, version=elbo.version + 1)
+    found, clashes = merged([{"elbo": elbo.to_dict(), "x": {}}, {"elbo": newer.to_dict()}])
+    assert clashes == ["elbo"]
+    assert found["elbo"] == elbo.to_dict() | {"direction": None}

@@ -28,14 +28,11 @@ from tiny import (
 )
 from torch import Tensor, nn
 
+from vaebench.declarations import COSTS, Comparable, Declaration, Direction
 from vaebench.errors import DivergedError
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import (
-    COSTS,
     METRICS,
-    Comparable,
-    Declaration,
-    Direction,
     Evaluation,
     Latents,
     Metric,

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from vaebench import datasets, figures
 from vaebench.config import NUMBERS_VERSION, make_run
+from vaebench.declarations import COSTS
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.files import dump_yaml
-from vaebench.metrics import COSTS, METRICS, evaluate, ssim_per_image
+from vaebench.metrics import METRICS, evaluate, ssim_per_image
 from vaebench.run import Task, build, load_run, run
 from vaebench.seeding import stream
 from vaebench.storage import RunStore, run_label

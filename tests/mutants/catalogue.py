@@ -1997,8 +1997,8 @@ REPORT = [
     Mutant(
         name="versions-of-a-metric-ranked",
         fear="values of two definitions of a metric are ranked against each other",
-        module="vaebench.report.cells",
-        old='merged[name] = {**merged[name], "direction": None}',
+        module="vaebench.declarations",
+        old='found[name] = {**found[name], "direction": None}',
         new="pass",
         tests=("test_report.py",),
     ),

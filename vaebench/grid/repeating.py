@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from vaebench import datasets
 from vaebench.config import NUMBERS_VERSION, Run, RunConfig
+from vaebench.declarations import definition
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Event, in_workers
@@ -224,8 +225,7 @@ def _finals(record: Mapping[str, Any]) -> dict[str, Series]:
 
 def _definition(record: Mapping[str, Any], name: str) -> tuple[Any, Any]:
     """The version of a metric's definition, and the number of samples it was measured with."""
-    declared = dig(record.get("metric_declarations"), name.rpartition("/")[2])
-    return dig(declared, "version") or 1, dig(declared, "samples")
+    return definition(dig(record.get("metric_declarations"), name.rpartition("/")[2]) or {})
 
 
 def _difference(name: str, then: Series, now: Series) -> Difference | None:

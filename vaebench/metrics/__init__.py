@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from vaebench.declarations import Declaration
 from vaebench.errors import DivergedError
 from vaebench.metrics.classifier import Reference, reference
-from vaebench.metrics.declarations import COST_MEANINGS, COSTS, Comparable, Declaration, Direction
 from vaebench.metrics.evaluation import Evaluation, bits_per_dim, distortion, elbo, evaluate, rate
 from vaebench.metrics.evidence import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.generation import Generation, classifier_frechet, precision, recall
@@ -32,12 +32,8 @@ from vaebench.metrics.latents import Latents, active_units, knn_accuracy, poster
 from vaebench.metrics.subject import Part, Subject
 
 __all__ = [
-    "COSTS",
-    "COST_MEANINGS",
     "METRICS",
-    "Comparable",
     "Declaration",
-    "Direction",
     "Evaluation",
     "Evidence",
     "Generation",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from vaebench.declarations import merged
 from vaebench.report.records import Planned, Record, Report, counted
 from vaebench.statistics import Summary, summarise
 from vaebench.storage import best_seed, versions
@@ -98,17 +99,5 @@ def chosen(cell: Cell) -> tuple[Record, str] | None:
 
 
 def declarations(records: Sequence[Record]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The metric declarations that the records carry, and the names declared in different ways.
-
-    A metric whose declarations differ (another version, say) keeps its title but loses its
-    direction: values of different definitions are not ranked.
-    """
-    merged: dict[str, dict[str, Any]] = {}
-    clashes: dict[str, None] = {}
-    for record in records:
-        for name, declared in record.get("metric_declarations", {}).items():
-            if merged.setdefault(name, declared) != declared:
-                clashes[name] = None
-    for name in clashes:
-        merged[name] = {**merged[name], "direction": None}
-    return merged, list(clashes)
+    """The metric declarations that the records carry, and the names declared in different ways."""
+    return merged(record.get("metric_declarations", {}) for record in records)

@@ -2,14 +2,15 @@
 
 Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``rounding`` and
 nowhere else. Titles, directions and comparability come from the declarations that the records
-carry, so a new ``test/...`` metric becomes a column by itself. To place it, add its name to
-:data:`ORDER`.
+carry, so a new ``test/...`` metric becomes a column by itself. To place it, see
+:mod:`vaebench.declarations`.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vaebench.declarations import COSTS, in_order
 from vaebench.report.cells import Cell, declarations
 from vaebench.report.comparable import best_rows, relaxed
 from vaebench.report.records import setting
@@ -17,20 +18,6 @@ from vaebench.report.rounding import decimals_of, rounded
 from vaebench.statistics import Summary, summarise
 from vaebench.storage import cell_label
 
-ORDER = (
-    *("elbo", "rate", "distortion", "log_px"),
-    *("ssim", "psnr", "mse_px", "mae_px"),
-    *("active_units", "knn_accuracy"),
-    *("classifier_frechet", "precision", "recall"),
-)
-COSTS = (
-    "images_per_second",
-    "seconds_per_epoch",
-    "cpu_seconds_per_epoch",
-    "peak_memory_mb",
-    "parameters",
-    "flops_per_image",
-)
 ARROWS = {"higher": "↑", "lower": "↓"}
 AXIS_TITLES = {"model": "Model", "loss": "Loss", "estimator": "Estimator"}
 
@@ -81,9 +68,7 @@ def main_table(cells: Sequence[Cell]) -> Table:
         for name in record["metrics"]
         if name.startswith("test/")
     )
-    names = [name for name in ORDER if name in measured]
-    names += [name for name in measured if name not in ORDER]
-    return _table(cells, [f"test/{name}" for name in names])
+    return _table(cells, [f"test/{name}" for name in in_order(measured)])
 
 
 def cost_table(cells: Sequence[Cell]) -> Table:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from vaebench import datasets
 from vaebench.config import RunConfig
+from vaebench.declarations import COSTS
 from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, StorageError
 from vaebench.estimators import ESTIMATORS
 from vaebench.files import dump_json, dump_yaml, write_atomic
-from vaebench.metrics import COSTS
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
 from vaebench.run.decoder_export import decoder_bytes

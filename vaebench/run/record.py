@@ -8,11 +8,12 @@ from typing import Any
 
 from vaebench.config import RunConfig
 from vaebench.datasets import Splits
+from vaebench.declarations import COSTS, definition
 from vaebench.environment import describe, resolve_device
 from vaebench.files import dump_json, write_atomic
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
-from vaebench.metrics import COSTS, METRICS, ssim_window
+from vaebench.metrics import METRICS, ssim_window
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics
 from vaebench.vae import VAE
@@ -153,12 +154,8 @@ def outdated(config: RunConfig, record: dict[str, Any]) -> list[str]:
     """Metrics that a record lacks, or has by an older definition or with another K."""
     found = []
     for name, now in declarations(config, measured_names(config)).items():
-        then = record["metric_declarations"].get(name, {})
-        version, samples = int(then.get("version", 1)), then.get("samples")
-        current = version > now["version"] or (version, samples) == (
-            now["version"],
-            now.get("samples"),
-        )
+        then = definition(record["metric_declarations"].get(name, {}))
+        current = then[0] > now["version"] or then == definition(now)
         if record["metrics"].get(f"test/{name}") is None or not current:
             found.append(name)
     return found

@@ -1,5 +1,12 @@
-"""What a number says about itself. Tables, arrows and comparisons read that, and nothing else."""
+"""What a number says about itself: the type, the rules for it, costs, and the order in tables.
 
+Tables, arrows and comparisons read declarations and nothing else. A metric's entry stands beside
+its function, in :data:`vaebench.metrics.METRICS`; records carry what was declared, so that reports
+need neither. To add a cost, declare it in :data:`COSTS`; to place a metric, name it in
+:data:`ORDER`.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -39,6 +46,43 @@ class Declaration:
             del values["samples"]
         return values
 
+
+def definition(declared: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Version and K of a declaration as a record has it: values of one definition compare."""
+    return int(declared.get("version") or 1), declared.get("samples")
+
+
+def merged(
+    declared: Iterable[Mapping[str, dict[str, Any]]],
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The declarations of several records, and the names declared in different ways.
+
+    A number whose declarations differ (another version, say) keeps its title but loses its
+    direction: values of different definitions are not ranked.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    clashes: dict[str, None] = {}
+    for entries in declared:
+        for name, entry in entries.items():
+            if found.setdefault(name, entry) != entry:
+                clashes[name] = None
+    for name in clashes:
+        found[name] = {**found[name], "direction": None}
+    return found, list(clashes)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Metrics in the order of :data:`ORDER`, then those that it does not name."""
+    given = dict.fromkeys(names)
+    return [*(name for name in ORDER if name in given), *(n for n in given if n not in ORDER)]
+
+
+ORDER = (
+    *("elbo", "rate", "distortion", "log_px"),
+    *("ssim", "psnr", "mse_px", "mae_px"),
+    *("active_units", "knn_accuracy"),
+    *("classifier_frechet", "precision", "recall"),
+)
 
 COST_MEANINGS = {
     "images_per_second": "Training images per second of `seconds_per_epoch`.",
