@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from vaebench.storage import read_manifest, run_store
+from vaebench.schema.manifest import read_manifest
+from vaebench.storage import run_store
 from vaebench.tracking import server
 from vaebench.tracking.store import MLFLOW_SETTINGS
 

@@ -29,8 +29,9 @@ from vaebench.errors import DataError, ResultsError
 from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid import Options, plan
 from vaebench.grid.manifest import make_manifest
-from vaebench.report.records import Damaged, Planned, read_record
-from vaebench.storage import RunStore, grid_dirs, read_manifest
+from vaebench.report.records import Damaged, read_record
+from vaebench.schema.manifest import Planned, grid_dirs, read_manifest
+from vaebench.storage import RunStore
 
 GRID = make_grid(
     {"name": "g", "dataset": "digits", "seeds": 2, "axes": {"model": ["fnn"], "loss": ["bce"]}}
@@ -530,7 +531,7 @@ def test_weights_larger_than_their_model_are_refused(tmp_path: Path) -> None:
 
     store = RunStore(tmp_path)
     store.save_tensors("weights.pt", {"w": torch.ones(1000)})
-    assert store.load_tensors("weights.pt", most=10_000) is not None
+    assert store.load_tensors("weights.pt", max_bytes=10_000) is not None
     with pytest.raises(ResultsError, match="larger than"):
         store.load_tensors("weights.pt", max_bytes=3_000)
     os.truncate(tmp_path / "weights.pt", 10**10)

@@ -26,7 +26,8 @@ from vaebench.files import dump_yaml
 from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.run import PASSING
-from vaebench.storage import RunStore, read_manifest, run_store
+from vaebench.schema.manifest import read_manifest
+from vaebench.storage import RunStore, run_store
 
 pytestmark = [  # MLflow's own, where the module's grid is tracked
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

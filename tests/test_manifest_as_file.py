@@ -12,7 +12,7 @@ from vaebench.errors import ConfigError
 from vaebench.files import dump_yaml
 from vaebench.grid import Options, plan, run_grid
 from vaebench.grid.manifest import make_manifest
-from vaebench.storage import read_manifest
+from vaebench.schema.manifest import read_manifest
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 TUNE: dict[str, Any] = {

@@ -10,7 +10,7 @@ from records import edit_record, make_results, run_dirs
 
 from vaebench import report
 from vaebench.config import make_run
-from vaebench.storage import versions
+from vaebench.schema.record import versions
 
 
 def test_complete_run_that_the_manifest_does_not_list_changes_no_number(tmp_path: Path) -> None:

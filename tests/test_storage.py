@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from vaebench import storage
 from vaebench.errors import ResultsError
 from vaebench.files import dump_json, dump_yaml, read_json, write_atomic
-from vaebench.storage import RunStore, best_seed, grid_dirs, read_manifest, run_store
+from vaebench.schema.labels import best_seed
+from vaebench.schema.manifest import grid_dirs, read_manifest
+from vaebench.storage import RunStore, run_store
 
 
 def line(epoch: int) -> dict[str, Any]:

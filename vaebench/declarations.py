@@ -49,7 +49,8 @@ class Declaration:
 
 def definition(declared: Mapping[str, Any]) -> tuple[int, int | None]:
     """Version and K of a declaration as a record has it: values of one definition compare."""
-    return int(declared.get("version") or 1), declared.get("samples")
+    version = declared.get("version")
+    return version if isinstance(version, int) else 1, declared.get("samples")
 
 
 def merged(

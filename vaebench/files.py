@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -108,9 +109,13 @@ def require_file(path: Path, max_bytes: int) -> None:
     Raises:
         ResultsError: It is not, or it has more than ``max_bytes``.
     """
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: damaged: not a file") from error
+    if not stat.S_ISREG(status.st_mode):
         raise ResultsError(f"{path}: damaged: not a file")
-    if path.stat().st_size > max_bytes:
+    if status.st_size > max_bytes:
         raise ResultsError(f"{path}: damaged: larger than {max_bytes / 1e6:,.0f} MB")
 
 

@@ -1073,7 +1073,7 @@ CONFIG = [
     Mutant(
         name="diagnostics-not-in-the-dump",
         fear="a section that was set is left out of the stored configuration",
-        module="vaebench.config.choices",
+        module="vaebench.schema.section",
         old="if getattr(self, key) == fields[key].default}",
         new="}",
         tests=("test_config.py",),
@@ -1748,7 +1748,7 @@ STORAGE = [
     Mutant(
         name="worst-seed-for-the-best",
         fear="pictures and model are of the seed with the worst validation ELBO",
-        module="vaebench.storage.records",
+        module="vaebench.schema.labels",
         old="scores.index(max(known))",
         new="scores.index(min(known))",
         tests=("test_storage.py",),
@@ -1756,7 +1756,7 @@ STORAGE = [
     Mutant(
         name="seed-selected-on-test",
         fear="where the test images validate, the best seed is chosen on them",
-        module="vaebench.storage.records",
+        module="vaebench.schema.labels",
         old='dataset.get("validation") != "test"',
         new='dataset.get("validation") != "none"',
         tests=("test_storage.py",),
@@ -1957,9 +1957,9 @@ REPORT = [
     Mutant(
         name="old-records-of-another-version",
         fear="published records, which do not name component versions, are taken for other code's",
-        module="vaebench.storage.records",
-        old='("model", "loss", "estimator", "dataset"), 1)',
-        new='("model", "loss", "estimator", "dataset"), 0)',
+        module="vaebench.schema.record",
+        old="dict.fromkeys(COMPONENTS, 1)",
+        new="dict.fromkeys(COMPONENTS, 0)",
         tests=("test_records.py",),
     ),
     Mutant(
@@ -2062,8 +2062,8 @@ REPORT = [
         name="foreign-runs-counted",
         fear="whatever lies in the folder counts, not only the runs of the manifest",
         module="vaebench.report.records",
-        old="    runs = planned(grid, manifest)\n    records",
-        new="""    runs = planned(grid, manifest)
+        old="    runs = planned(manifest)\n    records",
+        new="""    runs = planned(manifest)
     mine = {run.run_id for run in runs}
     for folder in sorted((grid / "runs").glob("*")):
         other = RunStore(folder).record if folder.name not in mine else None

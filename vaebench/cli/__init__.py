@@ -21,6 +21,7 @@ from vaebench.cli.evaluating import evaluate
 from vaebench.cli.grids import run_grid, train
 from vaebench.cli.repeating import repeat
 from vaebench.cli.reports import compare, report, status
+from vaebench.cli.schema import schema
 from vaebench.cli.windows import sync, ui
 from vaebench.errors import ConfigError, VaebenchError
 
@@ -103,6 +104,6 @@ def main() -> None:
 for command in (
     *(run_grid, train, evaluate, repeat),
     *(report, compare, status),
-    *(sync, ui, data),
+    *(sync, ui, data, schema),
 ):
     main.add_command(command)

@@ -23,9 +23,9 @@ def data() -> None:
 )
 def fetch(name: str, mirror: str | None, data_dir: Path | None) -> None:
     """Download what is missing of a data set, verify every file, and explain."""
-    from vaebench.config.choices import did_you_mean
     from vaebench.datasets import DATASETS
     from vaebench.datasets import fetch as execute
+    from vaebench.schema.section import did_you_mean
 
     if name not in DATASETS:
         raise ConfigError(f"unknown data set {name!r}; {did_you_mean(name, DATASETS)}")

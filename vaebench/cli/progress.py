@@ -20,7 +20,7 @@ from vaebench.grid import REPORTS, Listener, Options, Planned, Results
 from vaebench.grid.evaluating import Outcome
 from vaebench.report import tuning_text
 from vaebench.run import SCORE, model_cost
-from vaebench.storage import cell_label, run_label
+from vaebench.schema.labels import cell_label, run_label
 
 
 class Progress(Listener):

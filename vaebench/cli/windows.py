@@ -58,7 +58,7 @@ def _grid_folder(results: Path, grid: str | None) -> Path:
     for folder in (results / grid, Path(grid)):
         if (folder / "grid.yaml").exists():
             return folder
-    from vaebench.storage import grid_dirs
+    from vaebench.schema.manifest import grid_dirs
 
     names = ", ".join(folder.name for folder in grid_dirs(results)) or "none"
     raise TrackingError(f"{results} holds no grid {grid!r}; its grids: {names}")

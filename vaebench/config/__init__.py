@@ -10,7 +10,7 @@ dicts of the lower modules: an entry there is an entry here. A run keeps only it
 that a run's identity does not depend on what other runs of the grid choose.
 """
 
-from vaebench.config.choices import Choice, Section
+from vaebench.config.choices import Choice
 from vaebench.config.grid import AXES, Grid, Run, with_value
 from vaebench.config.making import make_grid, make_single, read_yaml, without_file
 from vaebench.config.run import (
@@ -23,6 +23,7 @@ from vaebench.config.run import (
     with_later_keys,
 )
 from vaebench.config.tuning import Tune, group_key
+from vaebench.schema.section import Section
 
 __all__ = [
     "AXES",

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from vaebench.config.choices import Section, did_you_mean
-from vaebench.config.claims import Claim, Published
 from vaebench.config.messages import in_one_line, messages, shortened
 from vaebench.config.run import RunConfig
 from vaebench.config.tuning import Tune, faults, group_key
 from vaebench.errors import ConfigError
+from vaebench.schema.claims import Claim, Published
+from vaebench.schema.section import Section, did_you_mean
 
 MOST_RUNS = 10_000
 _WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)

@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from vaebench import plain_yaml
-from vaebench.config.choices import did_you_mean
 from vaebench.config.grid import AXES, GRID_KEYS, MOST_RUNS, Grid, with_value
 from vaebench.config.manifest import from_manifest, is_manifest
 from vaebench.config.messages import in_one_line, messages, shortened
 from vaebench.config.run import RunConfig, make_run
 from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
+from vaebench.schema.section import did_you_mean
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
 MOST_BYTES = 2_000_000  # of a configuration file: a manifest of 10,000 runs has 1.2 million

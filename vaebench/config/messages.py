@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from vaebench.config.choices import Section, did_you_mean, is_section
+from vaebench.config.choices import is_section
+from vaebench.schema.section import Section, did_you_mean
 
 _NO_LISTS = ("bool_type", "float_type", "int_type", "literal_error", "model_type", "string_type")
 

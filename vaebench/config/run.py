@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from vaebench.config.choices import Choice, Grown, Named, Section, choice, one_of
+from vaebench.config.choices import Choice, choice
 from vaebench.config.messages import messages
 from vaebench.config.versions import component_versions
 from vaebench.datasets import DATASETS, Binarize, Dequantize
@@ -19,6 +19,7 @@ from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
+from vaebench.schema.section import Grown, Named, Section, one_of
 from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
 
 NUMBERS_VERSION = 3

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from vaebench.config.choices import Section, did_you_mean
 from vaebench.config.messages import shortened
+from vaebench.schema.section import Section, did_you_mean
 
 if TYPE_CHECKING:
     from vaebench.config.run import RunConfig

@@ -4,7 +4,7 @@ An entry of a registry has its version as the attribute ``version``; without one
 Raise it whenever the same configuration would give other numbers: the runs that use the entry get
 other ids and are trained anew, and no other run moves. ``NUMBERS_VERSION`` is for the code that all
 runs share. To give another registry versions, name it in :data:`REGISTRIES` and in
-:func:`vaebench.report.records.versions`.
+:data:`vaebench.schema.record.COMPONENTS`.
 """
 
 from collections.abc import Mapping

@@ -26,7 +26,8 @@ from vaebench.grid.results import Results, load_results
 from vaebench.grid.tasks import make_tasks
 from vaebench.grid.tuning import tune
 from vaebench.run import LoadedRun, Task, load_run
-from vaebench.storage import run_label, run_store
+from vaebench.schema.labels import run_label
+from vaebench.storage import run_store
 from vaebench.tracking import Window, Writer, connect
 
 __all__ = [

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 from vaebench import report
 from vaebench.config import RunConfig, make_run, with_value
-from vaebench.config.choices import did_you_mean
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
@@ -20,7 +19,9 @@ from vaebench.metrics import METRICS
 from vaebench.run import Task
 from vaebench.run.loading import finished, no_weights
 from vaebench.run.record import outdated, unmeasured_notes
-from vaebench.storage import RunStore, run_label
+from vaebench.schema.labels import run_label
+from vaebench.schema.section import did_you_mean
+from vaebench.storage import RunStore
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from vaebench import report
 from vaebench.errors import ResultsError, StorageError
 from vaebench.files import clean, write_atomic
-from vaebench.storage import hold, network_file_system, read_manifest
+from vaebench.schema.manifest import read_manifest
+from vaebench.storage import hold, network_file_system
 
 REPORTS = {"md": "report.md", "csv": "report.csv", "json": "report.json", "latex": "report.tex"}
 

@@ -8,7 +8,7 @@ from typing import Any
 from vaebench.executors import Event
 from vaebench.grid.planning import Planned
 from vaebench.run import Task, close
-from vaebench.storage import run_label
+from vaebench.schema.labels import run_label
 
 
 class Listener:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from vaebench.config import Grid, Run, Tune, group_key, make_run, with_value
 from vaebench.config.tuning import are_numbers
 from vaebench.errors import ConfigError, ResultsError
-from vaebench.storage import cell_label, read_manifest
+from vaebench.schema.labels import cell_label
+from vaebench.schema.manifest import read_manifest
 
 PART = "tuning"  # the folder of tuning runs, beside "runs"
 Entry = dict[str, Any]  # of ``tuned`` in a manifest

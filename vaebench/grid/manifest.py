@@ -13,8 +13,9 @@ from typing import Any
 from vaebench.config import NUMBERS_VERSION, Grid, Run, make_run, with_later_keys
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import Entry, group_of, stale, stored_entries
-from vaebench.report.records import Damaged, Planned, read_record
-from vaebench.storage import read_manifest, versions
+from vaebench.report.records import Damaged, read_record
+from vaebench.schema.manifest import MANIFEST_VERSION, Planned, read_manifest
+from vaebench.schema.record import versions
 
 
 def make_manifest(
@@ -27,6 +28,7 @@ def make_manifest(
     picked = [] if grid.tune is None else [grid.tune.key]
     configs = [run.config.identity() for run in runs]
     return {
+        "schema_version": MANIFEST_VERSION,
         "name": grid.name,
         "question": grid.question,
         "axes": {axis: list(values) for axis, values in grid.axes.items()},

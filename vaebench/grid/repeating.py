@@ -22,10 +22,13 @@ from vaebench.grid import Listener
 from vaebench.grid.evaluating import Request, measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.notes import flat
-from vaebench.report.records import dig, finite
+from vaebench.report.records import dig
 from vaebench.run import Task
 from vaebench.run.loading import finished
-from vaebench.storage import RunStore, grid_dirs, run_label, versions
+from vaebench.schema.labels import run_label
+from vaebench.schema.manifest import grid_dirs
+from vaebench.schema.record import finite, versions
+from vaebench.storage import RunStore
 
 TIMES = ("train/seconds", "train/cpu_seconds", "val/seconds", "val/cpu_seconds")
 CHANGING = ("cost/", *TIMES)  # prefixes of metrics that are times and costs

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from vaebench.grid.planning import Options, Planned
 from vaebench.run import Task, model_cost
-from vaebench.storage import cell_label, run_store
+from vaebench.schema.labels import cell_label
+from vaebench.storage import run_store
 
 
 def make_tasks(

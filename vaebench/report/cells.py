@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from vaebench.declarations import merged
-from vaebench.report.records import Planned, Record, Report, counted
+from vaebench.report.records import Record, Report, counted
+from vaebench.schema.labels import best_seed
+from vaebench.schema.manifest import Planned
+from vaebench.schema.record import versions
 from vaebench.statistics import Summary, summarise
-from vaebench.storage import best_seed, versions
 
 
 @dataclass(frozen=True)

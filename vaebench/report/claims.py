@@ -32,8 +32,8 @@ from vaebench.report.effects import contrast_json
 from vaebench.report.records import Report
 from vaebench.report.rounding import p_text, signed
 from vaebench.report.tables import ARROWS, Column, axis_text, metric_column
+from vaebench.schema.labels import cell_label
 from vaebench.statistics import Equivalence, equivalence
-from vaebench.storage import cell_label
 
 SUPPORTED, REFUTED = "supported", "refuted"
 INCONCLUSIVE, NOT_COMPARABLE = "inconclusive", "not comparable"

@@ -12,7 +12,7 @@ from vaebench.report.comparing import (
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
 from vaebench.report.records import Report, counted
 from vaebench.report.rounding import p_text, rounded, signed
-from vaebench.storage import cell_label
+from vaebench.schema.labels import cell_label
 
 
 def comparison_text(comparison: Comparison) -> str:

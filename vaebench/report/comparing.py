@@ -17,8 +17,8 @@ from vaebench.report.plain import json_lines
 from vaebench.report.records import Record, Report, counted, dig
 from vaebench.report.rounding import p_text
 from vaebench.report.tables import ARROWS, Column, main_table
+from vaebench.schema.record import versions
 from vaebench.statistics import Difference, difference
-from vaebench.storage import versions
 
 BETTER, WORSE = "better", "worse"
 NO_DIFFERENCE, NOT_COMPARABLE = "no difference shown", "not comparable"

@@ -11,8 +11,8 @@ from typing import Any
 from vaebench.report.cells import Cell
 from vaebench.report.comparable import cell_key
 from vaebench.report.records import counted
+from vaebench.schema.labels import cell_label
 from vaebench.statistics import LEVEL, Difference, difference, holm
-from vaebench.storage import cell_label
 
 
 @dataclass(frozen=True)

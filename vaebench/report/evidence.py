@@ -12,8 +12,8 @@ from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
 from vaebench.report.published import Published
 from vaebench.report.records import counted
 from vaebench.report.rounding import decimals_of, p_text, rounded, signed
+from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
-from vaebench.storage import cell_label
 
 CLAIM_HEADINGS = ("Claim", "Metric", "Contrast", "Difference", "d_z", "p", "Seeds", "Verdict")
 _NUMBERS = range(3, 7)

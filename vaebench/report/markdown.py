@@ -20,7 +20,7 @@ from vaebench.report.evidence import claims_section, published_section
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
 from vaebench.report.pictures import Pictures, last_tile
 from vaebench.report.published import published
-from vaebench.report.records import Planned, Report
+from vaebench.report.records import Report
 from vaebench.report.tables import (
     Column,
     Table,
@@ -30,7 +30,8 @@ from vaebench.report.tables import (
     run_table,
 )
 from vaebench.report.tuning import settings_with_tuned, tuning_section
-from vaebench.storage import cell_label, run_label
+from vaebench.schema.labels import cell_label, run_label
+from vaebench.schema.manifest import Planned
 
 WIDTH = 140  # pixels of a tile
 # Beside the pictures: more columns would push them out of the page of a code host, which is 830

@@ -19,7 +19,8 @@ from vaebench.files import write_atomic
 from vaebench.report.cells import Cell, cells, chosen
 from vaebench.report.records import Report, dig
 from vaebench.report.tables import main_table
-from vaebench.storage import RunStore, cell_label
+from vaebench.schema.labels import cell_label
+from vaebench.storage import RunStore
 
 _TILE = re.compile(r"(?P<kind>[a-z]+)-(?P<epoch>\d+)\.png")
 

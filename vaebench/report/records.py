@@ -1,32 +1,20 @@
 """Reading a grid's folder: the manifest, the records that belong to it, and what is wrong.
 
 Everything that a report says comes from a :class:`Report`. Records that cannot be read are kept
-apart with the reason and never stop a report. To use another field of a record, check it in
-:func:`_fault` when a wrong type there would break a table.
+apart with the reason and never stop a report. To use another field of a record, declare it in
+:class:`vaebench.schema.record.Record` when a wrong type there would break a table.
 """
 
-import math
 import os
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vaebench.errors import ResultsError, VaebenchError
-from vaebench.storage import RunStore, grid_dirs, read_manifest, run_store
+from vaebench.schema import record as schema
+from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 
 Record = dict[str, Any]
-STATUSES = ("complete", "failed", "interrupted")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run as the manifest lists it."""
-
-    run_id: str
-    cell: dict[str, Any]
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +65,7 @@ def load(directory: Path | str) -> Report:
     """
     grid = _grid_of(Path(directory))
     manifest = read_manifest(grid)
-    runs = planned(grid, manifest)
+    runs = planned(manifest)
     records: list[Record] = []
     missing: list[Planned] = []
     damaged: list[Damaged] = []
@@ -105,19 +93,12 @@ def load(directory: Path | str) -> Report:
 
 def read_record(grid: Path, run: Planned, part: str = "runs") -> Record | Damaged | None:
     """The record of one planned run; None when there is none; the reason when it is unusable."""
-    folder = run_store(grid, run.run_id, part).path
+    path = grid / part / run.run_id / "record.json"
     try:
-        record = RunStore(folder).record
+        return schema.Record.read_planned(path, run)
     except (VaebenchError, OSError, ValueError) as error:
         # a report is published: where the folder lies on this machine is nobody's business
-        return Damaged(run, str(error).replace(f"{folder}{os.sep}", ""))
-    if record is None:
-        return None
-    fault = _fault(record, run)
-    if fault is not None:
-        return Damaged(run, f"record.json: {fault}")
-    metrics = {str(k): finite(v) for k, v in record["metrics"].items()}
-    return {**record, "metrics": metrics}
+        return Damaged(run, str(error).replace(f"{path.parent}{os.sep}", ""))
 
 
 def setting(record: Record, *path: str) -> Any:
@@ -159,59 +140,3 @@ def _grid_of(directory: Path) -> Path:
     raise ResultsError(
         f"{directory}: holds several grids ({names}); name one of them, e.g. {grids[0]}"
     )
-
-
-def planned(grid: Path, manifest: Mapping[str, Any]) -> tuple[Planned, ...]:
-    """The runs that a manifest lists.
-
-    Raises:
-        ResultsError: The list is damaged.
-    """
-    try:
-        runs = tuple(
-            Planned(str(run["run_id"]), dict(run["cell"]), int(run["seed"]))
-            for run in manifest["runs"]
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(
-            f"{grid / 'grid.yaml'}: not the manifest of a grid ({type(error).__name__}: {error}); "
-            "run the grid again to write it anew"
-        ) from error
-    twice = [run_id for run_id, n in Counter(run.run_id for run in runs).items() if n > 1]
-    if twice:
-        raise ResultsError(
-            f"{grid / 'grid.yaml'}: lists run {twice[0]} more than once; "
-            "run the grid again to write it anew"
-        )
-    return runs
-
-
-def _fault(record: Any, run: Planned) -> str | None:
-    """Why a record cannot be used; None when it can."""
-    if not isinstance(record, dict):
-        return f"holds {type(record).__name__}, not a mapping"
-    if record.get("status") not in STATUSES:
-        return f"status is {record.get('status')!r}, not one of {', '.join(STATUSES)}"
-    if record.get("run_id") != run.run_id:
-        return f"is the record of run {record.get('run_id')!r}"
-    if record.get("cell") != run.cell or record.get("seed") != run.seed:
-        return "its cell or seed is not that of the manifest"
-    for key in ("metrics", "metric_declarations", "environment", "config", "versions"):
-        if not isinstance(record.get(key, {}), dict) or (key == "metrics" and key not in record):
-            return f"{key} is not a mapping"
-    for name, value in record["metrics"].items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            return f"metric {name} is {value!r}, not a number"
-    declared = record.get("metric_declarations", {}).values()
-    if not all(isinstance(value, dict) for value in declared):
-        return "metric_declarations holds something that is not a mapping"
-    return None
-
-
-def finite(value: Any) -> float | None:
-    """A number as it is; None for what was not measured, is not finite, or has no finite square."""
-    try:
-        finite = isinstance(value, int | float) and math.isfinite(float(value) * value)
-    except OverflowError:
-        finite = False
-    return value if finite else None

@@ -12,16 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.errors import ResultsError, VaebenchError
-from vaebench.report.records import (
-    Damaged,
-    Planned,
-    counted,
-    dig,
-    finite,
-    planned,
-    read_record,
-)
-from vaebench.storage import RunStore, grid_dirs, read_manifest, run_label
+from vaebench.report.records import Damaged, counted, dig, read_record
+from vaebench.schema.labels import run_label
+from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
+from vaebench.schema.record import finite
+from vaebench.storage import RunStore
 
 
 @dataclass(frozen=True)
@@ -137,7 +132,7 @@ def status_text(rows: Sequence[GridStatus], now: float | None = None) -> str:
 def _status_of(grid: Path) -> GridStatus:
     try:
         manifest = read_manifest(grid)
-        runs = planned(grid, manifest)
+        runs = planned(manifest)
     except VaebenchError as error:
         return GridStatus(name=grid.name, directory=grid, problem=str(error))
     counts: Counter[str] = Counter()

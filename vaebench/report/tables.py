@@ -15,8 +15,8 @@ from vaebench.report.cells import Cell, declarations
 from vaebench.report.comparable import best_rows, relaxed
 from vaebench.report.records import setting
 from vaebench.report.rounding import decimals_of, rounded
+from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary, summarise
-from vaebench.storage import cell_label
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 AXIS_TITLES = {"model": "Model", "loss": "Loss", "estimator": "Estimator"}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vaebench.report.markup import NOTHING, bullets, escape, grid_lines
 from vaebench.report.records import Report
 from vaebench.report.rounding import rounded
-from vaebench.storage import cell_label
+from vaebench.schema.labels import cell_label
 
 DECIMALS = 2  # of nats
 

@@ -47,7 +47,8 @@ from vaebench.run.record import (
     notes,
 )
 from vaebench.run.scoring import SCORE, scored_record
-from vaebench.storage import RunStore, run_label
+from vaebench.schema.labels import run_label
+from vaebench.storage import RunStore
 from vaebench.training import State, train
 from vaebench.vae import flops_per_image, parameter_count, start_likelihood
 

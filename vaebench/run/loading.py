@@ -7,8 +7,9 @@ from vaebench.config import RunConfig, make_run
 from vaebench.datasets import DATASETS
 from vaebench.errors import ResultsError
 from vaebench.run.building import build_vae
+from vaebench.schema.record import versions
 from vaebench.seeding import seeded
-from vaebench.storage import RunStore, is_record, versions
+from vaebench.storage import RunStore
 from vaebench.vae import VAE
 
 CNN_FEATURES_SINCE = 3  # NUMBERS_VERSION: since then a cnn's linear layers see channels last
@@ -68,11 +69,9 @@ def finished(store: RunStore) -> tuple[dict[str, Any], dict[str, Any]]:
     record, raw, path = store.record, store.config, store.path
     if record is None or raw is None:
         raise ResultsError(f"{path}: not the folder of a finished run (config.yaml, record.json)")
-    if not is_record(record):
-        raise ResultsError(f"{path}: record.json: damaged: not the record of a run")
     if record["status"] != "complete":
         raise ResultsError(f"{path}: the run is {record['status']}: {record.get('reason')}")
-    return {"metric_declarations": {}, "notes": []} | record, raw
+    return record, raw
 
 
 def no_weights(store: RunStore) -> ResultsError:

@@ -14,6 +14,7 @@ from vaebench.files import dump_json, write_atomic
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import METRICS, ssim_window
+from vaebench.schema.record import SCHEMA_VERSION
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics
 from vaebench.vae import VAE
@@ -109,6 +110,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
     except Exception:  # a record must be possible when the device is what failed
         environment = {"device": task.device, "jobs": task.jobs}
     return {
+        "schema_version": SCHEMA_VERSION,
         "run_id": task.config.run_id,
         "status": status,
         "cell": task.cell,

@@ -23,21 +23,12 @@ Reading imports neither torch nor mlflow.
 """
 
 from vaebench.storage.locks import Held, hold, network_file_system
-from vaebench.storage.manifests import grid_dirs, read_manifest
-from vaebench.storage.records import best_seed, cell_label, is_record, run_label, versions
 from vaebench.storage.runs import RunStore, run_store
 
 __all__ = [
     "Held",
     "RunStore",
-    "best_seed",
-    "cell_label",
-    "grid_dirs",
     "hold",
-    "is_record",
     "network_file_system",
-    "read_manifest",
-    "run_label",
     "run_store",
-    "versions",
 ]

@@ -14,10 +14,10 @@ from vaebench.files import (
     MAX_TENSORS_BYTES,
     flush_folder,
     make_folder,
-    read_json,
     require_archive,
     write_atomic,
 )
+from vaebench.schema.record import Record
 from vaebench.storage.journals import read_journal
 
 if TYPE_CHECKING:
@@ -65,10 +65,9 @@ class RunStore:
         """The record, or None when the run has none yet.
 
         Raises:
-            ResultsError: It is damaged.
+            ResultsError: It is damaged, see :class:`vaebench.schema.record.Record`.
         """
-        path = self.path / "record.json"
-        return read_json(path) if path.exists() else None
+        return Record.read(self.path / "record.json")
 
     @property
     def journal(self) -> list[dict[str, Any]]:

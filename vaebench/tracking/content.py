@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaebench.errors import ResultsError
-from vaebench.storage import RunStore, cell_label, is_record
+from vaebench.schema.labels import cell_label
+from vaebench.storage import RunStore
 
 Cell = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -106,13 +106,11 @@ def finished_record(store: RunStore, journal: Sequence[Mapping[str, Any]]) -> Re
     """The run's record; None while it trains, also when it goes on after an interruption.
 
     Raises:
-        ResultsError: It is damaged, or not the record of a run.
+        ResultsError: It is damaged.
     """
     record = store.record
     if record is None:
         return None
-    if not is_record(record):
-        raise ResultsError(f"{store.path / 'record.json'}: damaged: not the record of a run")
     went_on = bool(journal) and journal[-1]["time"] > (record.get("finished") or 0)
     return None if went_on and record["status"] != "complete" else record
 

@@ -7,7 +7,7 @@ thing is.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebench.storage import cell_label, run_label
+from vaebench.schema.labels import cell_label, run_label
 from vaebench.tracking.content import Point, Record, Seed, likelihood
 
 HEADLINE = ("test/ssim", "test/psnr", "test/elbo")

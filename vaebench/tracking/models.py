@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaebench.errors import ResultsError
-from vaebench.storage import cell_label
+from vaebench.schema.labels import cell_label
 from vaebench.tracking.content import Seed, final_points, run_name
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaebench.errors import TrackingError, VaebenchError
-from vaebench.storage import grid_dirs
+from vaebench.schema.manifest import grid_dirs
 from vaebench.tracking.failures import Unreachable
 from vaebench.tracking.orphans import close_orphans, untrained
 from vaebench.tracking.store import Window, connect

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from vaebench.errors import ResultsError, TrackingError
-from vaebench.storage import RunStore, grid_dirs, run_label
+from vaebench.schema.labels import run_label
+from vaebench.schema.manifest import grid_dirs
+from vaebench.storage import RunStore
 from vaebench.tracking import content
 from vaebench.tracking.failures import Unreachable, hide
 from vaebench.tracking.orphans import untrained

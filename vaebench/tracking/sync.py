@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vaebench.errors import VaebenchError
-from vaebench.storage import best_seed, cell_label, read_manifest, run_store
+from vaebench.schema.labels import best_seed, cell_label
+from vaebench.schema.manifest import read_manifest
+from vaebench.storage import run_store
 from vaebench.tracking import content, views
 from vaebench.tracking.content import Record, Seed
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run

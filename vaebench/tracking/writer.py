@@ -12,7 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vaebench.errors import VaebenchError
-from vaebench.storage import cell_label, read_manifest, run_store
+from vaebench.schema.labels import cell_label
+from vaebench.schema.manifest import read_manifest
+from vaebench.storage import run_store
 from vaebench.tracking.failures import Unreachable
 from vaebench.tracking.orphans import close_orphans
 from vaebench.tracking.replay import PAUSES, Outcome, said, send_all

@@ -1,39 +1,8 @@
-"""What records and cells are called, and which record stands for a cell."""
+"""What cells and runs are called, and which record stands for a cell."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-STATUSES = ("complete", "failed", "interrupted")
-_KINDS = {
-    "status": str,
-    "cell": dict,
-    "seed": int,
-    "metrics": dict,
-    "environment": dict,
-    "finished": int,
-}
-
-
-def is_record(value: Mapping[str, Any]) -> bool:
-    """Whether what ``record.json`` holds has what every record has."""
-    whole = all(isinstance(value.get(key), kind) for key, kind in _KINDS.items())
-    return whole and value["status"] in STATUSES
-
-
-def versions(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Versions of the code that made a record: ``numbers``, which all runs share, and components'.
-
-    A record of the time before components had versions has ``numbers_version`` instead: what it
-    used are first versions.
-    """
-    first = dict.fromkeys(("model", "loss", "estimator", "dataset"), 1)
-    found = record.get("versions")
-    return {
-        "numbers": record.get("numbers_version"),
-        **first,
-        **(found if isinstance(found, dict) else {}),
-    }
 
 
 def best_seed(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:

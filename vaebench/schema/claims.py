@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vaebench.config.choices import Section
+from vaebench.schema.section import Section
 
 ELBO_MARGIN = 0.5  # nats: what counts as equal unless a claim says otherwise
 
