@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from vaebench.errors import ResultsError
 from vaebench.report.cells import Cell, declarations, matching
 from vaebench.report.contrasts import (
@@ -32,37 +34,12 @@ from vaebench.report.effects import contrast_json
 from vaebench.report.records import Report
 from vaebench.report.rounding import p_text, signed
 from vaebench.report.tables import ARROWS, Column, axis_text, metric_column
-from vaebench.schema.labels import cell_label
+from vaebench.schema.claims import Claim
+from vaebench.schema.faults import first_fault
 from vaebench.statistics import Equivalence, equivalence
 
 SUPPORTED, REFUTED = "supported", "refuted"
 INCONCLUSIVE, NOT_COMPARABLE = "inconclusive", "not comparable"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim as the grid states it.
-
-    Attributes:
-        text: In words.
-        metric: A final metric.
-        first: Values of axes: the side that is said to be better, or one of two equal ones.
-        second: The other side.
-        margin: What counts as equal; None where the claim is one of a difference.
-    """
-
-    text: str
-    metric: str
-    first: dict[str, Any]
-    second: dict[str, Any]
-    margin: float | None
-
-    @property
-    def name(self) -> str:
-        """Its words, or what it says where it has none."""
-        first, second = cell_label(self.first), cell_label(self.second)
-        is_ = "the same as" if self.margin is not None else "better than"
-        return self.text or f"{first} is {is_} {second}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +94,7 @@ def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
     for i, claim in enumerate(stated):
         its = differing[i] if claim.margin is None else equals[i]
         verdict, reason = _verdict(claim, columns[i], contrasts[i], equal[i], its)
-        sides = label(_named(claim.first, cells), _named(claim.second, cells))
+        sides = label(*(_named(side, cells) for side in claim.sides))
         found.append(Judged(claim, columns[i], sides, contrasts[i], equal[i], its, verdict, reason))
     return tuple(found)
 
@@ -129,8 +106,8 @@ def claims_json(found: Sequence[Judged]) -> list[dict[str, Any]]:
             "claim": judged.claim.name,
             "metric": judged.claim.metric,
             "kind": "difference" if judged.claim.margin is None else "equivalence",
-            "first": judged.claim.first,
-            "second": judged.claim.second,
+            "first": judged.claim.sides[0],
+            "second": judged.claim.sides[1],
             "margin": judged.claim.margin,
             "verdict": judged.verdict,
             "why": judged.reason,
@@ -154,23 +131,12 @@ def _equivalence_json(judged: Judged) -> dict[str, Any]:
 
 def _stated(report: Report) -> list[Claim]:
     try:
-        return [_claim(raw) for raw in report.manifest.get("claims") or []]
-    except (KeyError, TypeError, ValueError) as error:
+        return [Claim.model_validate(raw) for raw in report.manifest.get("claims") or []]
+    except ValidationError as error:
         raise ResultsError(
-            f"{report.directory / 'grid.yaml'}: claims: damaged ({type(error).__name__}: {error}); "
+            f"{report.directory / 'grid.yaml'}: claims: damaged ({first_fault(error)}); "
             "run the grid again to write it anew"
         ) from error
-
-
-def _claim(raw: Mapping[str, Any]) -> Claim:
-    first, second = raw["same"] if "same" in raw else (raw["better"], raw["than"])
-    return Claim(
-        text=str(raw.get("claim") or ""),
-        metric=str(raw["metric"]),
-        first=dict(first),
-        second=dict(second),
-        margin=float(raw["margin"]) if "same" in raw else None,
-    )
 
 
 def _contrast(claim: Claim, column: Column, cells: Sequence[Cell]) -> Contrast:
@@ -178,19 +144,17 @@ def _contrast(claim: Claim, column: Column, cells: Sequence[Cell]) -> Contrast:
     fault = _fault(claim, column, cells)
     if fault is not None:
         return Contrast(0, reason=fault, comparable=False)
-    first, second = (matching(cells, side) for side in (claim.first, claim.second))
-    return measure(paired(first, second, tuple(claim.first)), claim.metric, column.comparable)
+    first, second = (matching(cells, side) for side in claim.sides)
+    return measure(paired(first, second, tuple(claim.sides[0])), claim.metric, column.comparable)
 
 
 def _fault(claim: Claim, column: Column, cells: Sequence[Cell]) -> str | None:
     """Why a claim cannot be judged by these cells, whatever their numbers are."""
     records = [record for cell in cells for record in cell.records]
-    for side in (claim.first, claim.second):
+    for side in claim.sides:
         if not matching(cells, side):
             named = ", ".join(f"{axis}: {value}" for axis, value in side.items())
             return f"no cell has {named}"
-    if claim.first.keys() != claim.second.keys() or claim.first == claim.second:
-        return "its sides must name the same axes, with different values"
     if records and not any(claim.metric in record["metrics"] for record in records):
         return f"no run has measured {claim.metric}"
     if column.metric.partition("/")[2] in declarations(records)[1]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vaebench.schema.labels import cell_label
 from vaebench.schema.section import Section
 
 ELBO_MARGIN = 0.5  # nats: what counts as equal unless a claim says otherwise
@@ -55,6 +56,13 @@ class Claim(Section):
         assert self.better is not None
         assert self.than is not None
         return self.better, self.than
+
+    @property
+    def name(self) -> str:
+        """Its words, or what it says where it has none."""
+        first, second = map(cell_label, self.sides)
+        is_ = "the same as" if self.margin is not None else "better than"
+        return self.claim or f"{first} is {is_} {second}"
 
     @model_validator(mode="before")
     @classmethod
