@@ -897,7 +897,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {  # by what is said of it
     "record.json: damaged: ": unreadable("record.json"),
     "record.json: damaged: not the record of a run": edited(status=["complete"]),
     "damaged: not the record": edited(finished="yesterday", metrics=[]),
-    "int too large": edited(metrics={"test/elbo": 10**400}),
+    "metrics.test/elbo: Input should be a valid number": edited(metrics={"test/elbo": 10**400}),
     "config.yaml: damaged": unreadable("config.yaml"),
     "journal.jsonl: damaged: 0 of 10 epochs are left": lambda run: (
         edited(epochs=10)(run),
