@@ -21,6 +21,7 @@ import vaebench
 from experiments.keys import REGISTRIES, first_paragraph, key_rows, plain, table
 from vaebench.cli import main as program
 from vaebench.config import make_grid, read_yaml
+from vaebench.cpu import describe_cpu
 from vaebench.datasets import DATASETS
 from vaebench.declarations import COST_MEANINGS, COSTS
 from vaebench.estimators import Estimator
@@ -145,19 +146,23 @@ def speed() -> str:
     """The training loops of the published benchmarks: medians, and medians of ratios by turn."""
     headings = [""]
     rows: dict[str, list[str]] = {}
+    cpus = []
     for name in ("fnn", "cnn"):
         text = (RESULTS / "benchmarks" / f"{name}.json").read_text(encoding="utf-8")
+        result = json.loads(text)
         measured = {
             each["name"]: each["values"]
-            for each in json.loads(text)["measurements"]
+            for each in result["measurements"]
             if each["unit"] == "images/s"
         }
+        cpus.append(f"{name}: {describe_cpu(result['environment'])}")
         headings += [f"{name}, images/s", "of the limit"]
         for contender, values in measured.items():
             share = median(v / limit for v, limit in zip(values, measured["limit"], strict=True))
             row = rows.setdefault(contender, [contender])
             row += [f"{median(values):,.0f}", f"{share:.0%}"]
-    return table(headings, list(rows.values()), right=range(1, 5))
+    found = table(headings, list(rows.values()), right=range(1, 5))
+    return f"{found}\n\nMeasured on {'; '.join(cpus)}."
 
 
 def metrics() -> str:
