@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vaebench import layers
+from vaebench.cpu import cpu_kind
 from vaebench.layers import (
     FEW_CHANNELS,
     LEAST_WORK,
@@ -83,10 +84,10 @@ def test_an_intel_cpu_is_known_by_its_vendor(
     vendor: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
-    monkeypatch.setattr(layers, "Path", lambda _: cpuinfo)
+    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t: avx2\n")
+    monkeypatch.setattr(layers, "cpu_kind", lambda: cpu_kind(cpuinfo))
     assert layers.is_intel() is expected
-    monkeypatch.setattr(layers, "Path", lambda _: tmp_path / "none")
+    monkeypatch.setattr(layers, "cpu_kind", lambda: None)
     monkeypatch.setattr(platform, "processor", lambda: f"x64 Family 6, {vendor}")
     assert layers.is_intel() is expected
 

@@ -12,12 +12,13 @@ what PyTorch's layers give them, to the last bit.
 """
 
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vaebench.cpu import cpu_kind
 
 LEAST_WORK = 2**21
 """Multiply-adds of a product below which what a call of oneDNN costs outweighs what it gains."""
@@ -35,10 +36,8 @@ AVAILABLE = (
 
 def is_intel() -> bool:
     """Whether this machine's CPU is one of Intel's."""
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()[:1000]
-    except OSError:
-        return "Intel" in platform.processor()
+    kind = cpu_kind()
+    return kind["vendor"] == "GenuineIntel" if kind else "Intel" in platform.processor()
 
 
 ONEDNN = AVAILABLE and not is_intel()
