@@ -144,17 +144,12 @@ def reproduced() -> str:
 
 def speed() -> str:
     """The training loops of the published benchmarks: medians, and medians of ratios by turn."""
-    headings = [""]
+    headings, cpus = [""], []
     rows: dict[str, list[str]] = {}
-    cpus = []
     for name in ("fnn", "cnn"):
-        text = (RESULTS / "benchmarks" / f"{name}.json").read_text(encoding="utf-8")
-        result = json.loads(text)
-        measured = {
-            each["name"]: each["values"]
-            for each in result["measurements"]
-            if each["unit"] == "images/s"
-        }
+        result = json.loads((RESULTS / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+        speeds = [each for each in result["measurements"] if each["unit"] == "images/s"]
+        measured = {each["name"]: each["values"] for each in speeds}
         cpus.append(f"{name}: {describe_cpu(result['environment'])}")
         headings += [f"{name}, images/s", "of the limit"]
         for contender, values in measured.items():
