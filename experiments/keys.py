@@ -8,19 +8,14 @@ from typing import Any
 
 from vaebench.config import Grid, RunConfig
 from vaebench.config.run import EstimatorChoice, ModelChoice
-from vaebench.datasets import DATASETS, load
-from vaebench.estimators import ESTIMATORS
-from vaebench.likelihoods import LIKELIHOODS
-from vaebench.models import MODELS
+from vaebench.config.versions import REGISTRIES as COMPONENTS
+from vaebench.datasets import load
 from vaebench.training import OPTIMIZERS, SCHEDULES, Plan
 
 Schema = Mapping[str, Any]
 
 REGISTRIES: dict[str, Mapping[str, Any]] = {
-    "model": MODELS,
-    "loss": LIKELIHOODS,
-    "estimator": ESTIMATORS,
-    "dataset": DATASETS,
+    **COMPONENTS,
     "training.optimizer": OPTIMIZERS,
     "training.schedule": SCHEDULES,
 }

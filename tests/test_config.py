@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import raise_version
 
+from experiments.keys import REGISTRIES
 from vaebench.cli.options import registered
 from vaebench.config import (
     AXES,
@@ -37,14 +38,6 @@ from vaebench.models import MODELS
 from vaebench.run import model_cost
 from vaebench.training import OPTIMIZERS, SCHEDULES
 
-REGISTRIES: dict[str, Mapping[str, Any]] = {
-    "model": MODELS,
-    "loss": LIKELIHOODS,
-    "estimator": ESTIMATORS,
-    "dataset": DATASETS,
-    "training.optimizer": OPTIMIZERS,
-    "training.schedule": SCHEDULES,
-}
 CHOICES = [(key, name) for key, registry in REGISTRIES.items() for name in registry]
 
 
