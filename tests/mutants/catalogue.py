@@ -1859,8 +1859,8 @@ STATISTICS = [
         name="std-of-a-population",
         fear="the spread of a few seeds is divided by n: too small",
         module="vaebench.statistics",
-        old="ddof=1",
-        new="ddof=0",
+        old="std = float(np.std(measured, ddof=1))",
+        new="std = float(np.std(measured, ddof=0))",
         tests=("test_statistics.py",),
     ),
     Mutant(
@@ -1891,16 +1891,16 @@ STATISTICS = [
         name="one-sided-test",
         fear="p is one-sided: half of what it is",
         module="vaebench.statistics",
-        old='alternative="two-sided"',
-        new='alternative="greater"',
+        old="2 * (1 + min(below, above)) / patterns",
+        new="(1 + below) / patterns",
         tests=("test_statistics.py",),
     ),
     Mutant(
         name="test-by-few-draws",
         fear="the exact test is not exact: a thousand random sign patterns",
         module="vaebench.statistics",
-        old="n_resamples=DRAWS,",
-        new="n_resamples=5,",
+        old="_MAX_EXACT = 16",
+        new="_MAX_EXACT = 4",
         tests=("test_statistics.py",),
     ),
     Mutant(
@@ -1915,8 +1915,8 @@ STATISTICS = [
         name="p-values-unadjusted",
         fear="the p values of a family are not adjusted: something is always significant",
         module="vaebench.statistics",
-        old='tuple(float(p) for p in multipletests(p_values, method="holm")[1])',
-        new="p_values",
+        old="(len(p_values) - rank) * p_values[i]",
+        new="p_values[i]",
         tests=("test_statistics.py",),
     ),
     Mutant(
@@ -1936,6 +1936,22 @@ STATISTICS = [
         tests=("test_statistics.py",),
     ),
     Mutant(
+        name="interval-at-another-level",
+        fear="the interval beside a verdict contains zero where the test is significant",
+        module="vaebench.statistics",
+        old="rank = math.ceil(level * patterns / 2) - 1",
+        new="rank = math.ceil(level * patterns / 4) - 1",
+        tests=("test_statistics.py",),
+    ),
+    Mutant(
+        name="intervals-at-the-level-of-one-test",
+        fear="intervals of a family are as narrow as if each claim were the only one",
+        module="vaebench.statistics",
+        old="levels[i] = level / remaining",
+        new="levels[i] = level",
+        tests=("test_statistics.py",),
+    ),
+    Mutant(
         name="equivalence-without-the-margin",
         fear="the declared margin is not the one that is tested",
         module="vaebench.statistics",
@@ -1943,6 +1959,85 @@ STATISTICS = [
         new="room = 2 * margin - abs(summary.mean)",
         tests=("test_statistics.py",),
     ),
+]
+
+VERDICTS = [
+    Mutant(
+        name=name,
+        fear=fear,
+        module="vaebench.statistics.verdicts",
+        old=old,
+        new=new,
+        tests=("test_verdicts.py",),
+    )
+    for name, fear, old, new in (
+        (
+            "equivalence-of-the-mean-block",
+            "two blocks that differ in opposite ways are called equal: their mean is",
+            "p_values = [max(ps) for ps in within]",
+            "p_values = [min(ps) for ps in within]",
+        ),
+        (
+            "refuted-without-bonferroni",
+            "one of many equal blocks looks different by chance, and refutes the equivalence",
+            "2 * len(blocks) * min(_beyond",
+            "min(_beyond",
+        ),
+        (
+            "refuted-without-holm",
+            "many claims of an equivalence are each refuted as if it were the only one",
+            "elif refuted[i] < LEVEL:",
+            "elif beyond[i] < LEVEL:",
+        ),
+        (
+            "disagreeing-blocks-supported",
+            "a claim is supported although one of its blocks says the opposite",
+            "all(t.mean * mean > 0 for t in tests)",
+            "True",
+        ),
+        (
+            "interactions-overlooked",
+            "an effect of one block alone is claimed of all",
+            "not interacts or all(t.p < level for t in tests)",
+            "True",
+        ),
+        (
+            "interactions-of-two-values-only",
+            "an axis of three values has no interaction",
+            "itertools.combinations(values[axis], 2) for",
+            "itertools.islice(itertools.combinations(values[axis], 2), 1) for",
+        ),
+        (
+            "large-blocks-weigh-more",
+            "the average of a claim is of its first block",
+            "np.mean([block.differences for block in blocks], axis=0)",
+            "blocks[0].differences",
+        ),
+        (
+            "refuted-is-supported",
+            "a significant difference of the other sign supports the claim",
+            "SUPPORTED if mean * sign > 0 else REFUTED",
+            "SUPPORTED",
+        ),
+        (
+            "blocks-at-the-unadjusted-level",
+            "the intervals of blocks are narrower than the claim's test",
+            "sign_flip_interval(block.differences, level)",
+            "sign_flip_interval(block.differences, LEVEL)",
+        ),
+        (
+            "seeds-of-a-single-claim",
+            "a family is said to need as few seeds as one claim",
+            "claims * smallest_p(n) < LEVEL",
+            "smallest_p(n) < LEVEL",
+        ),
+        (
+            "power-without-root-n",
+            "more seeds than needed are asked for: the mean's error is the values' spread",
+            "abs(size) / std * math.sqrt(n)",
+            "abs(size) / std",
+        ),
+    )
 ]
 
 REPORT = [
@@ -2702,6 +2797,7 @@ MUTANTS = [
     *STORAGE,
     *GRID,
     *STATISTICS,
+    *VERDICTS,
     *REPORT,
     *COMPARE,
     *TRACKING,

@@ -1,16 +1,14 @@
 """What several seeds say together: means, paired differences, tests, equivalence.
 
-Plain functions on plain numbers: no records, no files, no torch. scipy.stats and statsmodels load
-only where something is tested. To add a statistic, write a function from values to a number or a
+Plain functions on plain numbers: no records, no files, no torch; scipy.special loads only where it
+is needed. :mod:`vaebench.statistics.verdicts` judges claims with them. To add a statistic, write a function from values to a number or a
 frozen record here; :mod:`vaebench.report` decides what to show.
 """
 
-import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,8 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 LEVEL = 0.05  # of every test, after the adjustment for its family
 DRAWS = 100_000  # random sign patterns, where there are more than that in all
-_AT_ONCE = 1_000  # sign patterns, which bounds the memory of a test
+_MAX_EXACT = 16  # values whose sign patterns are all tried
+_ROUNDING = 1e-12  # of a mean, relative to the largest value
 
 
 @dataclass(frozen=True)
@@ -126,27 +125,48 @@ def sign_flip(values: Sequence[float]) -> float:
     References:
         Fisher (1935), "The Design of Experiments", section 21.
     """
-    return _sign_flip(tuple(map(float, values)))
+    means, patterns = _subset_means(values)
+    below, above = np.sum(means <= 0), np.sum(means >= 0)
+    return float(min(1.0, 2 * (1 + min(below, above)) / patterns))
 
 
-@lru_cache(maxsize=4096)  # a report is written in several formats
-def _sign_flip(values: tuple[float, ...]) -> float:
-    from scipy.stats import permutation_test
+def sign_flip_interval(values: Sequence[float], level: float) -> tuple[float, float] | None:
+    """The differences that :func:`sign_flip` does not reject at a level: p is at least the level.
 
-    def mean(x: NDArray[np.float64], axis: int) -> Any:
-        return np.mean(x, axis=axis)
+    Arguments:
+        values: One difference per seed.
+        level: Of the two-sided test.
 
-    result = permutation_test(
-        (np.asarray(values),),
-        mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=DRAWS,
-        batch=_AT_ONCE,
-        alternative="two-sided",
-        random_state=np.random.default_rng(0),
-    )
-    return float(result.pvalue)
+    Returns:
+        Its two ends; None where it is unbounded, as no p can be below the level.
+    """
+    means, patterns = _subset_means(values)
+    rank = math.ceil(level * patterns / 2) - 1
+    if rank < 1:
+        return None
+    ordered = np.sort(means)
+    return float(ordered[rank - 1]), float(ordered[-rank])
+
+
+def _subset_means(values: Sequence[float]) -> tuple[NDArray[np.float64], int]:
+    """The means of all subsets, and of how many sign patterns they stand.
+
+    To flip the signs of a subset makes the mean larger exactly when the subset's mean is below
+    zero. All but the empty subset, or random ones where there are more than DRAWS.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if len(given) <= _MAX_EXACT:
+        sums, sizes = np.zeros(1), np.zeros(1)
+        for value in given:
+            sums = np.concatenate([sums, sums + value])
+            sizes = np.concatenate([sizes, sizes + 1])
+        sums, sizes, patterns = sums[1:], sizes[1:], len(sums)
+    else:
+        chosen = np.random.default_rng(0).random((DRAWS, len(given))) < 0.5
+        sums, sizes, patterns = chosen @ given, np.maximum(chosen.sum(axis=1), 1), DRAWS + 1
+    means = sums / sizes
+    means[np.abs(means) <= _ROUNDING * np.max(np.abs(given))] = 0.0
+    return means, patterns
 
 
 def smallest_p(n: int) -> float:
@@ -160,20 +180,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     References:
         Holm (1979), "A simple sequentially rejective multiple test procedure".
     """
-    return list(_holm(tuple(map(float, p_values))))
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(_by_size(p_values)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
-@lru_cache(maxsize=4096)
-def _holm(p_values: tuple[float, ...]) -> tuple[float, ...]:
-    if not p_values:
-        return ()
-    from statsmodels.stats.multitest import multipletests
+def holm_levels(p_values: Sequence[float], level: float = LEVEL) -> list[float]:
+    """The level at which Holm's procedure tests each hypothesis of a family.
 
-    gc.freeze()  # it collects garbage, half a second each time beside ten thousand records
-    try:
-        return tuple(float(p) for p in multipletests(p_values, method="holm")[1])
-    finally:
-        gc.unfreeze()
+    It stops at the first that is not rejected; the others would have been tested at that level, too.
+    """
+    levels, remaining = [level] * len(p_values), len(p_values)
+    for i in _by_size(p_values):
+        levels[i] = level / remaining
+        if p_values[i] < levels[i]:
+            remaining -= 1
+    return levels
+
+
+def _by_size(p_values: Sequence[float]) -> list[int]:
+    return sorted(range(len(p_values)), key=p_values.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -219,6 +247,24 @@ def equivalence(values: Sequence[float], margin: float) -> Equivalence:
     return Equivalence(
         p=float(stdtr(degrees, -room / error)), ci90=_quantile(degrees, 0.95) * error
     )
+
+
+def student_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
+    """The two ends of the Student-t interval of the mean of at least two values."""
+    mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = _quantile(len(values) - 1, 0.5 + confidence / 2) * std / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
+def student_p(values: Sequence[float]) -> float:
+    """One-sided t test of a mean of at most zero: small where it lies above."""
+    from scipy.special import stdtr
+
+    mean = float(np.mean(values))
+    if not _spread(values):
+        return 0.0 if mean > 0 else 1.0
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(stdtr(len(values) - 1, -mean / error))
 
 
 def _spread(values: Sequence[float]) -> bool:

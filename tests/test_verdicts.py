@@ -1,0 +1,279 @@
+"""Verdicts on claims: worked examples, agreement of intervals with verdicts, error rates."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaebench.statistics import LEVEL, sign_flip
+from vaebench.statistics.verdicts import (
+    DEPENDS,
+    INCONCLUSIVE,
+    REFUTED,
+    SUPPORTED,
+    Block,
+    interactions,
+    judge_differences,
+    judge_equivalences,
+    seeds_to_decide,
+    seeds_to_show,
+)
+
+UP = tuple(1.0 + 0.1 * i for i in range(9))
+DOWN = tuple(-v for v in UP)
+NOISE = (0.3, -0.2, 0.1, -0.4, 0.25, -0.15, 0.05, -0.1, 0.2)
+
+
+def blocks(*differences):
+    return [Block({"model": i}, tuple(values)) for i, values in enumerate(differences)]
+
+
+def difference(*differences, sign=1):
+    return judge_differences([blocks(*differences)], [sign])[0]
+
+
+def equivalence(*differences, margin=0.5):
+    return judge_equivalences([blocks(*differences)], [margin])[0]
+
+
+def around(mean, spread=0.1, n=9):
+    values = np.linspace(-1, 1, n)
+    return tuple(mean + spread * values / values.std(ddof=1))
+
+
+# -- differences ----------------------------------------------------------------------------------
+
+
+def test_blocks_that_agree_support_a_claim_and_the_mirror_image_refutes_it():
+    assert difference(UP, UP).verdict == SUPPORTED
+    assert difference(UP, UP, sign=-1).verdict == REFUTED
+    assert difference(DOWN, DOWN).verdict == REFUTED
+    assert difference(DOWN, DOWN, sign=-1).verdict == SUPPORTED
+
+
+def test_an_effect_of_one_block_alone_depends_on_the_block():
+    verdict = difference(UP, NOISE)
+    assert verdict.p_holm < LEVEL  # the average alone would have supported it
+    assert verdict.verdict == DEPENDS
+    assert [b.mean for b in verdict.blocks] == [np.mean(UP), np.mean(NOISE)]
+    assert [b.p < LEVEL for b in verdict.blocks] == [True, False]
+
+
+def test_effects_that_cancel_depend_though_their_average_is_none():
+    verdict = difference(UP, tuple(v - 0.01 for v in DOWN))
+    assert abs(verdict.mean) < 0.01
+    assert verdict.verdict == DEPENDS
+
+
+def test_an_average_against_one_block_depends_even_without_a_significant_interaction():
+    wide = tuple(10 * v for v in NOISE)
+    against = tuple(-abs(np.mean(wide)) - 0.01 + v - np.mean(wide) for v in wide)
+    verdict = difference(tuple(8 + v for v in NOISE), UP, against)
+    assert verdict.blocks[2].mean < 0 < verdict.mean
+    assert verdict.verdict in (DEPENDS, INCONCLUSIVE)
+
+
+def test_blocks_of_different_size_support_a_claim_where_each_is_significant():
+    verdict = difference(UP, tuple(10 * v for v in UP))
+    assert verdict.interacting  # the sizes differ, the signs do not
+    assert verdict.verdict == SUPPORTED
+
+
+def test_no_difference_shown_is_inconclusive_with_an_interval_around_zero():
+    verdict = difference(NOISE, NOISE[::-1])
+    assert verdict.verdict == INCONCLUSIVE
+    low, high = verdict.interval
+    assert low < 0 < high
+
+
+def test_blocks_weigh_equally():
+    assert difference(UP, DOWN, DOWN).mean == pytest.approx(np.mean(DOWN) / 3)
+
+
+def test_too_few_seeds_are_said_and_have_no_interval():
+    verdict = judge_differences([blocks(UP[:4]), blocks(UP[:4])], [1, 1])[0]
+    assert verdict.verdict == INCONCLUSIVE
+    assert verdict.out_of_reach
+    assert verdict.interval is None
+    assert verdict.blocks[0].interval is None
+
+
+def test_twelve_claims_are_decidable_with_nine_seeds_and_thirteen_are_not():
+    assert [judge_differences([blocks(UP)] * m, [1] * m)[0].verdict for m in (12, 13)] == [
+        SUPPORTED,
+        INCONCLUSIVE,
+    ]
+    assert [seeds_to_decide(m) for m in (1, 8, 12, 13)] == [6, 9, 9, 10]
+
+
+@given(st.lists(st.lists(st.integers(-20, 30), min_size=9, max_size=9), min_size=1, max_size=6))
+def test_intervals_agree_with_verdicts(claims):
+    verdicts = judge_differences([blocks(values) for values in claims], [1] * len(claims))
+    for verdict in verdicts:
+        decided = verdict.verdict != INCONCLUSIVE
+        assert decided == (verdict.p_holm < LEVEL)
+        if verdict.interval is None:
+            assert not decided
+        else:
+            low, high = verdict.interval
+            assert decided == (low > 0 or high < 0)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=6, max_size=10), st.sampled_from([0.05, 0.01, 0.1]))
+def test_interval_is_the_set_of_differences_that_the_test_does_not_reject(values, level):
+    from vaebench.statistics import sign_flip_interval
+
+    interval = sign_flip_interval(values, level)
+    grid = np.linspace(min(values) - 1, max(values) + 1, 41)
+    inside = [d for d in grid if sign_flip([v - d for v in values]) >= level]
+    if interval is None:
+        assert len(inside) == len(grid)
+    else:
+        low, high = interval
+        assert all(low - 1e-9 <= d <= high + 1e-9 for d in inside)
+        assert all(d in inside for d in grid if low + 1e-9 < d < high - 1e-9)
+
+
+# -- interactions ---------------------------------------------------------------------------------
+
+
+def test_an_axis_of_three_values_has_three_interactions():
+    three = [Block({"beta": b}, UP if b == 4 else NOISE) for b in (1, 2, 4)]
+    assert [i.between["beta"] for i in interactions(three)] == [(1, 2), (1, 4), (2, 4)]
+    assert [i.p < LEVEL for i in interactions(three)] == [False, True, True]
+
+
+def test_two_axes_have_interactions_of_both_orders():
+    four = [
+        Block({"model": m, "beta": b}, tuple(v + (m == "cnn") * (b == 2) for v in NOISE))
+        for m, b in itertools.product(("fnn", "cnn"), (1, 2))
+    ]
+    means = {tuple(i.between): i.mean for i in interactions(four)}
+    assert means == {
+        ("model",): pytest.approx(-0.5),
+        ("beta",): pytest.approx(-0.5),
+        ("model", "beta"): pytest.approx(1.0),
+    }
+
+
+def test_interactions_need_all_their_corners():
+    three = [Block({"model": m, "beta": b}, UP) for m, b in (("fnn", 1), ("fnn", 2), ("cnn", 1))]
+    assert [tuple(i.between) for i in interactions(three)] == [("model",), ("beta",)]
+
+
+# -- equivalences ---------------------------------------------------------------------------------
+
+
+def test_blocks_within_the_margin_are_equivalent():
+    verdict = equivalence(around(0.1), around(-0.1))
+    assert verdict.verdict == SUPPORTED
+    assert all(-0.5 < low < high < 0.5 for low, high in (b.interval for b in verdict.blocks))
+
+
+def test_the_mean_of_two_opposite_blocks_is_no_equivalence():
+    verdict = equivalence(around(0.44, 0.3), around(-0.33, 0.3))
+    assert abs(verdict.mean) < 0.06
+    assert verdict.verdict == INCONCLUSIVE
+
+
+def test_one_block_beyond_the_margin_refutes_an_equivalence():
+    verdict = equivalence(around(0.0), around(-0.8))
+    assert verdict.verdict == REFUTED
+    low, high = verdict.blocks[1].interval
+    assert low < high < -0.5
+
+
+def test_a_block_at_the_margin_is_inconclusive():
+    assert equivalence(around(0.0), around(0.52)).verdict == INCONCLUSIVE
+
+
+def test_refutation_is_adjusted_for_the_family():
+    edge = around(0.58, 0.1)
+    alone = judge_equivalences([blocks(edge)], [0.5])[0]
+    among = judge_equivalences([blocks(edge)] + [blocks(around(0.5))] * 7, [0.5] * 8)[0]
+    assert (alone.verdict, among.verdict) == (REFUTED, INCONCLUSIVE)
+    assert among.p_refuted == pytest.approx(min(1.0, 8 * alone.p_refuted))
+
+
+# -- how many seeds -------------------------------------------------------------------------------
+
+
+def test_seeds_to_show_a_difference_against_tables_of_power():
+    # Cohen (1988): a paired t test at 5 % with power 0.8 needs 34 pairs at d = 0.5, 15 at 0.8
+    assert seeds_to_show(0.5, 1.0) == 34
+    assert seeds_to_show(-0.8, 1.0) == 15
+    assert seeds_to_show(1e-4, 1.0) is None
+    assert seeds_to_show(1.0, 0.0) == 6  # as few as the sign-flip test needs at all
+
+
+# -- error rates, by simulation -------------------------------------------------------------------
+
+FAMILIES = 1500
+BOUND = LEVEL + 2 * np.sqrt(LEVEL * (1 - LEVEL) / FAMILIES)
+
+
+def _rate(judge, draw, wrong):
+    rng = np.random.default_rng(11)
+    return np.mean([any(map(wrong, judge(draw(rng)))) for _ in range(FAMILIES)])
+
+
+def _family(rng, means, spreads):
+    return [
+        blocks(*(rng.normal(m, s, 9) for m, s in zip(mean, spreads, strict=True))) for mean in means
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spreads", [(1.0, 1.0), (1.0, 5.0)], ids=["equal blocks", "unequal blocks"]
+)
+def test_a_family_without_differences_is_seldom_decided(spreads):
+    rate = _rate(
+        lambda family: judge_differences(family, [1] * 8),
+        lambda rng: _family(rng, [(0.0, 0.0)] * 8, spreads),
+        lambda v: v.verdict in (SUPPORTED, REFUTED),
+    )
+    assert rate <= BOUND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", [0.0, -1.0, -3.0])
+def test_a_true_interaction_is_seldom_called_support_of_both_blocks(other):
+    """One block has a large effect, the other none or the opposite: the claim does not hold."""
+    rate = _rate(
+        lambda family: judge_differences(family, [1]),
+        lambda rng: _family(rng, [(3.0, other)], (1.0, 1.0)),
+        lambda v: v.verdict == SUPPORTED,
+    )
+    assert rate <= BOUND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spreads", [(0.3, 0.3), (0.3, 1.0)], ids=["equal", "unequal"])
+def test_a_family_at_the_margin_is_seldom_equivalent_and_seldom_refuted(spreads):
+    def draw(rng):
+        return _family(rng, [(0.5, 0.0)] * 8, spreads)
+
+    def judge(family):
+        return judge_equivalences(family, [0.5] * 8)
+
+    assert _rate(judge, draw, lambda v: v.verdict == SUPPORTED) <= BOUND
+    assert _rate(judge, draw, lambda v: v.verdict == REFUTED) <= BOUND
+
+
+@pytest.mark.slow
+def test_power_of_differences_and_equivalences_at_nine_seeds():
+    """A difference of 1.5 spreads among eight claims, an equivalence at a sixth of the margin."""
+    rng = np.random.default_rng(3)
+    shown, equal = [], []
+    for _ in range(300):
+        family = _family(rng, [(1.5, 1.5)] * 8, (1.0, 1.0))
+        shown.append(np.mean([v.verdict == SUPPORTED for v in judge_differences(family, [1] * 8)]))
+        family = _family(rng, [(0.0, 0.0)] * 2, (0.25, 0.25))
+        equal.append(
+            np.mean([v.verdict == SUPPORTED for v in judge_equivalences(family, [0.5] * 2)])
+        )
+    assert np.mean(shown) > 0.8
+    assert np.mean(equal) > 0.8
