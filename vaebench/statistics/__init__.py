@@ -1,8 +1,9 @@
 """What several seeds say together: means, paired differences, tests, equivalence.
 
 Plain functions on plain numbers: no records, no files, no torch; scipy.special loads only where it
-is needed. :mod:`vaebench.statistics.verdicts` judges claims with them. To add a statistic, write a function from values to a number or a
-frozen record here; :mod:`vaebench.report` decides what to show.
+is needed. :mod:`vaebench.statistics.verdicts` judges claims with them,
+:mod:`vaebench.statistics.matched_rate` compares curves over the rate. To add a statistic, write a
+function from values to a number or a frozen record; :mod:`vaebench.report` decides what to show.
 """
 
 import math
@@ -190,7 +191,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def holm_levels(p_values: Sequence[float], level: float = LEVEL) -> list[float]:
     """The level at which Holm's procedure tests each hypothesis of a family.
 
-    It stops at the first that is not rejected; the others would have been tested at that level, too.
+    It stops at the first that is not rejected: the others have the level of that one.
     """
     levels, remaining = [level] * len(p_values), len(p_values)
     for i in _by_size(p_values):

@@ -1,10 +1,10 @@
 """Verdicts on claims: what the differences of every block and seed allow to say.
 
-A block is one setting of the axes that a claim says nothing of. Its differences are paired by seed.
+A block is one setting of the axes that a claim says nothing of; its differences are paired by seed.
 A claim of a difference is about the average over its blocks, all of equal weight, and stands only
-where the blocks agree with it; a claim of an equivalence is about every block (an intersection-union
-test). Families are adjusted by Holm. An interval inverts the test of its verdict at the level at
-which Holm tested it, so that the two always agree.
+where the blocks agree with it. A claim of an equivalence is about every block (an
+intersection-union test). Families are adjusted by Holm. The interval beside a verdict inverts its
+test at the level at which Holm tested it, so that the two always agree.
 """
 
 import itertools
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaebench.statistics import (
     LEVEL,
@@ -232,9 +233,9 @@ def average(blocks: Sequence[Block]) -> tuple[float, ...]:
 
 
 def interactions(blocks: Sequence[Block]) -> list[Interaction]:
-    """Every interaction of a difference with the axes of its blocks, all pairs of values, all orders.
+    """Every interaction of a difference with the axes of its blocks: all pairs of values.
 
-    Averaged over the other axes, where all corners of an interaction are there.
+    With one axis and with several, averaged over the others, where all its corners are there.
     """
     values: dict[str, dict[Any, None]] = {}
     for block in blocks:
@@ -255,18 +256,16 @@ def interactions(blocks: Sequence[Block]) -> list[Interaction]:
 def _interaction(
     blocks: Sequence[Block], between: dict[str, tuple[Any, Any]]
 ) -> Interaction | None:
-    groups: dict[str, list[np.ndarray]] = {}
+    groups: dict[str, list[NDArray[np.float64]]] = {}
     for block in blocks:
         if all(block.setting[axis] in pair for axis, pair in between.items()):
             rest = repr([(a, v) for a, v in block.setting.items() if a not in between])
-            sign = math.prod(
-                1 if block.setting[a] == pair[0] else -1 for a, pair in between.items()
-            )
-            groups.setdefault(rest, []).append(sign * np.asarray(block.differences))
-    whole = [sum(corners) for corners in groups.values() if len(corners) == 2 ** len(between)]
+            lower = sum(block.setting[axis] == pair[1] for axis, pair in between.items())
+            groups.setdefault(rest, []).append((-1) ** lower * np.asarray(block.differences))
+    whole = [np.sum(k, axis=0) for k in groups.values() if len(k) == 2 ** len(between)]
     if not whole:
         return None
-    contrast = np.mean(whole, axis=0)
+    contrast = np.mean(whole, axis=0).tolist()
     return Interaction(between, float(np.mean(contrast)), sign_flip(contrast))
 
 
@@ -309,5 +308,6 @@ def _of_difference(block: Block, level: float) -> BlockTest:
 
 def _beyond(block: Block, margin: float) -> float:
     """The smaller p of the two one-sided tests that the mean lies beyond the margin."""
-    differences = np.asarray(block.differences)
-    return min(student_p(differences - margin), student_p(-differences - margin))
+    return min(
+        student_p([sign * value - margin for value in block.differences]) for sign in (1, -1)
+    )
