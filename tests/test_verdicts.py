@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaebench.statistics import LEVEL, sign_flip
+from vaebench.statistics.power import seeds_to_decide, seeds_to_show
 from vaebench.statistics.verdicts import (
     DEPENDS,
     INCONCLUSIVE,
@@ -17,8 +18,6 @@ from vaebench.statistics.verdicts import (
     interactions,
     judge_differences,
     judge_equivalences,
-    seeds_to_decide,
-    seeds_to_show,
 )
 
 UP = tuple(1.0 + 0.1 * i for i in range(9))

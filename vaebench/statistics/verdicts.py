@@ -8,7 +8,6 @@ test at the level at which Holm tested it, so that the two always agree.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -267,34 +266,6 @@ def _interaction(
         return None
     contrast = np.mean(whole, axis=0).tolist()
     return Interaction(between, float(np.mean(contrast)), sign_flip(contrast))
-
-
-def seeds_to_decide(claims: int) -> int:
-    """The fewest seeds with which every claim of a family of differences can be significant."""
-    return next(n for n in itertools.count(2) if claims * smallest_p(n) < LEVEL)
-
-
-def seeds_to_show(size: float, std: float, level: float = LEVEL, power: float = 0.8) -> int | None:
-    """How many seeds show a true difference of this size in four of five repetitions.
-
-    Arguments:
-        size: The true difference, in the metric's unit.
-        std: The standard deviation of the differences over seeds, in the same unit.
-        level: Of the two-sided test.
-        power: The share of repetitions in which it is significant.
-
-    Returns:
-        None where more than a thousand would be needed.
-    """
-    from scipy.special import nctdtr, stdtrit
-
-    for n in range(2, 1001):
-        if smallest_p(n) >= level:
-            continue
-        critical = stdtrit(n - 1, 1 - level / 2)
-        if std == 0 or 1 - nctdtr(n - 1, abs(size) / std * math.sqrt(n), critical) >= power:
-            return n
-    return None
 
 
 def _of_difference(block: Block, level: float) -> BlockTest:
