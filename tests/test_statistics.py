@@ -17,7 +17,9 @@ from vaebench.statistics import (
     difference,
     equivalence,
     holm,
+    holm_levels,
     sign_flip,
+    sign_flip_interval,
     smallest_p,
     summarise,
 )
@@ -156,6 +158,25 @@ def test_under_no_difference_the_test_rejects_and_the_interval_misses_as_often_a
 
 
 # -- families -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-5, 5), min_size=6, max_size=10), st.sampled_from([0.05, 0.01, 0.1]))
+def test_interval_is_the_set_of_differences_that_the_test_does_not_reject(values, level):
+    interval = sign_flip_interval(values, level)
+    grid = np.linspace(min(values) - 1, max(values) + 1, 41)
+    inside = [d for d in grid if sign_flip([v - d for v in values]) >= level]
+    if interval is None:
+        assert len(inside) == len(grid)
+    else:
+        low, high = interval
+        assert all(low - 1e-9 <= d <= high + 1e-9 for d in inside)
+        assert all(d in inside for d in grid if low + 1e-9 < d < high - 1e-9)
+
+
+def test_holm_tests_each_at_a_level_of_its_own_until_one_is_not_rejected():
+    levels = holm_levels([0.2, 0.001, 0.03, 0.012])
+    assert levels == pytest.approx([0.05 / 2, 0.05 / 4, 0.05 / 2, 0.05 / 3])
+    assert holm_levels([0.02]) == [0.05]
 
 
 def test_holm_worked_by_hand():

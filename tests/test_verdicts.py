@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaebench.statistics import LEVEL, sign_flip
+from vaebench.statistics import LEVEL, sign_flip_interval, student_p
 from vaebench.statistics.power import seeds_to_decide, seeds_to_show
 from vaebench.statistics.verdicts import (
     DEPENDS,
@@ -120,19 +120,12 @@ def test_intervals_agree_with_verdicts(claims):
             assert decided == (low > 0 or high < 0)
 
 
-@given(st.lists(st.floats(-5, 5), min_size=6, max_size=10), st.sampled_from([0.05, 0.01, 0.1]))
-def test_interval_is_the_set_of_differences_that_the_test_does_not_reject(values, level):
-    from vaebench.statistics import sign_flip_interval
-
-    interval = sign_flip_interval(values, level)
-    grid = np.linspace(min(values) - 1, max(values) + 1, 41)
-    inside = [d for d in grid if sign_flip([v - d for v in values]) >= level]
-    if interval is None:
-        assert len(inside) == len(grid)
-    else:
-        low, high = interval
-        assert all(low - 1e-9 <= d <= high + 1e-9 for d in inside)
-        assert all(d in inside for d in grid if low + 1e-9 < d < high - 1e-9)
+def test_intervals_of_blocks_are_at_the_level_of_their_claim():
+    family = [blocks(NOISE, UP), *[blocks(NOISE)] * 7]
+    verdict = judge_differences(family, [1] * 8)[0]
+    assert verdict.level == LEVEL / 8
+    assert verdict.blocks[0].interval == sign_flip_interval(NOISE, LEVEL / 8)
+    assert verdict.blocks[0].interval != sign_flip_interval(NOISE, LEVEL)
 
 
 # -- interactions ---------------------------------------------------------------------------------
@@ -194,6 +187,12 @@ def test_refutation_is_adjusted_for_the_family():
     among = judge_equivalences([blocks(edge)] + [blocks(around(0.5))] * 7, [0.5] * 8)[0]
     assert (alone.verdict, among.verdict) == (REFUTED, INCONCLUSIVE)
     assert among.p_refuted == pytest.approx(min(1.0, 8 * alone.p_refuted))
+
+
+def test_refutation_is_adjusted_for_blocks_and_sides():
+    alone, among = equivalence(around(0.6)), equivalence(around(0.6), *[around(0.0)] * 3)
+    assert alone.p_refuted == pytest.approx(2 * student_p([v - 0.5 for v in around(0.6)]))
+    assert among.p_refuted == pytest.approx(4 * alone.p_refuted)
 
 
 # -- how many seeds -------------------------------------------------------------------------------
