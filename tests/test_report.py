@@ -31,7 +31,7 @@ from records import (
 
 from vaebench import report
 from vaebench.errors import ResultsError
-from vaebench.report import latex, markup, rounding
+from vaebench.report import latex, markup, numbers
 
 SMALL = {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}
 
@@ -267,7 +267,7 @@ def test_every_format_shows_the_same_numbers(shared):
     [(-101.376, 2, "-101.38"), (-0.001, 2, "0.00"), (1082144.0, 0, "1,082,144"), (0.0, 3, "0.000")],
 )
 def test_rounding_keeps_fixed_decimals_and_has_no_minus_zero(value, decimals, text):
-    assert rounding.rounded(value, decimals) == text
+    assert numbers.rounded(value, decimals) == text
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_rounding_keeps_fixed_decimals_and_has_no_minus_zero(value, decimals, te
     ],
 )
 def test_decimals_suit_the_column(values, unit, decimals):
-    assert rounding.decimals_of(values, unit) == decimals
+    assert numbers.decimals_of(values, unit) == decimals
 
 
 def test_incomplete_row_has_no_mean_and_is_never_best(grid):

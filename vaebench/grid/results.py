@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench import report
 from vaebench.report.claims import Judged, claims
-from vaebench.report.records import counted
+from vaebench.report.loading import counted
 from vaebench.tracking import Outcome
 
 if TYPE_CHECKING:

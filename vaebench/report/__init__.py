@@ -20,13 +20,13 @@ from pathlib import Path
 from vaebench.errors import ResultsError
 from vaebench.files import write_atomic
 from vaebench.report.cells import Cell, cells
+from vaebench.report.compare import Comparison, compare, comparison_json
 from vaebench.report.compare_text import comparison_text
-from vaebench.report.comparing import Comparison, compare, comparison_json
+from vaebench.report.data_formats import csv_report, json_report, to_frame
 from vaebench.report.latex import latex_report
+from vaebench.report.loading import Report, load
 from vaebench.report.markdown import markdown_report
 from vaebench.report.pictures import Pictures, comparison_picture, write_copies
-from vaebench.report.plain import csv_report, json_report, to_frame
-from vaebench.report.records import Report, load
 from vaebench.report.status import GridStatus, status, status_json, status_text
 from vaebench.report.tuning import tuning_text
 

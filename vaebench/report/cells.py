@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from vaebench.declarations import merged
-from vaebench.report.records import Record, Report, counted
+from vaebench.report.loading import Record, Report, counted
 from vaebench.schema.labels import best_seed
 from vaebench.schema.manifest import Planned
 from vaebench.schema.record import versions
@@ -39,7 +39,7 @@ class Cell:
 
     @cached_property
     def keys(self) -> dict[str, str | None]:
-        """What :func:`vaebench.report.comparable.cell_key` has found."""
+        """What :func:`vaebench.report.ranking.cell_key` has found."""
         return {}
 
     @property

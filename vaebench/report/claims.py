@@ -31,8 +31,8 @@ from vaebench.report.contrasts import (
     paired,
 )
 from vaebench.report.effects import contrast_json
-from vaebench.report.records import Report
-from vaebench.report.rounding import p_text, signed
+from vaebench.report.loading import Report
+from vaebench.report.numbers import p_text, signed
 from vaebench.report.tables import ARROWS, Column, axis_text, metric_column
 from vaebench.schema.claims import Claim
 from vaebench.schema.faults import first_fault

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.report.cells import Cell
-from vaebench.report.comparable import cell_key
-from vaebench.report.records import counted
+from vaebench.report.loading import counted
+from vaebench.report.ranking import cell_key
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import LEVEL, Difference, difference, holm
 
@@ -107,7 +107,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
     Arguments:
         terms: The cells.
         metric: A final metric, ``test/ssim``.
-        kind: How far it compares, a key of :data:`vaebench.report.comparable.KEYS`.
+        kind: How far it compares, a key of :data:`vaebench.report.ranking.KEYS`.
     """
     cells = (*terms.plus, *terms.minus)
 

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vaebench.report.cells import Cell, matching
-from vaebench.report.comparable import separates
 from vaebench.report.contrasts import (
     Adjusted,
     Contrast,
@@ -23,6 +22,7 @@ from vaebench.report.contrasts import (
     measure,
     paired,
 )
+from vaebench.report.ranking import separates
 from vaebench.report.tables import Column, main_table
 
 # what the other values of an axis are set against; of any other axis, its first value

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from vaebench.report import notes
 from vaebench.report.cells import cells
 from vaebench.report.claims import Judged, claims
-from vaebench.report.evidence import CLAIM_HEADINGS, claim_notes, claim_texts
-from vaebench.report.records import Report
+from vaebench.report.loading import Report
+from vaebench.report.sections import CLAIM_HEADINGS, claim_notes, claim_texts
 from vaebench.report.tables import Column, Entry, main_table
 from vaebench.report.tuning import tuning_table
 

@@ -16,11 +16,11 @@ from vaebench.report.cells import Cell, cells
 from vaebench.report.claims import claims
 from vaebench.report.effect_tables import effects_section
 from vaebench.report.effects import effects
-from vaebench.report.evidence import claims_section, published_section
+from vaebench.report.loading import Report
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
 from vaebench.report.pictures import Pictures, last_tile
 from vaebench.report.published import published
-from vaebench.report.records import Report
+from vaebench.report.sections import claims_section, published_section
 from vaebench.report.tables import (
     Column,
     Table,

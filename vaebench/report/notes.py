@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vaebench.report.cells import Cell, chosen, declarations
-from vaebench.report.comparable import likelihood_key, machine_key, relaxed
 from vaebench.report.devices import device_kind, device_notes
-from vaebench.report.records import Record, Report, counted, dig, setting
+from vaebench.report.loading import Record, Report, counted, dig, setting
+from vaebench.report.ranking import likelihood_key, machine_key, relaxed
 from vaebench.report.tables import Table
 from vaebench.report.tuning import tuned_phrase
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vaebench.errors import VaebenchError
 from vaebench.files import write_atomic
 from vaebench.report.cells import Cell, cells, chosen
-from vaebench.report.records import Report, dig
+from vaebench.report.loading import Report, dig
 from vaebench.report.tables import main_table
 from vaebench.schema.labels import cell_label
 from vaebench.storage import RunStore

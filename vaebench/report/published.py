@@ -10,7 +10,7 @@ from typing import Any
 
 from vaebench.errors import ResultsError
 from vaebench.report.cells import Cell, matching
-from vaebench.report.records import Record, Report, counted, dig
+from vaebench.report.loading import Record, Report, counted, dig
 from vaebench.schema.record import finite
 from vaebench.statistics import Summary, summarise
 from vaebench.storage import RunStore

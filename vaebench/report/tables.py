@@ -1,6 +1,6 @@
 """The one table model behind every format: which columns, which numbers, which are best.
 
-Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``rounding`` and
+Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``numbers`` and
 nowhere else. Titles, directions and comparability come from the declarations that the records
 carry, so a new ``test/...`` metric becomes a column by itself. To place it, see
 :mod:`vaebench.declarations`.
@@ -12,9 +12,9 @@ from typing import Any
 
 from vaebench.declarations import COSTS, in_order
 from vaebench.report.cells import Cell, declarations
-from vaebench.report.comparable import best_rows, relaxed
-from vaebench.report.records import setting
-from vaebench.report.rounding import decimals_of, rounded
+from vaebench.report.loading import setting
+from vaebench.report.numbers import decimals_of, rounded
+from vaebench.report.ranking import best_rows, relaxed
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary, summarise
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vaebench.report.cells import Cell
-from vaebench.report.records import Record, setting
+from vaebench.report.loading import Record, setting
 
 PICK: dict[object, Callable[[list[float]], float]] = {"higher": max, "lower": min}
 

@@ -15,8 +15,8 @@ from vaebench.report.cells import Cell, cells
 from vaebench.report.claims import claims, claims_json
 from vaebench.report.devices import by_device
 from vaebench.report.effects import effects, effects_json
+from vaebench.report.loading import Record, Report
 from vaebench.report.published import published, published_json
-from vaebench.report.records import Record, Report
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vaebench.report.cells import Cell, cells, declarations
-from vaebench.report.comparable import KEYS, dataset_key
 from vaebench.report.contrasts import Adjusted, adjust_differences
-from vaebench.report.plain import json_lines
-from vaebench.report.records import Record, Report, counted, dig
-from vaebench.report.rounding import p_text
+from vaebench.report.data_formats import json_lines
+from vaebench.report.loading import Record, Report, counted, dig
+from vaebench.report.numbers import p_text
+from vaebench.report.ranking import KEYS, dataset_key
 from vaebench.report.tables import ARROWS, Column, main_table
 from vaebench.schema.record import versions
 from vaebench.statistics import Difference, difference

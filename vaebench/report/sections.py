@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from vaebench.report.claims import Judged
 from vaebench.report.contrasts import Contrast
+from vaebench.report.loading import counted
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
+from vaebench.report.numbers import decimals_of, p_text, rounded, signed
 from vaebench.report.published import Published
-from vaebench.report.records import counted
-from vaebench.report.rounding import decimals_of, p_text, rounded, signed
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
 
