@@ -31,7 +31,7 @@ def test_results_are_loaded_from_a_folder_and_have_a_short_repr(tmp_path: Path) 
     assert results.folder == folder
     assert list(results.records) == list(loaded.records)
     assert len(results.to_frame()) == 16
-    assert [cell.cell for cell in results.cells] == [cell.cell for cell in report.cells(loaded)]
+    assert [cell.cell for cell in results.cells] == [cell.cell for cell in loaded.cells]
     assert results.claims == ()
     assert repr(results) == f"<Results of {folder}: 16 runs, 1 failed, 15 complete>"
 

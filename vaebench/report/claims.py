@@ -17,9 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from vaebench.errors import ResultsError
 from vaebench.report.cells import Cell, declarations, matching
 from vaebench.report.contrasts import (
     Adjusted,
@@ -31,11 +28,10 @@ from vaebench.report.contrasts import (
     paired,
 )
 from vaebench.report.effects import contrast_json
-from vaebench.report.records import Report
-from vaebench.report.rounding import p_text, signed
+from vaebench.report.loading import Report
+from vaebench.report.numbers import p_text, signed
 from vaebench.report.tables import ARROWS, Column, axis_text, metric_column
 from vaebench.schema.claims import Claim
-from vaebench.schema.faults import first_fault
 from vaebench.statistics import Equivalence, equivalence
 
 SUPPORTED, REFUTED = "supported", "refuted"
@@ -75,7 +71,7 @@ def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
     Raises:
         ResultsError: The manifest's claims are damaged.
     """
-    stated = _stated(report)
+    stated = report.stated("claims", Claim)
     columns = [metric_column(cells, claim.metric) for claim in stated]
     contrasts = [_contrast(c, k, cells) for c, k in zip(stated, columns, strict=True)]
     equal = [_equivalence(c, k) for c, k in zip(stated, contrasts, strict=True)]
@@ -127,16 +123,6 @@ def _equivalence_json(judged: Judged) -> dict[str, Any]:
         "ci90": known.ci90 if known else None,
         "smallest_p": None,
     }
-
-
-def _stated(report: Report) -> list[Claim]:
-    try:
-        return [Claim.model_validate(raw) for raw in report.manifest.get("claims") or []]
-    except ValidationError as error:
-        raise ResultsError(
-            f"{report.directory / 'grid.yaml'}: claims: damaged ({first_fault(error)}); "
-            "run the grid again to write it anew"
-        ) from error
 
 
 def _contrast(claim: Claim, column: Column, cells: Sequence[Cell]) -> Contrast:

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from vaebench.report.comparing import (
+from vaebench.report.compare import (
     BETTER,
     OUTCOMES,
     WORSE,
     Comparison,
     Outcome,
 )
+from vaebench.report.loading import Report, counted
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
-from vaebench.report.records import Report, counted
-from vaebench.report.rounding import p_text, rounded, signed
+from vaebench.report.numbers import p_text, rounded, signed
 from vaebench.schema.labels import cell_label
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.report.cells import Cell
-from vaebench.report.comparable import cell_key
-from vaebench.report.records import counted
+from vaebench.report.loading import counted
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import LEVEL, Difference, difference, holm
 
@@ -107,7 +106,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
     Arguments:
         terms: The cells.
         metric: A final metric, ``test/ssim``.
-        kind: How far it compares, a key of :data:`vaebench.report.comparable.KEYS`.
+        kind: How far it compares, a key of :data:`vaebench.report.ranking.KEYS`.
     """
     cells = (*terms.plus, *terms.minus)
 
@@ -116,7 +115,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
 
     if not terms.blocks:
         return without("no cells that differ in nothing else")
-    keys = {cell_key(cell, kind) for cell in cells if cell.records}
+    keys = {cell.key(kind) for cell in cells if cell.records}
     if len(keys) > 1 or None in keys:
         what = {"likelihood": "losses", "machine": "machines"}.get(kind, "data sets")
         return without(f"its cells are of different {what}", comparable=False)

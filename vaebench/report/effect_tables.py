@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from vaebench.report.cells import Cell
 from vaebench.report.effects import Effect
-from vaebench.report.evidence import estimate
+from vaebench.report.loading import counted
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
-from vaebench.report.records import counted
-from vaebench.report.rounding import p_text, signed
+from vaebench.report.numbers import p_text, signed
+from vaebench.report.sections import estimate
 from vaebench.report.tables import axis_text
 
 # they say in other units what ELBO and PSNR say

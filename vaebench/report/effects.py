@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vaebench.report.cells import Cell, matching
-from vaebench.report.comparable import separates
 from vaebench.report.contrasts import (
     Adjusted,
     Contrast,
@@ -23,7 +22,8 @@ from vaebench.report.contrasts import (
     measure,
     paired,
 )
-from vaebench.report.tables import Column, main_table
+from vaebench.report.ranking import separates
+from vaebench.report.tables import Column, Table
 
 # what the other values of an axis are set against; of any other axis, its first value
 BASELINES: dict[str, str] = {"model": "fnn", "loss": "mse", "estimator": "kl"}
@@ -62,14 +62,14 @@ class _Draft:
     terms: Terms
 
 
-def effects(cells: Sequence[Cell]) -> tuple[Effect, ...]:
-    """Every effect by every metric of the test split that says which direction is better.
+def effects(table: Table, cells: Sequence[Cell]) -> tuple[Effect, ...]:
+    """Every effect by every metric of the main table that says which direction is better.
 
     Costs are not among them. Holm's family is all contrasts of one metric.
     """
     return tuple(
         effect
-        for column in main_table(cells).columns
+        for column in table.columns
         if column.direction is not None and column.comparable != "machine"
         for effect in _effects_by(column, cells)
     )

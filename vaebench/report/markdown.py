@@ -12,21 +12,18 @@ from dataclasses import replace
 import yaml
 
 from vaebench.report import notes
-from vaebench.report.cells import Cell, cells
-from vaebench.report.claims import claims
+from vaebench.report.analysis import Analysis
+from vaebench.report.cells import Cell
 from vaebench.report.effect_tables import effects_section
-from vaebench.report.effects import effects
-from vaebench.report.evidence import claims_section, published_section
+from vaebench.report.loading import Report
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
 from vaebench.report.pictures import Pictures, last_tile
-from vaebench.report.published import published
-from vaebench.report.records import Report
+from vaebench.report.sections import claims_section, published_section
 from vaebench.report.tables import (
     Column,
     Table,
     cost_table,
     gap_table,
-    main_table,
     run_table,
 )
 from vaebench.report.tuning import settings_with_tuned, tuning_section
@@ -39,46 +36,45 @@ WIDTH = 140  # pixels of a tile
 BESIDE_PICTURES = ("test/elbo", "test/ssim", "test/psnr")
 
 
-def markdown_report(report: Report, pictures: Pictures) -> str:
+def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
     """The whole report; ``pictures`` makes the links and remembers which copies they need."""
-    found = cells(report)
     sections = [
-        _head(report, found),
-        claims_section(claims(report, found)),
-        _results(report, found, pictures),
-        _comparison(report, pictures),
-        effects_section(effects(found), found),
-        published_section(published(report, found)),
-        _costs(found),
-        _gap(found),
-        tuning_section(report),
-        _runs(found),
-        _unfinished(report),
-        _settings(report),
-        _notes(report),
-        _environment(report),
+        _head(analysis),
+        claims_section(analysis.claims),
+        _results(analysis, pictures),
+        _comparison(analysis, pictures),
+        effects_section(analysis.effects, analysis.cells),
+        published_section(analysis.reproductions),
+        _costs(analysis.cells),
+        _gap(analysis.cells),
+        tuning_section(analysis),
+        _runs(analysis.cells),
+        _unfinished(analysis),
+        _settings(analysis),
+        _notes(analysis),
+        _environment(analysis),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
-def _head(report: Report, found: Sequence[Cell]) -> list[str]:
-    lines = [f"# {escape(report.name)}", ""]
-    if report.manifest.get("question"):
-        lines += [f"**Question.** {escape(report.manifest['question'])}", ""]
-    return [*lines, escape(notes.summary(report, found))]
+def _head(analysis: Analysis) -> list[str]:
+    lines = [f"# {escape(analysis.name)}", ""]
+    if analysis.manifest.get("question"):
+        lines += [f"**Question.** {escape(analysis.manifest['question'])}", ""]
+    return [*lines, escape(notes.summary(analysis))]
 
 
-def _results(report: Report, found: Sequence[Cell], pictures: Pictures) -> list[str]:
-    table = main_table(found)
+def _results(analysis: Analysis, pictures: Pictures) -> list[str]:
+    table, cells = analysis.table, analysis.cells
     first = _only(table, lambda column: column.metric in BESIDE_PICTURES)
     rest = _only(table, lambda column: column.metric not in BESIDE_PICTURES)
     tiles = [
-        [_tile(report, cell, kind, pictures) for kind in ("reconstruction", "samples")]
-        for cell in found
+        [_tile(analysis, cell, kind, pictures) for kind in ("reconstruction", "samples")]
+        for cell in cells
     ]
-    said = [*notes.table_notes(table, found)]
+    said = notes.table_notes(analysis)
     if any(picture != NOTHING for row in tiles for picture in row):
-        said.append(notes.picture_note(found))
+        said.append(notes.picture_note(cells))
     return [
         "## Results on the test images",
         "",

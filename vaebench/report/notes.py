@@ -7,10 +7,11 @@ append it in :func:`table_notes` under the condition that makes it true.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen, declarations
-from vaebench.report.comparable import likelihood_key, machine_key, relaxed
 from vaebench.report.devices import device_kind, device_notes
-from vaebench.report.records import Record, Report, counted, dig, setting
+from vaebench.report.loading import Record, Report, counted, dig, setting
+from vaebench.report.ranking import likelihood_key, machine_key, relaxed
 from vaebench.report.tables import Table
 from vaebench.report.tuning import tuned_phrase
 
@@ -21,27 +22,27 @@ _BINARIZE = {
 }
 
 
-def summary(report: Report, cells: Sequence[Cell]) -> str:
+def summary(analysis: Analysis) -> str:
     """One paragraph: data, size of the grid, training, machine."""
-    done = [record for cell in cells for record in cell.records]
-    seeds = list(dict.fromkeys(run.seed for run in report.planned))
+    done = [record for cell in analysis.cells for record in cell.records]
+    seeds = list(dict.fromkeys(run.seed for run in analysis.planned))
     training = [
         text
         for text in (
-            _phrase("{} epochs", _settings(report, "training", "epochs")),
-            _phrase("batch size {}", _settings(report, "training", "batch_size")),
-            _phrase("latent size {}", _settings(report, "model", "latent_dim")),
-            tuned_phrase(report.manifest),
+            _phrase("{} epochs", _settings(analysis, "training", "epochs")),
+            _phrase("batch size {}", _settings(analysis, "training", "batch_size")),
+            _phrase("latent size {}", _settings(analysis, "model", "latent_dim")),
+            tuned_phrase(analysis.manifest),
         )
         if text
     ]
     text = (
-        f"{counted(len(cells), 'cell')} with {counted(len(seeds), 'seed')} each "
-        f"({_list(seeds)}) on {_dataset(report)}. "
+        f"{counted(len(analysis.cells), 'cell')} with {counted(len(seeds), 'seed')} each "
+        f"({_list(seeds)}) on {_dataset(analysis)}. "
     )
     if training:
         text += f"{', '.join(training)}. "
-    text += f"{len(done):,} of {counted(len(report.planned), 'run')} complete."
+    text += f"{len(done):,} of {counted(len(analysis.planned), 'run')} complete."
     places = list(dict.fromkeys(machine(record) for record in done))
     if len(places) == 1:
         text += f" All ran on {places[0]}."
@@ -63,8 +64,9 @@ def machine(record: Record) -> str:
     return ", ".join(part for part in parts if part and part[0] != " ")
 
 
-def table_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
+def table_notes(analysis: Analysis) -> list[str]:
     """What a reader must know to read the main table."""
+    table, cells = analysis.table, analysis.cells
     records = [record for cell in cells for record in cell.records]
     if not records:
         return ["No run is complete: there is nothing to compare yet."]

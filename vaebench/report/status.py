@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.errors import ResultsError, VaebenchError
-from vaebench.report.records import Damaged, counted, dig, read_record
+from vaebench.report.loading import Damaged, counted, dig, read_record
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.record import finite

@@ -1,6 +1,6 @@
 """The one table model behind every format: which columns, which numbers, which are best.
 
-Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``rounding`` and
+Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``numbers`` and
 nowhere else. Titles, directions and comparability come from the declarations that the records
 carry, so a new ``test/...`` metric becomes a column by itself. To place it, see
 :mod:`vaebench.declarations`.
@@ -12,9 +12,9 @@ from typing import Any
 
 from vaebench.declarations import COSTS, in_order
 from vaebench.report.cells import Cell, declarations
-from vaebench.report.comparable import best_rows, relaxed
-from vaebench.report.records import setting
-from vaebench.report.rounding import decimals_of, rounded
+from vaebench.report.loading import setting
+from vaebench.report.numbers import decimals_of, rounded
+from vaebench.report.ranking import best_rows, relaxed
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary, summarise
 
@@ -59,8 +59,8 @@ class Table:
     remarks: tuple[str | None, ...]
 
 
-def main_table(cells: Sequence[Cell]) -> Table:
-    """What was measured on the test split, one row per cell."""
+def main_table(cells: Sequence[Cell], *, ranked: bool = True) -> Table:
+    """What was measured on the test split, one row per cell; the best marked unless told not to."""
     measured = dict.fromkeys(
         name.removeprefix("test/")
         for cell in cells
@@ -68,7 +68,7 @@ def main_table(cells: Sequence[Cell]) -> Table:
         for name in record["metrics"]
         if name.startswith("test/")
     )
-    return _table(cells, [f"test/{name}" for name in in_order(measured)])
+    return _table(cells, [f"test/{name}" for name in in_order(measured)], ranked=ranked)
 
 
 def cost_table(cells: Sequence[Cell]) -> Table:
@@ -85,8 +85,8 @@ def gap_table(cells: Sequence[Cell]) -> Table | None:
     gaps = [_gap(cell) for cell in cells]
     if all(gap is None or gap.mean is None for gap in gaps):
         return None
-    table = _table(cells, ("train_eval/elbo", "test/elbo"))
-    train, test = (replace(column, entries=_unmarked(column)) for column in table.columns)
+    table = _table(cells, ("train_eval/elbo", "test/elbo"), ranked=False)
+    train, test = table.columns
     gap = Column(
         metric="gap",
         title="Gap",
@@ -130,12 +130,10 @@ def run_table(cells: Sequence[Cell]) -> Table | None:
         for cell in cells
         for record in cell.records
     ]
-    table = main_table(runs)
     return replace(
-        table,
+        main_table(runs, ranked=False),
         axes=("Cell", "Seed"),  # the cell in one column leaves room for the numbers
         labels=tuple((cell_label(run.cell), str(run.seeds[0])) for run in runs),
-        columns=tuple(replace(column, entries=_unmarked(column)) for column in table.columns),
     )
 
 
@@ -158,7 +156,7 @@ def axis_text(axis: str, cell: Cell) -> str:
     return f"{text} (σ² {sigma2})" if isinstance(sigma2, str) else f"{text} (σ²={sigma2})"
 
 
-def _table(cells: Sequence[Cell], metrics: Iterable[str]) -> Table:
+def _table(cells: Sequence[Cell], metrics: Iterable[str], *, ranked: bool = True) -> Table:
     declared, _ = declarations([record for cell in cells for record in cell.records])
     axes = tuple(dict.fromkeys(axis for cell in cells for axis in cell.cell))
     return Table(
@@ -167,12 +165,14 @@ def _table(cells: Sequence[Cell], metrics: Iterable[str]) -> Table:
             tuple(axis_text(axis, cell) if axis in cell.cell else "" for axis in axes)
             for cell in cells
         ),
-        columns=tuple(_column(cells, metric, declared) for metric in metrics),
+        columns=tuple(_column(cells, metric, declared, ranked) for metric in metrics),
         remarks=tuple(None if cell.complete else cell.progress for cell in cells),
     )
 
 
-def _column(cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, Any]]) -> Column:
+def _column(
+    cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, Any]], ranked: bool
+) -> Column:
     name = metric.partition("/")[2]
     declaration = declared.get(name, {})
     unit = str(declaration.get("unit") or "")
@@ -180,7 +180,13 @@ def _column(cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, An
     comparable = str(declaration.get("comparable") or "dataset")
     summaries = [cell.summaries.get(metric) for cell in cells]
     entries = _entries(summaries, unit)
-    best = best_rows(cells, [entry.mean for entry in entries], metric, direction, comparable)
+    best = best_rows(
+        [summary.mean if summary else None for summary in summaries],
+        [entry.mean for entry in entries],
+        [cell.key(comparable) for cell in cells],
+        direction if ranked else None,
+        one_group=comparable == "machine",
+    )
     return Column(
         metric=metric,
         title=str(declaration.get("title") or name),
@@ -218,7 +224,3 @@ def _gap(cell: Cell) -> Summary | None:
         for record in cell.records
     ]
     return summarise([None if None in pair else pair[0] - pair[1] for pair in pairs])
-
-
-def _unmarked(column: Column) -> tuple[Entry, ...]:
-    return tuple(replace(entry, best=False) for entry in column.entries)

@@ -7,9 +7,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from vaebench.report.loading import Report
 from vaebench.report.markup import NOTHING, bullets, escape, grid_lines
-from vaebench.report.records import Report
-from vaebench.report.rounding import rounded
+from vaebench.report.numbers import rounded
 from vaebench.schema.labels import cell_label
 
 DECIMALS = 2  # of nats

@@ -21,8 +21,8 @@ from vaebench.executors import Event, in_workers
 from vaebench.grid import Listener
 from vaebench.grid.evaluating import Request, measured_config
 from vaebench.grid.planning import Planned
+from vaebench.report.loading import dig
 from vaebench.report.notes import flat
-from vaebench.report.records import dig
 from vaebench.run import Task
 from vaebench.run.loading import finished
 from vaebench.schema.labels import run_label

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vaebench.report.cells import Cell, cells, declarations
-from vaebench.report.comparable import KEYS, dataset_key
+from vaebench.report.analysis import Analysis
+from vaebench.report.cells import Cell, declarations
 from vaebench.report.contrasts import Adjusted, adjust_differences
-from vaebench.report.plain import json_lines
-from vaebench.report.records import Record, Report, counted, dig
-from vaebench.report.rounding import p_text
+from vaebench.report.data_formats import json_lines
+from vaebench.report.loading import Record, counted, dig
+from vaebench.report.numbers import p_text
+from vaebench.report.ranking import KEYS, dataset_key
 from vaebench.report.tables import ARROWS, Column, main_table
 from vaebench.schema.record import versions
 from vaebench.statistics import Difference, difference
@@ -65,8 +66,8 @@ class Comparison:
         settings: Settings that differ: dotted key to both values.
     """
 
-    first: Report
-    second: Report
+    first: Analysis
+    second: Analysis
     outcomes: tuple[Outcome, ...]
     settings: dict[str, tuple[Any, Any]]
 
@@ -80,9 +81,9 @@ class Comparison:
         return self.count(WORSE) > 0
 
 
-def compare(first: Report, second: Report) -> Comparison:
+def compare(first: Analysis, second: Analysis) -> Comparison:
     """Judge ``second`` against ``first`` by every metric of either that has a direction."""
-    old, new = cells(first), cells(second)
+    old, new = first.cells, second.cells
     columns = {c.metric: c for found in (new, old) for c in main_table(found).columns}
     _, clashes = declarations([r for cell in (*old, *new) for r in cell.records])
     outcomes: list[Outcome] = []

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from vaebench.report.claims import Judged
 from vaebench.report.contrasts import Contrast
+from vaebench.report.loading import counted
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
-from vaebench.report.published import Published
-from vaebench.report.records import counted
-from vaebench.report.rounding import decimals_of, p_text, rounded, signed
+from vaebench.report.numbers import decimals_of, p_text, rounded, signed
+from vaebench.report.published import Reproduction
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
 
@@ -76,7 +76,7 @@ def claim_notes(found: Sequence[Judged]) -> list[str]:
     ]
 
 
-def published_section(rows: Sequence[Published]) -> list[str]:
+def published_section(rows: Sequence[Reproduction]) -> list[str]:
     """Published numbers beside ours; nothing where the grid names none."""
     if not rows:
         return []
@@ -107,17 +107,18 @@ def estimate(contrast: Contrast, decimals: int) -> str:
     return f"{signed(known.mean, decimals)}{width}"
 
 
-def _published_texts(row: Published) -> Row:
-    decimals = max(decimals_of([row.value], ""), 2)
-    where = [cell_label(row.cell), row.metric]
-    if row.epoch is not None:
-        where.append(f"epoch {row.epoch}")
-    if row.add:
-        where.append(f"ours {signed(row.add, 2)}")
+def _published_texts(row: Reproduction) -> Row:
+    its = row.published
+    decimals = max(decimals_of([its.value], ""), 2)
+    where = [cell_label(its.cell), its.metric]
+    if its.epoch is not None:
+        where.append(f"epoch {its.epoch}")
+    if its.add:
+        where.append(f"ours {signed(its.add, 2)}")
     return [
-        _link(row.source, row.url),
+        _link(its.source, its.url),
         escape(", ".join(where)),
-        rounded(row.value, decimals),
+        rounded(its.value, decimals),
         escape(row.reason) if row.ours is None else _summary(row.ours, decimals),
         _within(row, decimals),
     ]
@@ -131,8 +132,9 @@ def _summary(ours: Summary, decimals: int) -> str:
     return f"{rounded(ours.mean, decimals)}{width} ({counted(ours.n, 'seed')}{interval})"
 
 
-def _within(row: Published, decimals: int) -> str:
-    asked = row.stated if row.stated.endswith("%") else f"{row.within:g}"
+def _within(row: Reproduction, decimals: int) -> str:
+    stated = row.published.within
+    asked = stated if isinstance(stated, str) else f"{stated:g}"
     if row.difference is None:
         return f"±{asked}: {NOTHING}"
     word = "**yes**" if row.reproduced else "**no**"
@@ -140,6 +142,6 @@ def _within(row: Published, decimals: int) -> str:
 
 
 def _link(text: str, url: str | None) -> str:
-    if url is None or not url.startswith(("http://", "https://")):
+    if url is None:
         return escape(text)
     return f"[{escape(text)}]({quote(url, safe=':/?#@!$&+,;=%~-._')})"
