@@ -312,11 +312,12 @@ def test_too_few_seeds_are_inconclusive_and_say_so(tmp_path):
     assert (
         "significance cannot be reached with 5 seeds: smallest adjusted p = 0.0625" in claim["why"]
     )
+    assert claim["interval"] is None
 
 
 def test_claims_share_a_family_which_can_put_significance_out_of_reach(tmp_path):
     grid = make_results(tmp_path, axes=SMALL, seeds=range(6))
-    assign(grid, "test/ssim", ssim)
+    assign(grid, "test/ssim", lambda c, s: (c["model"] == "cnn") * (0.01 + s / 1e3))
     claim = better("test/ssim", CNN, FNN)
     assert verdicts_of(grid, claim) == ["supported"]
     assert verdicts_of(grid, claim, better("test/ssim", BCE, MSE)) == ["inconclusive"] * 2
@@ -352,9 +353,104 @@ def test_equivalence_is_judged_by_its_margin(known, shift, spread, verdict):
     [claim] = claims_of(known, same("test/psnr", CNN, FNN, 0.5))
     assert claim["verdict"] == verdict
     assert (claim["p_holm"] < 0.05) == (verdict == "supported")
-    low, high = claim["mean"] - claim["ci90"], claim["mean"] + claim["ci90"]
-    assert (low > 0.5 or high < -0.5) == (verdict == "refuted")
-    assert claim["smallest_p"] is None  # of a t test there is none
+    for block in claim["blocks"]:
+        low, high = block["interval"]
+        assert (low > -0.5 and high < 0.5) == (verdict == "supported")
+        assert (low > 0.5 or high < -0.5) == (verdict == "refuted")
+    assert claim["smallest_p_holm"] is None  # of a t test there is none
+
+
+def blockwise(cnn_adds):
+    """PSNR with differences of 0.001 between seeds; the cnn adds what a function of a cell says."""
+    return lambda c, s: 20 + 0.001 * s * (c["model"] == "cnn") + cnn_adds(c) * (c["model"] == "cnn")
+
+
+def test_effect_of_one_loss_alone_depends_and_shows_its_blocks(known):
+    assign(known, "test/psnr", blockwise(lambda c: 0.5 if c["loss"] == "bce" else -0.1))
+    [claim] = claims_of(known, better("test/psnr", CNN, FNN))
+    assert claim["verdict"] == "depends"
+    assert [(b["setting"], b["mean"]) for b in claim["blocks"]] == [
+        ({"loss": "bce"}, pytest.approx(0.504)),
+        ({"loss": "mse"}, pytest.approx(-0.096)),
+    ]
+    assert claim["interactions"][0]["between"] == {"loss": ["bce", "mse"]}
+    text = section(markdown_of(known), "Claims")
+    assert "interaction with (bce - mse)" in text
+
+
+def test_opposite_blocks_are_not_equivalent_though_their_mean_is(known):
+    assign(known, "test/psnr", blockwise(lambda c: 0.6 if c["loss"] == "bce" else -0.6))
+    [claim] = claims_of(known, same("test/psnr", CNN, FNN, 0.5))
+    assert abs(claim["mean"]) < 0.01
+    assert claim["verdict"] == "refuted"
+
+
+def test_inconclusive_claim_says_how_many_seeds_its_difference_needs(known):
+    noise = [0.9, -0.7, 0.8, -0.6, 0.7, -0.5, 0.9, -0.8, 0.2]
+    assign(known, "test/psnr", lambda c, s: 20 + (c["model"] == "cnn") * noise[s])
+    [claim] = claims_of(known, better("test/psnr", CNN, FNN))
+    assert claim["verdict"] == "inconclusive"
+    assert claim["seeds_needed"] > 9
+    assert f"{claim['seeds_needed']} seeds" in section(markdown_of(known), "Claims")
+
+
+def test_verdict_names_the_budget_the_learning_rate_and_its_tuning(tmp_path):
+    grid = make_results(tmp_path, axes=SMALL, seeds=SEEDS)
+    for folder in run_dirs(grid):
+        edit_record(
+            folder,
+            lambda r: r["config"]["training"].update(
+                learning_rate=0.001 if r["cell"]["model"] == "fnn" else 0.003
+            ),
+        )
+    [judged] = claims_of(grid, better("test/ssim", CNN, FNN))
+    assert judged["conditions"] == ["10 epochs", "learning rate 0.001 or 0.003 (not tuned)"]
+
+
+# -- at matched rate ------------------------------------------------------------------------------
+
+BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 8.0)
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory):
+    """Two losses along one curve of SSIM over the rate, at different points of it."""
+    axes = {"loss": ["bce", "mse"], "training.beta": list(BETAS)}
+    return make_results(tmp_path_factory.mktemp("curves"), axes=axes, seeds=SEEDS)
+
+
+def rate(cell, seed):
+    return (1.2 if cell["loss"] == "bce" else 1.0) * 20 / (1 + cell["training.beta"]) + 0.01 * seed
+
+
+def over_rate(extra):
+    return lambda c, s: 0.5 + 0.02 * rate(c, s) + extra * (c["loss"] == "bce") + 1e-5 * s
+
+
+def test_difference_at_matched_rate_is_that_of_the_curves_and_not_of_the_points(curves):
+    assign(curves, "test/rate", rate)
+    assign(curves, "test/ssim", over_rate(0.0))
+    plain, matched = claims_of(
+        curves,
+        better("test/ssim", BCE, MSE),
+        better("test/ssim", BCE, MSE, at={"rate": "matched"}),
+    )
+    assert plain["verdict"] == "supported"
+    assert matched["mean"] == pytest.approx(0.0, abs=1e-9)
+    assert matched["verdict"] == "inconclusive"
+    assign(curves, "test/ssim", over_rate(0.05))
+    [matched] = claims_of(curves, better("test/ssim", BCE, MSE, at={"rate": "matched"}))
+    assert (matched["verdict"], matched["mean"]) == ("supported", pytest.approx(0.05))
+    assert matched["conditions"][-1].startswith("at equal rate, ")
+    assert matched["n"] == 9
+
+
+def test_too_few_points_at_equal_rate_are_inconclusive_with_their_number(curves):
+    assign(curves, "test/rate", lambda c, s: rate(c, s) + 10 * (c["loss"] == "bce"))
+    assign(curves, "test/ssim", over_rate(0.0))
+    [claim] = claims_of(curves, better("test/ssim", BCE, MSE, at={"rate": "matched"}))
+    assert claim["verdict"] == "inconclusive"
+    assert "4 of each arm are needed" in claim["why"]
 
 
 def test_equal_is_never_concluded_from_a_failed_test_of_difference(known):
@@ -377,9 +473,9 @@ def test_verdicts_stand_above_the_results_with_their_numbers(known):
     for part in (
         "<td>*MSE* | reconstructs</td>",
         "<td>mse (σ²=0.5) - bce (relaxed)</td>",
-        "-0.0040 ±\u00a00.0000",
+        "-0.0040 (-0.0040 to -0.0040)",
         "0.00391",
-        "<strong>refuted</strong>: significant, in the opposite direction",
+        "<strong>refuted</strong> at 10 epochs, rates ",
         "1 claim of a difference",
     ):
         assert part in html
@@ -394,8 +490,8 @@ def test_latex_has_a_table_of_the_claims(known):
         for line in text.splitlines()
         if line.startswith(r"BCE \& more & SSIM & bce (relaxed) - mse (\ensuremath{\sigma}")
     ]
-    assert "supported: significant, in the claimed direction" in row
-    assert row.count(" & ") == 7
+    assert "supported at 10 epochs" in row
+    assert row.count(" & ") == 6
 
 
 def test_grid_that_claims_nothing_has_no_verdicts(tmp_path):

@@ -1,41 +1,43 @@
-"""The claims of a grid, each with a verdict and the numbers that it rests on.
+"""The claims of a grid, each with a verdict, the numbers that it rests on, and its conditions.
 
-supported, refuted
-    A difference: the adjusted exact p is below 0.05, and the sign is the claimed one, or the other.
-    An equivalence: both one-sided tests reject a difference beyond the margin (adjusted p below
-    0.05), or the 90 % interval lies wholly beyond it.
-inconclusive
-    Neither, or there are too few seeds, or too few of the runs are done, to tell.
-not comparable
-    The claim sets against each other what the metric does not compare.
-
-A metric that compares only within one loss judges a claim about several losses in none of them:
-such a claim is to be written once per loss. To add a kind of claim: its place in :func:`claims`.
+The verdicts and their tests are those of :mod:`vaebench.statistics.verdicts`; a claim that cannot
+be tested, as runs or seeds are missing, is inconclusive with its reason. Not comparable: the claim
+sets against each other what the metric does not compare. A metric that compares only within one
+loss judges a claim about several losses in none of them: it is to be written once per loss.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from vaebench.report.cells import Cell, declarations, matching
-from vaebench.report.contrasts import (
-    Adjusted,
-    Contrast,
-    adjust,
-    adjust_differences,
-    label,
-    measure,
-    paired,
-)
-from vaebench.report.effects import contrast_json
-from vaebench.report.loading import Report
-from vaebench.report.numbers import p_text, signed
+from vaebench.report.conditions import conditions, rates
+from vaebench.report.contrasts import Contrast, fault_of, label, measure, paired
+from vaebench.report.loading import Report, counted
+from vaebench.report.numbers import p_text
 from vaebench.report.tables import ARROWS, Column, axis_text, metric_column
 from vaebench.schema.claims import Claim
-from vaebench.statistics import Equivalence, equivalence
+from vaebench.statistics import difference
+from vaebench.statistics.matched_rate import MatchedRate, at_matched_rate
+from vaebench.statistics.power import seeds_to_show
+from vaebench.statistics.verdicts import (
+    DEPENDS,
+    INCONCLUSIVE,
+    REFUTED,
+    SUPPORTED,
+    Block,
+    Verdict,
+    average,
+    judge_differences,
+    judge_equivalences,
+)
 
-SUPPORTED, REFUTED = "supported", "refuted"
-INCONCLUSIVE, NOT_COMPARABLE = "inconclusive", "not comparable"
+__all__ = ["DEPENDS", "INCONCLUSIVE", "NOT_COMPARABLE", "REFUTED", "SUPPORTED", "Judged", "claims"]
+
+NOT_COMPARABLE = "not comparable"
+RATE = "test/rate"
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,52 @@ class Judged:
         column: Its metric, with its declaration.
         sides: What is subtracted from what: ``cnn - fnn, mse (σ²=0.5)``.
         contrast: First side minus second, seed by seed.
-        equivalence: The test of a claim that has a margin and numbers.
-        adjusted: Its p value among the claims of its kind.
-        verdict: One of the four.
-        reason: Why, in words.
+        conditions: Under which the verdict holds: ``5 epochs``, ``learning rate 0.001, not tuned``.
+        matched: Of a claim at matched rate, its curves block by block.
+        family: Among what its p value is adjusted: ``8 claims of a difference``.
+        tests: The tests; None where there are none.
+        verdict: One of the five.
+        reason: Why, in words; empty where the numbers say it.
     """
 
     claim: Claim
     column: Column
     sides: str
     contrast: Contrast
-    equivalence: Equivalence | None
-    adjusted: Adjusted
-    verdict: str
-    reason: str
+    conditions: tuple[str, ...] = ()
+    matched: tuple[MatchedRate, ...] = ()
+    family: str = ""
+    tests: Verdict | None = None
+    verdict: str = INCONCLUSIVE
+    reason: str = ""
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """The seeds with which a true difference of this size would be shown at its level.
+
+        With a probability of 80 %, from the spread over these seeds; None of an equivalence, and
+        where more than a thousand would be needed.
+        """
+        known = self.contrast.difference
+        if self.tests is None or known is None or self.claim.margin is not None:
+            return None
+        std = float(np.std(self.contrast.values, ddof=1))
+        return seeds_to_show(known.mean, std, self.tests.level) if known.mean else None
+
+
+@dataclass
+class _Draft:
+    """A claim with its contrast, until its family is complete."""
+
+    claim: Claim
+    column: Column
+    contrast: Contrast
+    matched: tuple[MatchedRate, ...] = ()
+    blocks: tuple[Block, ...] = field(default=())
+
+    @property
+    def testable(self) -> bool:
+        return bool(self.blocks) and len(self.contrast.values) > 1
 
 
 def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
@@ -71,67 +105,98 @@ def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
     Raises:
         ResultsError: The manifest's claims are damaged.
     """
-    stated = report.stated("claims", Claim)
-    columns = [metric_column(cells, claim.metric) for claim in stated]
-    contrasts = [_contrast(c, k, cells) for c, k in zip(stated, columns, strict=True)]
-    equal = [_equivalence(c, k) for c, k in zip(stated, contrasts, strict=True)]
-    differ = [
-        k.difference if claim.margin is None else None
-        for claim, k in zip(stated, contrasts, strict=True)
-    ]
-    differing = adjust_differences(differ, noun="claim", about="of a difference")
-    equals = adjust(
-        [None if e is None else e.p for e in equal],
-        [None] * len(equal),
-        noun="claim",
-        about="of an equivalence",
-    )
-    found = []
-    for i, claim in enumerate(stated):
-        its = differing[i] if claim.margin is None else equals[i]
-        verdict, reason = _verdict(claim, columns[i], contrasts[i], equal[i], its)
-        sides = label(*(_named(side, cells) for side in claim.sides))
-        found.append(Judged(claim, columns[i], sides, contrasts[i], equal[i], its, verdict, reason))
-    return tuple(found)
-
-
-def claims_json(found: Sequence[Judged]) -> list[dict[str, Any]]:
-    """The claims for programs, in full precision; ``p`` is that of the claim's own kind of test."""
-    return [
-        {
-            "claim": judged.claim.name,
-            "metric": judged.claim.metric,
-            "kind": "difference" if judged.claim.margin is None else "equivalence",
-            "first": judged.claim.sides[0],
-            "second": judged.claim.sides[1],
-            "margin": judged.claim.margin,
-            "verdict": judged.verdict,
-            "why": judged.reason,
-            **contrast_json(judged.contrast, judged.adjusted),
-            **_equivalence_json(judged),
+    drafts = [_draft(claim, cells) for claim in report.stated("claims", Claim)]
+    tests: dict[int, Verdict] = {}
+    families: dict[int, str] = {}
+    for about in ("of a difference", "of an equivalence"):
+        chosen = {
+            i: d
+            for i, d in enumerate(drafts)
+            if d.testable and (d.claim.margin is None) == (about == "of a difference")
         }
-        for judged in found
-    ]
+        blocks = [draft.blocks for draft in chosen.values()]
+        if about == "of a difference":
+            signs = [1 if d.column.direction == "higher" else -1 for d in chosen.values()]
+            verdicts = judge_differences(blocks, signs)
+        else:
+            verdicts = judge_equivalences(blocks, [d.claim.margin or 0 for d in chosen.values()])
+        tests.update(zip(chosen, verdicts, strict=True))
+        families.update(dict.fromkeys(chosen, f"{counted(len(chosen), 'claim')} {about}"))
+    judged = []
+    for i, draft in enumerate(drafts):
+        verdict, reason = _verdict(draft, tests.get(i))
+        judged.append(
+            Judged(
+                claim=draft.claim,
+                column=draft.column,
+                sides=label(*(_named(side, cells) for side in draft.claim.sides)),
+                contrast=draft.contrast,
+                conditions=_conditions(report, draft, cells),
+                matched=draft.matched,
+                family=families.get(i, ""),
+                tests=tests.get(i),
+                verdict=verdict,
+                reason=reason,
+            )
+        )
+    return tuple(judged)
 
 
-def _equivalence_json(judged: Judged) -> dict[str, Any]:
-    if judged.claim.margin is None:
-        return {}
-    known = judged.equivalence
-    return {
-        "p": known.p if known else None,
-        "ci90": known.ci90 if known else None,
-        "smallest_p": None,
-    }
-
-
-def _contrast(claim: Claim, column: Column, cells: Sequence[Cell]) -> Contrast:
-    """First side minus second over the pairs of cells that agree in all else."""
+def _draft(claim: Claim, cells: Sequence[Cell]) -> _Draft:
+    column = metric_column(cells, claim.metric)
     fault = _fault(claim, column, cells)
     if fault is not None:
-        return Contrast(0, reason=fault, comparable=False)
+        return _Draft(claim, column, Contrast(0, reason=fault, comparable=False))
     first, second = (matching(cells, side) for side in claim.sides)
-    return measure(paired(first, second, tuple(claim.sides[0])), claim.metric, column.comparable)
+    if claim.at is not None:
+        return _at_matched_rate(claim, column, first, second)
+    terms = paired(first, second, tuple(claim.sides[0]))
+    contrast = measure(terms, claim.metric, column.comparable)
+    return _Draft(claim, column, contrast, blocks=contrast.by_block)
+
+
+def _at_matched_rate(
+    claim: Claim, column: Column, first: Sequence[Cell], second: Sequence[Cell]
+) -> _Draft:
+    """Curves over the axes of numbers, in blocks of all other axes that the claim does not name."""
+    cells = (*first, *second)
+    fault = fault_of(cells, column.comparable, (claim.metric, RATE))
+    if fault is not None:
+        return _Draft(claim, column, fault)
+    axes = [
+        axis
+        for axis in cells[0].cell
+        if axis not in claim.sides[0] and not all(_is_number(c.cell.get(axis)) for c in cells)
+    ]
+    arms: list[dict[str, list[Cell]]] = [{}, {}]
+    for groups, side in zip(arms, (first, second), strict=True):
+        for cell in side:
+            groups.setdefault(repr([cell.cell.get(axis) for axis in axes]), []).append(cell)
+    shared = [key for key in arms[0] if key in arms[1]]
+    matched = tuple(
+        at_matched_rate(*(_points(groups[key], claim.metric) for groups in arms)) for key in shared
+    )
+    faults = [m.fault for m in matched if m.fault is not None]
+    if faults or not matched:
+        reason = faults[0] if faults else "no cells that differ in nothing else"
+        return _Draft(claim, column, Contrast(len(matched), reason=reason), matched)
+    blocks = tuple(
+        Block({axis: arms[0][key][0].cell.get(axis) for axis in axes}, m.differences)
+        for key, m in zip(shared, matched, strict=True)
+    )
+    values = average(blocks)
+    contrast = Contrast(
+        len(blocks), 0, cells[0].seeds, values, blocks, difference=difference(values)
+    )
+    return _Draft(claim, column, contrast, matched, blocks)
+
+
+def _points(cells: Sequence[Cell], metric: str) -> list[list[tuple[float, float]]]:
+    return [[(r["metrics"][RATE], r["metrics"][metric]) for r in cell.records] for cell in cells]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fault(claim: Claim, column: Column, cells: Sequence[Cell]) -> str | None:
@@ -158,47 +223,38 @@ def _named(side: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, str]:
     return {axis: axis_text(axis, found[0]) if found else str(v) for axis, v in side.items()}
 
 
-def _equivalence(claim: Claim, contrast: Contrast) -> Equivalence | None:
-    if claim.margin is None or len(contrast.values) < 2:
-        return None
-    return equivalence(contrast.values, claim.margin)
+def _conditions(report: Report, draft: _Draft, cells: Sequence[Cell]) -> tuple[str, ...]:
+    if not draft.testable:
+        return ()
+    first, second = (matching(cells, side) for side in draft.claim.sides)
+    said = conditions(report, [*first, *second])
+    if draft.matched:
+        low, high = min(m.low for m in draft.matched), max(m.high for m in draft.matched)
+        return (*said, f"at equal rate, {low:.1f} to {high:.1f} nats")
+    if "loss" in draft.claim.sides[0] and draft.column.comparable == "dataset":
+        return (*said, *rates(first, second))
+    return said
 
 
-def _verdict(
-    claim: Claim,
-    column: Column,
-    contrast: Contrast,
-    equal: Equivalence | None,
-    adjusted: Adjusted,
-) -> tuple[str, str]:
+def _verdict(draft: _Draft, tests: Verdict | None) -> tuple[str, str]:
+    contrast = draft.contrast
     if contrast.difference is None:
         reason = contrast.reason or ""
         if contrast.comparable:
             return INCONCLUSIVE, reason
         hint = "; state it once per loss" if "different losses" in reason else ""
         return NOT_COMPARABLE, reason + hint
-    if contrast.difference.n == 1:
+    if tests is None:
         return INCONCLUSIVE, "one seed: no interval, no test"
-    if equal is not None and claim.margin is not None:
-        return _of_equivalence(contrast.difference.mean, equal, claim.margin, adjusted, column)
-    if adjusted.out_of_reach:
-        n, least = contrast.difference.n, p_text(adjusted.smallest or 0.0)
+    if any(m.fragile for m in draft.matched):
+        return INCONCLUSIVE, "one point of a curve carries more than half of the difference"
+    if tests.out_of_reach:
+        n, least = contrast.difference.n, p_text(tests.smallest_p or 0.0)
         return (
             INCONCLUSIVE,
             f"significance cannot be reached with {n} seeds: smallest adjusted p {least}",
         )
-    if not adjusted.significant:
-        return INCONCLUSIVE, "no difference shown"
-    if (contrast.difference.mean > 0) == (column.direction == "higher"):
-        return SUPPORTED, "significant, in the claimed direction"
-    return REFUTED, "significant, in the opposite direction"
-
-
-def _of_equivalence(
-    mean: float, equal: Equivalence, margin: float, adjusted: Adjusted, column: Column
-) -> tuple[str, str]:
-    low, high = (signed(mean + side * equal.ci90, column.decimals) for side in (-1, 1))
-    reason = f"90 % interval {low} to {high}, margin {margin:g}"
-    if adjusted.significant:
-        return SUPPORTED, reason
-    return REFUTED if abs(mean) - equal.ci90 > margin else INCONCLUSIVE, reason
+    if draft.claim.margin is not None:
+        return tests.verdict, f"margin {draft.claim.margin:g}"
+    reasons = {INCONCLUSIVE: "no difference shown", DEPENDS: "the blocks do not agree"}
+    return tests.verdict, reasons.get(tests.verdict, "")

@@ -5,13 +5,14 @@ of which one cell is incomplete, or compares with no other, has no numbers but a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vaebench.report.cells import Cell
 from vaebench.report.loading import counted
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import LEVEL, Difference, difference, holm
+from vaebench.statistics.verdicts import Block
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Terms:
         minus: Cells of the other, as many.
         blocks: Pairs of cells (of an interaction: pairs of pairs) that the contrast averages over.
         alone: Cells that have no partner, as the grid leaves it out.
+        settings: Of each pair of cells the values of the axes that both share.
     """
 
     plus: tuple[Cell, ...]
     minus: tuple[Cell, ...]
     blocks: int
     alone: int = 0
+    settings: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Contrast:
         alone: Cells left out, as they have no partner in the grid.
         seeds: Seeds, the same in every cell.
         values: One value per seed; empty when there is a reason.
+        by_block: The values of every pair of cells, before they are averaged.
         difference: Mean, interval and test of the values; None when there is a reason.
         reason: Why there are no values.
         comparable: False when the reason is that the cells do not compare.
@@ -49,6 +53,7 @@ class Contrast:
     alone: int = 0
     seeds: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
+    by_block: tuple[Block, ...] = ()
     difference: Difference | None = None
     reason: str | None = None
     comparable: bool = True
@@ -97,6 +102,7 @@ def paired(first: Sequence[Cell], second: Sequence[Cell], axes: Sequence[str]) -
         minus=tuple(pair[1] for pair in pairs),
         blocks=len(pairs),
         alone=len(first) + len(second) - 2 * len(pairs),
+        settings=tuple({a: v for a, v in c.cell.items() if a not in axes} for c, _ in pairs),
     )
 
 
@@ -109,33 +115,52 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
         kind: How far it compares, a key of :data:`vaebench.report.ranking.KEYS`.
     """
     cells = (*terms.plus, *terms.minus)
-
-    def without(reason: str, comparable: bool = True) -> Contrast:
-        return Contrast(terms.blocks, terms.alone, reason=reason, comparable=comparable)
-
     if not terms.blocks:
-        return without("no cells that differ in nothing else")
-    keys = {cell.key(kind) for cell in cells if cell.records}
-    if len(keys) > 1 or None in keys:
-        what = {"likelihood": "losses", "machine": "machines"}.get(kind, "data sets")
-        return without(f"its cells are of different {what}", comparable=False)
-    for cell in cells:
-        if not cell.complete:
-            return without(f"{cell_label(cell.cell)} is {cell.progress}")
-    if len({cell.seeds for cell in cells}) > 1:
-        return without("its cells have different seeds")
-    columns = [[record["metrics"].get(metric) for record in cell.records] for cell in cells]
-    gaps = sum(value is None for column in columns for value in column)
-    if gaps:
-        return without(f"not measured in {counted(gaps, 'run')}")
+        reason = "no cells that differ in nothing else"
+        return Contrast(terms.blocks, terms.alone, reason=reason)
+    fault = fault_of(cells, kind, (metric,))
+    if fault is not None:
+        return replace(fault, blocks=terms.blocks, alone=terms.alone)
+    columns = [[record["metrics"][metric] for record in cell.records] for cell in cells]
     half = len(terms.plus)
     values = tuple(
         (sum(by_cell[:half]) - sum(by_cell[half:])) / terms.blocks
         for by_cell in zip(*columns, strict=True)
     )
-    return Contrast(
-        terms.blocks, terms.alone, cells[0].seeds, values, difference=difference(values)
+    by_block = tuple(
+        Block(its, tuple(a - b for a, b in zip(columns[i], columns[half + i], strict=True)))
+        for i, its in enumerate(terms.settings)
     )
+    return Contrast(
+        terms.blocks,
+        terms.alone,
+        cells[0].seeds,
+        values,
+        by_block,
+        difference=difference(values),
+    )
+
+
+def fault_of(cells: Sequence[Cell], kind: str, metrics: Sequence[str]) -> Contrast | None:
+    """A contrast without numbers, with the reason why these cells have none; None if they have.
+
+    Arguments:
+        cells: All cells that enter.
+        kind: How far the metric compares, a key of :data:`vaebench.report.ranking.KEYS`.
+        metrics: Final metrics that each of their runs must have.
+    """
+    keys = {cell.key(kind) for cell in cells if cell.records}
+    if len(keys) > 1 or None in keys:
+        what = {"likelihood": "losses", "machine": "machines"}.get(kind, "data sets")
+        return Contrast(0, reason=f"its cells are of different {what}", comparable=False)
+    for cell in cells:
+        if not cell.complete:
+            return Contrast(0, reason=f"{cell_label(cell.cell)} is {cell.progress}")
+    if len({cell.seeds for cell in cells}) > 1:
+        return Contrast(0, reason="its cells have different seeds")
+    records = [record for cell in cells for record in cell.records]
+    gaps = sum(any(r["metrics"].get(metric) is None for metric in metrics) for r in records)
+    return Contrast(0, reason=f"not measured in {counted(gaps, 'run')}") if gaps else None
 
 
 def adjust_differences(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell
-from vaebench.report.claims import claims_json
+from vaebench.report.claims import Judged
 from vaebench.report.devices import by_device
-from vaebench.report.effects import effects_json
+from vaebench.report.effects import contrast_json, effects_json
 from vaebench.report.loading import Record
 from vaebench.report.pictures import Pictures
 from vaebench.report.published import reproductions_json
@@ -44,7 +44,7 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
             for cell in analysis.cells
         ],
         "effects": effects_json(analysis.effects),
-        "claims": claims_json(analysis.claims),
+        "claims": [_claim(judged) for judged in analysis.claims],
         "published": reproductions_json(analysis.reproductions),
         **_devices(analysis.cells),
         "missing": [asdict(run) for run in analysis.missing],
@@ -52,6 +52,35 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
         "damaged": [{**asdict(found.run), "reason": found.reason} for found in analysis.damaged],
     }
     return json_lines(content)
+
+
+def _claim(judged: Judged) -> dict[str, Any]:
+    """A claim; ``p`` and ``p_holm`` are those of the claim's own kind of test."""
+    claim, tests = judged.claim, judged.tests
+    return {
+        "claim": claim.name,
+        "metric": claim.metric,
+        "kind": "difference" if claim.margin is None else "equivalence",
+        "first": claim.sides[0],
+        "second": claim.sides[1],
+        "margin": claim.margin,
+        "at": claim.at.model_dump() if claim.at else None,
+        "verdict": judged.verdict,
+        "why": judged.reason,
+        "conditions": list(judged.conditions),
+        **contrast_json(judged.contrast),
+        "family": judged.family,
+        "p": tests.p if tests else None,
+        "p_holm": tests.p_holm if tests else None,
+        "p_refuted": tests.p_refuted if tests else None,
+        "level": tests.level if tests else None,
+        "smallest_p_holm": tests.smallest_p if tests else None,
+        "interval": tests.interval if tests else None,
+        "blocks": [asdict(block) for block in tests.blocks] if tests else [],
+        "interactions": [asdict(its) for its in tests.interactions] if tests else [],
+        "matched_rate": [asdict(matched) for matched in judged.matched],
+        "seeds_needed": judged.seeds_needed,
+    }
 
 
 def _devices(found: Sequence[Cell]) -> dict[str, Any]:

@@ -84,21 +84,21 @@ def effects_json(found: Sequence[Effect]) -> list[dict[str, Any]]:
             "kind": effect.kind,
             "axes": list(effect.axes),
             "within": effect.within,
-            **contrast_json(effect.contrast, effect.adjusted),
+            **contrast_json(effect.contrast),
+            "p_holm": effect.adjusted.p,
+            "smallest_p_holm": effect.adjusted.smallest,
+            "family": effect.adjusted.family,
         }
         for effect in found
     ]
 
 
-def contrast_json(contrast: Contrast, adjusted: Adjusted) -> dict[str, Any]:
+def contrast_json(contrast: Contrast) -> dict[str, Any]:
     """The numbers of a contrast: estimate, interval, test; null where there are none."""
     known = contrast.difference
     numbers = dict.fromkeys(("n", "mean", "ci95", "effect_size", "p", "smallest_p"))
     return {
         **(asdict(known) if known is not None else numbers),
-        "p_holm": adjusted.p,
-        "smallest_p_holm": adjusted.smallest,
-        "family": adjusted.family,
         "pairs": contrast.blocks,
         "unpaired_cells": contrast.alone,
         "seeds": list(contrast.seeds),

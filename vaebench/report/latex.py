@@ -67,7 +67,7 @@ def _claims(found: Sequence[Judged]) -> list[str]:
     return [
         "",
         *map(_comment, claim_notes(found)),
-        *_tabular("lllrrrrl", [escape(heading) for heading in CLAIM_HEADINGS], rows),
+        *_tabular("lllrrrl", [escape(heading) for heading in CLAIM_HEADINGS], rows),
     ]
 
 

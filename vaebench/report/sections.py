@@ -6,7 +6,7 @@ Rows are plain texts, so that LaTeX shows the same. Numbers are rounded as in th
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from vaebench.report.claims import Judged
+from vaebench.report.claims import INCONCLUSIVE, Judged
 from vaebench.report.contrasts import Contrast
 from vaebench.report.loading import counted
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
@@ -15,65 +15,127 @@ from vaebench.report.published import Reproduction
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
 
-CLAIM_HEADINGS = ("Claim", "Metric", "Contrast", "Difference", "d_z", "p", "Seeds", "Verdict")
-_NUMBERS = range(3, 7)
+CLAIM_HEADINGS = ("Claim", "Metric", "Contrast", "Difference", "p", "Seeds", "Verdict")
+BLOCK_HEADINGS = ("Claim", "Block", "Difference", "Interval", "p")
+_NUMBERS = range(3, 6)
 
 
 def claims_section(found: Sequence[Judged]) -> list[str]:
-    """The verdicts; nothing where the grid claims nothing."""
+    """The verdicts and the blocks behind them; nothing where the grid claims nothing."""
     if not found:
         return []
     rows: list[Row] = []
     for judged in found:
-        texts = claim_texts(judged)
-        row = [t if i in _NUMBERS else escape(t) for i, t in enumerate(texts)]
-        row[-1] = f"**{escape(judged.verdict)}**: {escape(judged.reason)}"
+        row = [t if i in _NUMBERS else escape(t) for i, t in enumerate(claim_texts(judged))]
+        row[-1] = row[-1].replace(judged.verdict, f"**{judged.verdict}**", 1)
         rows.append(row)
-    return [
+    lines = [
         "## Claims",
         "",
         *grid_lines([escape(heading) for heading in CLAIM_HEADINGS], rows, right=_NUMBERS),
         "",
-        *bullets(claim_notes(found)),
     ]
+    blocks: list[Row] = [
+        [escape(claim), escape(block), *numbers]
+        for judged in found
+        for claim, block, *numbers in block_texts(judged)
+    ]
+    if blocks:
+        lines += [*grid_lines(BLOCK_HEADINGS, blocks, right=range(2, 5)), ""]
+    return [*lines, *bullets(claim_notes(found))]
 
 
 def claim_texts(judged: Judged) -> tuple[str, ...]:
     """A claim as plain texts, under :data:`CLAIM_HEADINGS`."""
-    column, known = judged.column, judged.contrast.difference
+    column, tests, known = judged.column, judged.tests, judged.contrast.difference
+    difference = estimate(judged.contrast, column.decimals)
+    if known is not None and tests is not None:
+        one_block = judged.claim.margin is not None and len(tests.blocks) == 1
+        interval = tests.blocks[0].interval if one_block else tests.interval
+        difference = signed(known.mean, column.decimals)
+        if judged.claim.margin is None or one_block:
+            difference += f" {_interval(interval, column.decimals)}"
+    verdict = judged.verdict
+    if judged.conditions:
+        verdict += f" at {', '.join(judged.conditions)}"
     return (
         judged.claim.name,
         column.title if column.metric.startswith("test/") else column.metric,
         judged.sides,
-        estimate(judged.contrast, column.decimals),
-        signed(known.effect_size, 1) if known and known.effect_size is not None else NOTHING,
-        NOTHING if judged.adjusted.p is None else p_text(judged.adjusted.p).removeprefix("= "),
+        difference,
+        NOTHING if tests is None else p_text(tests.p_holm).removeprefix("= "),
         NOTHING if known is None else str(known.n),
-        f"{judged.verdict}: {judged.reason}",
+        f"{verdict}: {judged.reason}" if judged.reason else verdict,
     )
+
+
+def block_texts(judged: Judged) -> list[tuple[str, str, str, str, str]]:
+    """The blocks and the significant interactions of a claim, under :data:`BLOCK_HEADINGS`.
+
+    The claim's name stands in the first row alone; no rows where there is one block.
+    """
+    tests, decimals = judged.tests, judged.column.decimals
+    if tests is None or len(tests.blocks) < 2:
+        return []
+    rows = [(cell_label(b.setting), b.mean, b.interval, b.p) for b in tests.blocks]
+    for its in tests.interacting:
+        between = " × ".join(f"({a} - {b})" for a, b in its.between.values())
+        rows.append((f"interaction with {between}", its.mean, None, its.p))
+    return [
+        (
+            judged.claim.name if i == 0 else "",
+            block,
+            signed(mean, decimals),
+            _interval(interval, decimals) if i < len(tests.blocks) else "",
+            p_text(p).removeprefix("= "),
+        )
+        for i, (block, mean, interval, p) in enumerate(rows)
+    ]
+
+
+def _interval(interval: tuple[float, float] | None, decimals: int) -> str:
+    if interval is None:
+        return "(no interval)"
+    return f"({signed(interval[0], decimals)} to {signed(interval[1], decimals)})"
 
 
 def claim_notes(found: Sequence[Judged]) -> list[str]:
     """What a reader must know of the verdicts."""
     notes = [
-        "Difference: first - second, seed by seed, averaged over the pairs of cells that differ in "
-        "nothing else; ± is the half width of its 95 % Student-t interval over seeds. d_z: mean "
-        "divided by standard deviation over seeds, which says how reliably the sign repeats, not "
-        "whether the difference matters."
+        "Difference: first - second, seed by seed, averaged over the blocks: the pairs of cells "
+        "that differ in nothing else, all of equal weight. In brackets the interval that belongs "
+        "to the verdict: its test, inverted at the level at which Holm tested the claim."
     ]
-    named = list(dict.fromkeys(j.adjusted.family for j in found if j.adjusted.p is not None))
+    named = list(dict.fromkeys(judged.family for judged in found if judged.family))
     if named:
         notes.append(
             "p: exact paired sign-flip test of a difference, two one-sided t tests of an "
-            f"equivalence, adjusted by Holm within its family ({'; '.join(named)}). The effects "
-            "below are another family, so the same contrast has another p there."
+            f"equivalence, adjusted by Holm within its family ({'; '.join(named)}); of a block or "
+            "an interaction unadjusted. The effects below are another family, so the same contrast "
+            "has another p there."
         )
-    return [
-        *notes,
-        "Supported: adjusted p below 0.05 and, for a difference, the claimed sign. Refuted: "
-        "adjusted p below 0.05 and the opposite sign; for an equivalence, the 90 % interval lies "
-        "wholly beyond the margin. Inconclusive does not mean equal.",
-    ]
+    if any(judged.claim.margin is None for judged in found):
+        notes.append(
+            "A difference is supported where the average is significant, every block's estimate "
+            "has the claimed sign and, if the blocks differ significantly (an interaction, at 5 %, "
+            "unadjusted), every block is significant by itself; refuted is the mirror image. "
+            "Depends: the blocks do not agree in that sense, and are the answer."
+        )
+    if any(judged.claim.margin is not None for judged in found):
+        notes.append(
+            "An equivalence is supported where every block lies within the margin, refuted where "
+            "some block lies beyond it (adjusted for blocks, sides and claims)."
+        )
+    notes.append("Inconclusive does not mean equal.")
+    for judged in found:
+        known, needed = judged.contrast.difference, judged.seeds_needed
+        if judged.verdict == INCONCLUSIVE and known is not None and needed is not None:
+            notes.append(
+                f"{judged.claim.name}: with this spread over seeds, {needed} seeds would show a "
+                f"true difference of {signed(known.mean, judged.column.decimals)} in four of five "
+                "repetitions."
+            )
+    return notes
 
 
 def published_section(rows: Sequence[Reproduction]) -> list[str]:

@@ -5,7 +5,7 @@ that they name exist is for the grid to say, see :class:`vaebench.config.Grid`.
 """
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -26,6 +26,16 @@ def _metric_name(name: str) -> str:
 MetricName = Annotated[str, AfterValidator(_metric_name)]
 
 
+class At(Section):
+    """Where along a curve two sets of cells are compared.
+
+    Attributes:
+        rate: ``matched``: at equal rate, by curves over the axes of numbers.
+    """
+
+    rate: Literal["matched"]
+
+
 class Claim(Section):
     """A statement about two sets of cells, given by values of axes.
 
@@ -39,6 +49,8 @@ class Claim(Section):
         than: The cells that they are compared with, as values of the same axes.
         same: Two sets of cells claimed to be equal, each as values of the same axes.
         margin: The largest difference that counts as equal (0.5 nats for an ELBO).
+        at: ``{rate: matched}``: the two sets are compared at equal rate. Each has cells along an
+            axis of numbers, such as ``training.beta``, that move it along its curve.
     """
 
     claim: str = Field(default="", max_length=300)
@@ -47,6 +59,7 @@ class Claim(Section):
     than: Values | None = None
     same: Annotated[tuple[Values, Values], Field(min_length=2)] | None = None
     margin: float | None = Field(default=None, gt=0)
+    at: At | None = None
 
     @property
     def sides(self) -> tuple[dict[str, Any], dict[str, Any]]:
