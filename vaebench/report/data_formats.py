@@ -39,7 +39,7 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
             {
                 "cell": cell.cell,
                 "n": len(cell.records),
-                "metrics": {name: asdict(summary) for name, summary in cell.summaries.items()},
+                "metrics": {name: vars(summary) for name, summary in cell.summaries.items()},
             }
             for cell in analysis.cells
         ],
