@@ -12,7 +12,7 @@ that a run's identity does not depend on what other runs of the grid choose.
 
 from vaebench.config.choices import Choice
 from vaebench.config.grid import AXES, Grid, Run, with_value
-from vaebench.config.making import make_grid, make_single, read_yaml, without_file
+from vaebench.config.grid_file import make_grid, make_single, read_yaml, without_file
 from vaebench.config.run import (
     NUMBERS_VERSION,
     DatasetChoice,

@@ -17,7 +17,6 @@ from vaebench.declarations import Declaration
 from vaebench.errors import DivergedError
 from vaebench.metrics.classifier import Reference, reference
 from vaebench.metrics.evaluation import Evaluation, bits_per_dim, distortion, elbo, evaluate, rate
-from vaebench.metrics.evidence import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.generation import Generation, classifier_frechet, precision, recall
 from vaebench.metrics.images import (
     mae_px,
@@ -29,6 +28,7 @@ from vaebench.metrics.images import (
     ssim_window,
 )
 from vaebench.metrics.latents import Latents, active_units, knn_accuracy, posterior_means
+from vaebench.metrics.log_px import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.subject import Part, Subject
 
 __all__ = [
