@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import raise_version
+from small_runs import exchange, raise_version
 
 from experiments.keys import REGISTRIES
 from vaebench.cli.options import registered
@@ -676,7 +676,7 @@ def test_an_entry_that_says_nothing_of_versions_is_a_first_version(
 ) -> None:
     config = make_run({})
     before = config.run_id
-    monkeypatch.setitem(MODELS, "fnn", lambda *_, **__: MODELS["linear"]((1, 8, 8), 2))
+    exchange(monkeypatch, MODELS, "fnn", lambda *_, **__: MODELS["linear"]((1, 8, 8), 2))
     assert config.versions["model"] == 1
     assert config.run_id == before
 

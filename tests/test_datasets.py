@@ -21,6 +21,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small_runs import exchange
 
 from vaebench.datasets import (
     DATASETS,
@@ -273,7 +274,7 @@ def known(monkeypatch: pytest.MonkeyPatch, tiny: Mirror) -> Mirror:
         for name, body in tiny_files().items()
     }
     remote = replace(describe(), unpacked=unpacked)
-    monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], files=lambda: remote))
+    exchange(monkeypatch, DATASETS, "tiny", replace(DATASETS["tiny"], files=lambda: remote))
     return tiny
 
 
@@ -539,9 +540,8 @@ def test_a_second_mirror_is_tried_when_the_first_serves_wrong_bytes(
     describe = DATASETS["tiny"].files
     assert describe is not None
     both = RemoteFiles("tiny", "Tiny/raw", (wrong.as_uri(), tiny.url), describe().md5)
-    monkeypatch.setitem(
-        DATASETS, "tiny", Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: both)
-    )
+    entry = Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: both)
+    exchange(monkeypatch, DATASETS, "tiny", entry)
     fetch("tiny", data_dir=tmp_path, report=silent)
     assert load("tiny", data_dir=tmp_path).train.y.tolist() == list(range(16))
     assert NAMES[0] in tiny.requests

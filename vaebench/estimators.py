@@ -29,6 +29,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vaebench.distributions import DiagonalGaussian, standard_normal_log_prob
+from vaebench.plugins import Registry
 from vaebench.vae import VAE
 
 
@@ -255,11 +256,14 @@ def _split(rate: Tensor, distortion: Tensor) -> Estimate:
     return Estimate(surrogate=bound, bound=bound, rate=rate, distortion=distortion)
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    "sgvb": Estimator(sgvb),
-    "kl": Estimator(closed_form_kl),
-    "stl": Estimator(stl),
-    "iwae": Estimator(iwae, splits=False, samples=5, importance_weighted=True),
-    "dreg": Estimator(dreg, splits=False, samples=5, importance_weighted=True),
-    "score": Estimator(score, samples=5, least_samples=2),
-}
+ESTIMATORS: Registry[Estimator] = Registry(
+    "estimator",
+    {
+        "sgvb": Estimator(sgvb),
+        "kl": Estimator(closed_form_kl),
+        "stl": Estimator(stl),
+        "iwae": Estimator(iwae, splits=False, samples=5, importance_weighted=True),
+        "dreg": Estimator(dreg, splits=False, samples=5, importance_weighted=True),
+        "score": Estimator(score, samples=5, least_samples=2),
+    },
+)

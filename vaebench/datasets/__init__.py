@@ -29,6 +29,7 @@ from vaebench.datasets.idx_format import decode_idx
 from vaebench.datasets.pixels import binarize, dequantized, require_8_bits
 from vaebench.datasets.published import fashion_mnist_files, mnist_files
 from vaebench.errors import DataError
+from vaebench.plugins import Registry
 from vaebench.seeding import stream
 
 Binarize = Literal["none", "static", "dynamic"]
@@ -262,10 +263,13 @@ def idx(contents: Mapping[str, bytes]) -> Arrays:
     return Arrays(*parts)
 
 
-DATASETS: dict[str, Dataset] = {
-    "mnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=mnist_files),
-    "fashion-mnist": Dataset(
-        read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
-    ),
-    "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
-}
+DATASETS: Registry[Dataset] = Registry(
+    "data set",
+    {
+        "mnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=mnist_files),
+        "fashion-mnist": Dataset(
+            read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
+        ),
+        "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
+    },
+)
