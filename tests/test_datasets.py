@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -353,6 +353,51 @@ def test_colour_images_keep_their_channels(monkeypatch: pytest.MonkeyPatch) -> N
     splits = load("colour")
     assert splits.shape == (3, 2, 5)
     assert torch.equal(splits.test.x, torch.ones(2, 3, 2, 5))
+
+
+# --- once per process -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch, tiny: Mirror) -> list[int]:
+    """The number of files that each reading of ``tiny`` got."""
+    readings: list[int] = []
+
+    def read(contents: Mapping[str, bytes]) -> Arrays:
+        readings.append(len(contents))
+        return idx(contents)
+
+    exchange(monkeypatch, DATASETS, "tiny", replace(DATASETS["tiny"], read=read))
+    return readings
+
+
+def test_a_data_set_is_read_once_whatever_the_cut(readings: list[int], tmp_path: Path) -> None:
+    fill(tmp_path, tiny_files())
+    first = load("tiny", data_dir=tmp_path)
+    before = first.test.x.clone()
+    first.test.x.zero_()  # the caller's own
+    second = load("tiny", data_dir=tmp_path, train=3, binarize="static")
+    assert readings == [4]
+    assert second.digest == first.digest
+    assert len(second.train.x) == 3
+    assert torch.equal(load("tiny", data_dir=tmp_path).test.x, before)
+    load("tiny", data_dir=fill(tmp_path / "elsewhere", tiny_files()))
+    assert readings == [4, 4]
+
+
+def test_a_file_that_changes_is_read_and_verified_again(
+    readings: list[int], tmp_path: Path
+) -> None:
+    path = fill(tmp_path, tiny_files()) / NAMES[0]
+    load("tiny", data_dir=tmp_path)
+    status, content = path.stat(), bytearray(path.read_bytes())
+    path.write_bytes(content)
+    load("tiny", data_dir=tmp_path)
+    assert readings == [4, 4]
+    content[-5] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # of the same size and time
+    assert NAMES[0] in error_of(partial(load, "tiny", data_dir=tmp_path))
 
 
 # --- splits ---------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the sam
 MAX_BYTES = 256_000_000  # of a downloaded file; the largest of MNIST and its kin has 26,421,880
 
 
+FileStates = tuple[tuple[int, ...] | None, ...]
+
+
 @dataclass(frozen=True)
 class RemoteFiles:
     """The files of one data set and where they come from.
@@ -69,6 +72,22 @@ def data_directory(data_dir: Path | None = None) -> Path:
     """Return ``data_dir``, else ``$VAEBENCH_DATA``, else ``vaebench`` in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return Path(data_dir or os.environ.get("VAEBENCH_DATA") or cache / "vaebench").expanduser()
+
+
+def file_states(files: RemoteFiles, root: Path) -> FileStates:
+    """What changes when a file does, wherever under ``root`` it may lie."""
+    paths = [folder / name for folder in (root, root / files.folder) for name in files.md5]
+    return tuple(
+        (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) if (s := _stat(path)) else None
+        for path in paths
+    )
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:  # said by whoever reads it
+        return None
 
 
 def read_verified(files: RemoteFiles, root: Path) -> dict[str, bytes]:
