@@ -62,7 +62,7 @@ class Estimator:
             draws (L, B, Z).
         splits: Whether the bound is a rate and a distortion, which beta could weigh.
         samples: L, unless the configuration says otherwise.
-        least_samples: The smallest L for which it is defined.
+        min_samples: The smallest L for which it is defined.
         version: Raised whenever the same configuration would give other numbers.
         importance_weighted: Whether the bound is the log of the mean of L importance weights.
     """
@@ -70,7 +70,7 @@ class Estimator:
     function: EstimateFunction
     splits: bool = True
     samples: int = 1
-    least_samples: int = 1
+    min_samples: int = 1
     version: int = 1
     importance_weighted: bool = False
 
@@ -78,10 +78,10 @@ class Estimator:
         """Estimate the bound.
 
         Raises:
-            ValueError: ``noise`` has fewer than ``least_samples`` draws.
+            ValueError: ``noise`` has fewer than ``min_samples`` draws.
         """
-        if len(noise) < self.least_samples:
-            raise ValueError(f"needs at least {self.least_samples} samples, not {len(noise)}")
+        if len(noise) < self.min_samples:
+            raise ValueError(f"needs at least {self.min_samples} samples, not {len(noise)}")
         return self.function(vae, x, noise)
 
 
@@ -264,6 +264,6 @@ ESTIMATORS: Registry[Estimator] = Registry(
         "stl": Estimator(stl),
         "iwae": Estimator(iwae, splits=False, samples=5, importance_weighted=True),
         "dreg": Estimator(dreg, splits=False, samples=5, importance_weighted=True),
-        "score": Estimator(score, samples=5, least_samples=2),
+        "score": Estimator(score, samples=5, min_samples=2),
     },
 )

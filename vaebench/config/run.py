@@ -63,7 +63,7 @@ class EstimatorChoice(Choice):
 
     @model_validator(mode="after")
     def _samples_suffice(self) -> Self:
-        least = ESTIMATORS[self.name].least_samples
+        least = ESTIMATORS[self.name].min_samples
         if self.samples < least:
             raise ValueError(f"{self.name} needs samples of at least {least}, not {self.samples}")
         return self
