@@ -20,6 +20,7 @@ from vaebench.config.run import (
     ModelChoice,
     RunConfig,
     make_run,
+    run_type,
     with_later_keys,
 )
 from vaebench.config.tuning import Tune, group_key
@@ -42,6 +43,7 @@ __all__ = [
     "make_run",
     "make_single",
     "read_yaml",
+    "run_type",
     "with_later_keys",
     "with_value",
     "without_file",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from vaebench.config.messages import in_one_line, messages, shortened
-from vaebench.config.run import RunConfig
+from vaebench.config.run import RunConfig, run_type
 from vaebench.config.tuning import Tune, faults, group_key
 from vaebench.errors import ConfigError
 from vaebench.schema.claims import Claim, Published
@@ -137,6 +137,7 @@ class Grid(Section):
 
     def checked(self, picks: Mapping[str, Any] | None = None) -> tuple[list[Run], list[str]]:
         """The valid runs, and what is wrong in any of the others: one line each."""
+        kind = run_type()
         runs: list[Run] = []
         errors: dict[str, None] = {}
         seen: dict[str, dict[str, Any]] = {}
@@ -145,9 +146,9 @@ class Grid(Section):
             if any(all(cell.get(k) == v for k, v in entry.items()) for entry in self.exclude):
                 continue
             try:
-                config = RunConfig.model_validate(self.settings_of(cell, picks or {}))
+                config = kind.model_validate(self.settings_of(cell, picks or {}))
             except ValidationError as error:
-                errors.update(dict.fromkeys(messages(error, RunConfig, GRID_KEYS)))
+                errors.update(dict.fromkeys(messages(error, kind, GRID_KEYS)))
                 continue
             twin = seen.setdefault(config.run_id, cell)
             if twin is not cell:

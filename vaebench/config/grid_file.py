@@ -11,7 +11,7 @@ from vaebench import plain_yaml
 from vaebench.config.grid import AXES, GRID_KEYS, MAX_RUNS, Grid, with_value
 from vaebench.config.manifest import from_manifest, is_manifest
 from vaebench.config.messages import in_one_line, messages, shortened
-from vaebench.config.run import RunConfig, make_run
+from vaebench.config.run import make_run, run_type
 from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
 from vaebench.schema.section import did_you_mean
@@ -139,10 +139,10 @@ def _mistakes_beside(
     wrong = {str(mistake["loc"][0]) if mistake["loc"] else "axes" for mistake in error.errors()}
     if wrong & {"axes", "exclude"}:  # its cells are not known
         try:
-            RunConfig.model_validate(settings)
+            run_type().model_validate(settings)
         except ValidationError as beside:
             # what keys say together may be another thing in the cells
-            return messages(beside, RunConfig, GRID_KEYS) if beside.errors()[0]["loc"] else []
+            return messages(beside, run_type(), GRID_KEYS) if beside.errors()[0]["loc"] else []
         return []
     kept = {key: value for key, value in own.items() if key not in wrong}
     return Grid.model_validate({"name": "grid"} | kept | {"settings": settings}).checked()[1]
