@@ -2053,8 +2053,8 @@ REPORT = [
     Mutant(
         name="relaxed-not-labelled",
         fear="bce on gray pixels is shown as if it were a likelihood",
-        module="vaebench.report.comparable",
-        old='return bool(loss == "bce" and binarize == "none")',
+        module="vaebench.schema.record",
+        old='return support == "binary" and dataset.get("binarize") == "none"',
         new="return False",
         tests=("test_report.py",),
     ),

@@ -64,12 +64,6 @@ def machine_key(record: Record) -> str:
     return repr([environment.get(name) for name in names])
 
 
-def relaxed(record: Record) -> bool:
-    """Whether the loss is the Bernoulli on gray pixels: relaxed, so not a normalised density."""
-    loss, binarize = setting(record, "loss", "name"), setting(record, "dataset", "binarize")
-    return bool(loss == "bce" and binarize == "none")
-
-
 def cell_key(cell: Cell, kind: str) -> str | None:
     """The key that all runs of a cell share; None when they do not, and it compares with none."""
     if kind not in cell.keys:
