@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vaebench.cli.options import FOLDER, directory_argument, json_option
+from vaebench.cli.options import FOLDER, directory_argument, json_option, registered
 
 
 @click.command()
@@ -13,7 +13,7 @@ from vaebench.cli.options import FOLDER, directory_argument, json_option
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["md", "csv", "json", "latex"]),
+    type=click.Choice(registered("report", "FORMATS")),
     default="md",
     show_default=True,
     help="Format of the report.",
