@@ -27,14 +27,13 @@ from vaebench.metrics.images import (
     ssim_per_image,
     ssim_window,
 )
-from vaebench.metrics.latents import Latents, active_units, knn_accuracy, posterior_means
+from vaebench.metrics.latents import Latents, active_units, knn_accuracy
 from vaebench.metrics.log_px import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.subject import Part, Subject
 from vaebench.plugins import Registry
 
 __all__ = [
     "METRICS",
-    "Declaration",
     "Evaluation",
     "Evidence",
     "Generation",
@@ -44,7 +43,6 @@ __all__ = [
     "Reference",
     "Subject",
     "active_units",
-    "bits_per_dim",
     "classifier_frechet",
     "distortion",
     "elbo",
@@ -55,7 +53,6 @@ __all__ = [
     "mae_px",
     "measure",
     "mse_px",
-    "posterior_means",
     "precision",
     "psnr",
     "rate",
