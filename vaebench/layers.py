@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vaebench.cpu import cpu_kind
 
-LEAST_WORK = 2**21
+MIN_WORK = 2**21
 """Multiply-adds of a product below which what a call of oneDNN costs outweighs what it gains."""
 
 FEW_CHANNELS = 4
@@ -53,7 +53,7 @@ class Linear(nn.Linear):
             _is_plain(x, self.weight)
             and ONEDNN
             and x.dim() == 2
-            and len(x) * self.weight.numel() >= LEAST_WORK
+            and len(x) * self.weight.numel() >= MIN_WORK
         ):
             mapped: Tensor = _Product.apply(x, self.weight, self.bias)
             return mapped

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from vaebench.fitted_gaussian import FittedGaussian, Link, Support
 from vaebench.layers import is_eager
+from vaebench.plugins import Registry
 
 
 class Likelihood(Protocol):
@@ -223,9 +224,12 @@ def _langevin(t: Tensor) -> Tensor:
     return torch.where(is_small, series, 1 / large.tanh() - 1 / large)
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "bce": Bernoulli,
-    "mse": Gaussian,
-    "gaussian": FittedGaussian,
-    "cb": ContinuousBernoulli,
-}
+LIKELIHOODS: Registry[type[Likelihood]] = Registry(
+    "loss",
+    {
+        "bce": Bernoulli,
+        "mse": Gaussian,
+        "gaussian": FittedGaussian,
+        "cb": ContinuousBernoulli,
+    },
+)

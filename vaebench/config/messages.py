@@ -13,13 +13,13 @@ from vaebench.schema.section import Section, did_you_mean
 
 _NO_LISTS = ("bool_type", "float_type", "int_type", "literal_error", "model_type", "string_type")
 
-MOST = 10  # mistakes that are told: who has more mends these first
+MAX_MISTAKES = 10  # mistakes that are told: who has more mends these first
 
 
 def in_one_line(found: Collection[str]) -> str:
     """The first mistakes, and how many there are beyond them."""
-    more = len(found) - MOST
-    told = [shortened(text, 300) for text in itertools.islice(found, MOST)]
+    more = len(found) - MAX_MISTAKES
+    told = [shortened(text, 300) for text in itertools.islice(found, MAX_MISTAKES)]
     return "; ".join([*told, f"and {more:,} more"] if more > 0 else told)
 
 
@@ -38,7 +38,7 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
     """
     found = []
     mistakes = error.errors(include_url=False, include_context=False)
-    for mistake in mistakes[:MOST]:
+    for mistake in mistakes[:MAX_MISTAKES]:
         unknown = mistake["type"] == "extra_forbidden"
         parts = [shortened(str(part)) for part in mistake["loc"]]
         path = [part for part in parts[: len(parts) - unknown] if _is_key(part)]

@@ -3,13 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from vaebench.config.choices import Choice, choice
 from vaebench.config.messages import messages
@@ -19,6 +16,7 @@ from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
+from vaebench.plugins import function_of
 from vaebench.schema.section import Grown, Named, Section, one_of
 from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
 
@@ -63,25 +61,10 @@ class EstimatorChoice(Choice):
 
     @model_validator(mode="after")
     def _samples_suffice(self) -> Self:
-        least = ESTIMATORS[self.name].least_samples
+        least = ESTIMATORS[self.name].min_samples
         if self.samples < least:
             raise ValueError(f"{self.name} needs samples of at least {least}, not {self.samples}")
         return self
-
-
-if TYPE_CHECKING:  # what follows from the dicts is known only when the program runs
-    _Model = ModelChoice
-    _Loss = Choice
-    _Estimator = EstimatorChoice
-    _Optimizer = Choice
-    _Schedule = Choice
-else:
-    _Model = choice(ModelChoice, MODELS, "fnn")
-    _Loss = choice(Choice, LIKELIHOODS, "bce")
-    _functions = {name: estimator.function for name, estimator in ESTIMATORS.items()}
-    _Estimator = choice(EstimatorChoice, _functions, "kl")
-    _Optimizer = choice(Choice, OPTIMIZERS, "adam")
-    _Schedule = choice(Choice, SCHEDULES, "constant")
 
 
 class DatasetChoice(Grown, Named):
@@ -128,9 +111,9 @@ class Training(Grown):
 
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     batch_size: int = Field(default=256, ge=1)
-    optimizer: _Optimizer = _Optimizer(name="adam")
+    optimizer: Choice
     learning_rate: float = Field(default=1e-3, gt=0)
-    schedule: _Schedule = _Schedule(name="constant")
+    schedule: Choice
     gradient_clip: float | None = Field(default=None, gt=0)
     beta: float = Field(default=1.0, ge=0)
     beta_warmup: int = Field(default=0, ge=0)
@@ -172,7 +155,7 @@ class MetricOptions(Section):
 
 
 class RunConfig(Grown):
-    """One cell of the grid for one seed, every value resolved.
+    """One cell of the grid for one seed, every value resolved; make one with :func:`make_run`.
 
     Attributes:
         evaluate: The weights that are measured: those of the ``last`` epoch, or of the ``best``
@@ -182,11 +165,11 @@ class RunConfig(Grown):
     LATER = frozenset({"diagnostics", "metrics"})
 
     dataset: DatasetChoice = DatasetChoice(name="mnist")
-    model: _Model = _Model(name="fnn")
-    loss: _Loss = _Loss(name="bce")
-    estimator: _Estimator = _Estimator(name="kl")
+    model: ModelChoice
+    loss: Choice
+    estimator: EstimatorChoice
     seed: int = Field(default=0, ge=0, lt=2**63)
-    training: Training = Training()
+    training: Training
     evaluate: Literal["last", "best"] = "last"
     figures: FigureOptions = FigureOptions()
     diagnostics: Diagnostics = Diagnostics()
@@ -249,6 +232,35 @@ class RunConfig(Grown):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def run_type() -> type[RunConfig]:
+    """The type of a run's configuration, with the names and options that the registries have now.
+
+    It is built when it is first asked for, and again after an entry was added: add before you ask.
+    """
+    registries = (MODELS, LIKELIHOODS, ESTIMATORS, OPTIMIZERS, SCHEDULES)
+    return _run_type(tuple((n, function_of(e)) for r in registries for n, e in r.items()))
+
+
+@lru_cache(maxsize=4)
+def _run_type(_entries: tuple[tuple[str, Any], ...]) -> type[RunConfig]:
+    training = create_model(
+        "Training",
+        __base__=Training,
+        __doc__=Training.__doc__,
+        optimizer=choice(Choice, OPTIMIZERS, "adam"),
+        schedule=choice(Choice, SCHEDULES, "constant"),
+    )
+    return create_model(
+        "RunConfig",
+        __base__=RunConfig,
+        __doc__=RunConfig.__doc__,
+        model=choice(ModelChoice, MODELS, "fnn"),
+        loss=choice(Choice, LIKELIHOODS, "bce"),
+        estimator=choice(EstimatorChoice, ESTIMATORS, "kl"),
+        training=(training, training.model_validate({})),
+    )
+
+
 def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the keys that a dump leaves out at their defaults."""
     training = dict(settings.get("training", {}))
@@ -269,6 +281,6 @@ def make_run(raw: Mapping[str, Any], source: str = "config") -> RunConfig:
         ConfigError: Naming ``source``, and everything that is wrong.
     """
     try:
-        return RunConfig.model_validate(dict(raw))
+        return run_type().model_validate(dict(raw))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {'; '.join(messages(error, RunConfig))}") from error
+        raise ConfigError(f"{source}: {'; '.join(messages(error, run_type()))}") from error

@@ -17,10 +17,10 @@ from vaebench.datasets import Split
 from vaebench.datasets.pixels import quantized
 from vaebench.metrics.classifier import Reference
 from vaebench.metrics.evaluation import Evaluation, evaluate
-from vaebench.metrics.evidence import Evidence, importance_weighted_bound
 from vaebench.metrics.generation import Generation
 from vaebench.metrics.images import ssim_per_image
 from vaebench.metrics.latents import Latents, posterior_means
+from vaebench.metrics.log_px import Evidence, importance_weighted_bound
 from vaebench.seeding import stream
 from vaebench.vae import VAE
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaebench import datasets
 from vaebench.config import RunConfig
-from vaebench.declarations import COSTS
+from vaebench.declarations import COSTS, Spent
 from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, StorageError
 from vaebench.estimators import ESTIMATORS
@@ -42,7 +42,6 @@ from vaebench.run.record import (
     describe_splits,
     journal_line,
     make_record,
-    mean_over_epochs,
     measured_names,
     notes,
 )
@@ -139,16 +138,12 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
 
     # The record.
     journal = store.journal
-    seconds = sum(line["metrics"]["train/seconds"] for line in journal) / len(journal)
+    count, flops = parameter_count(state.vae), flops_per_image(state.vae, splits.shape)
+    spent = Spent(journal, len(x), peak_mb, count, flops, state.vae)
     record = make_record(task, "complete", None)
     record["metrics"] = {
         **metrics,
-        "cost/images_per_second": len(x) / seconds,
-        "cost/seconds_per_epoch": seconds,
-        "cost/cpu_seconds_per_epoch": mean_over_epochs(journal, "train/cpu_seconds"),
-        "cost/peak_memory_mb": peak_mb,
-        "cost/parameters": parameter_count(state.vae),
-        "cost/flops_per_image": flops_per_image(state.vae, splits.shape),
+        **{f"cost/{name}": cost.function(spent) for name, cost in COSTS.items()},
     }
     record["rate_per_dimension"] = subject.evaluation.rate_per_dimension.mean(dim=0).tolist()
     record |= describe_evidence(subject, names)

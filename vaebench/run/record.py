@@ -78,12 +78,6 @@ def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
     return {"epoch": statistics.epoch, "time": now(), "metrics": metrics}
 
 
-def mean_over_epochs(journal: list[dict[str, Any]], name: str) -> float | None:
-    """Mean of a journal's metric; None where an epoch lacks it (vaebench may be newer than it)."""
-    values = [line["metrics"].get(name) for line in journal]
-    return None if None in values else sum(values) / len(values)
-
-
 def close(task: Task, status: str, reason: str, failure: str | None = None) -> dict[str, Any]:
     """Write and return the record of a run that did not complete; one that did keeps its own.
 
@@ -118,6 +112,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "attempt": store.attempt,
         "versions": task.config.versions,
         "config": task.config.to_dict(),
+        "support": LIKELIHOODS[task.config.loss.name].support,
         "metrics": {},
         "metric_declarations": {},
         "rate_per_dimension": [],
@@ -146,7 +141,7 @@ def declarations(config: RunConfig, names: Iterable[str]) -> dict[str, dict[str,
     """What metrics and costs of a run declare, by the name behind the slash."""
     declared = {}
     for name in names:
-        declaration = COSTS[name] if name in COSTS else METRICS[name].declaration
+        declaration = (COSTS[name] if name in COSTS else METRICS[name]).declaration
         samples = _samples(config, name)
         declared[name] = (declaration.with_samples(samples) if samples else declaration).to_dict()
     return declared

@@ -8,16 +8,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from vaebench import plain_yaml
-from vaebench.config.grid import AXES, GRID_KEYS, MOST_RUNS, Grid, with_value
+from vaebench.config.grid import AXES, GRID_KEYS, MAX_RUNS, Grid, with_value
 from vaebench.config.manifest import from_manifest, is_manifest
 from vaebench.config.messages import in_one_line, messages, shortened
-from vaebench.config.run import RunConfig, make_run
+from vaebench.config.run import make_run, run_type
 from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
 from vaebench.schema.section import did_you_mean
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
-MOST_BYTES = 2_000_000  # of a configuration file: a manifest of 10,000 runs has 1.2 million
+MAX_FILE_BYTES = 2_000_000  # of a configuration file: a manifest of 10,000 runs has 1.2 million
 
 
 def without_file(dataset: str | None) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             else.
     """
     try:
-        raw = plain_yaml.read(path, MOST_BYTES)
+        raw = plain_yaml.read(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -100,12 +100,12 @@ def make_grid(
             settings = with_value(settings, key, value)
     seeds = own.get("seeds")
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        if 1 <= seeds <= MOST_RUNS:
+        if 1 <= seeds <= MAX_RUNS:
             own["seeds"] = list(range(seeds))
         else:
             number = shortened(str(seeds))
             hint = f"; one seed is a list: [{number}]" if seeds >= 0 else ""
-            mistakes.append(f"seeds: {number} is no number of seeds from 1 to {MOST_RUNS:,}{hint}")
+            mistakes.append(f"seeds: {number} is no number of seeds from 1 to {MAX_RUNS:,}{hint}")
             del own["seeds"]
     dataset = settings.get("dataset", "mnist")
     name = dataset.get("name", "mnist") if isinstance(dataset, dict) else dataset
@@ -139,10 +139,10 @@ def _mistakes_beside(
     wrong = {str(mistake["loc"][0]) if mistake["loc"] else "axes" for mistake in error.errors()}
     if wrong & {"axes", "exclude"}:  # its cells are not known
         try:
-            RunConfig.model_validate(settings)
+            run_type().model_validate(settings)
         except ValidationError as beside:
             # what keys say together may be another thing in the cells
-            return messages(beside, RunConfig, GRID_KEYS) if beside.errors()[0]["loc"] else []
+            return messages(beside, run_type(), GRID_KEYS) if beside.errors()[0]["loc"] else []
         return []
     kept = {key: value for key, value in own.items() if key not in wrong}
     return Grid.model_validate({"name": "grid"} | kept | {"settings": settings}).checked()[1]
