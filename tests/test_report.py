@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import itertools
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from records import (
 )
 
 from vaebench import report
-from vaebench.errors import ResultsError
+from vaebench.errors import ConfigError, ResultsError
 from vaebench.report import latex, markup, numbers
 
 SMALL = {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}
@@ -39,6 +40,12 @@ SMALL = {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}
 @pytest.fixture
 def grid(tmp_path):
     return make_results(tmp_path, axes=SMALL)
+
+
+@pytest.fixture
+def tested(tmp_path):
+    """With as many seeds as significance needs."""
+    return make_results(tmp_path, axes=SMALL, seeds=range(9))
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +240,8 @@ def test_every_format_shows_the_same_numbers(shared):
     loaded = report.load(shared)
     cells = json.loads(report.render(loaded, "json"))["cells"]
     rows = list(csv.DictReader(io.StringIO(report.render(loaded, "csv"))))
-    text, tex = markdown_of(shared), report.render(loaded, "latex")
+    names = ("elbo", "rate", "distortion", "ssim", "psnr", "mse_px", "mae_px", "active_units")
+    text, tex = markdown_of(shared), report.render(report.load(shared, names), "latex")
     tex_rows = [line for line in tex.splitlines() if line.endswith(r"\\")]
     headings = [re.sub(r" \$.*", "", title) for title in tex_rows[0][:-3].split(" & ")]
     shown = {
@@ -258,8 +266,10 @@ def test_every_format_shows_the_same_numbers(shared):
             assert mean.strip() == f"{exact['mean']:.{decimals}f}"
             if width:
                 assert width.strip() == f"{exact['ci95']:.{decimals}f}"
-            entry = re.sub(r"[${}]|\\mathbf", "", tex_rows[1 + i][:-3].split(" & ")[in_tex])
-            assert entry.replace(r"\pm", "±").split() == re.sub(r"<.*?>", " ", texts).split()
+            entry = re.sub(
+                r"[${}]|\\mathbf|\\scriptstyle|\\,", "", tex_rows[1 + i][:-3].split(" & ")[in_tex]
+            )
+            assert entry.replace(r"\pm", " ± ").split() == re.sub(r"<.*?>", " ", texts).split()
 
 
 @pytest.mark.parametrize(
@@ -285,12 +295,12 @@ def test_decimals_suit_the_column(values, unit, decimals):
     assert numbers.decimals_of(values, unit) == decimals
 
 
-def test_incomplete_row_has_no_mean_and_is_never_best(grid):
-    best = runs_of(grid, model="fnn", loss="bce")
+def test_incomplete_row_has_no_mean_and_is_never_best(tested):
+    best = runs_of(tested, model="fnn", loss="bce")
     set_metric(best, "test/ssim", 0.999)
     fail(best[1], "elbo stopped being finite in epoch 3")
-    text = markdown_of(grid)
-    assert column(text, "ELBO ↑")[0] == "incomplete (2 of 3 seeds)"
+    text = markdown_of(tested)
+    assert column(text, "ELBO ↑")[0] == "incomplete (8 of 9 seeds)"
     assert column(text, "SSIM ↑")[0] == "—"
     assert "0.999" not in text.partition("## Seed by seed")[0]
     assert any(is_bold(column(text, "SSIM ↑"))[1:])
@@ -321,7 +331,7 @@ def test_one_seed_has_means_without_interval_and_says_so(tmp_path):
 
 def test_several_seeds_say_what_the_interval_is_and_list_every_run(grid):
     text = markdown_of(grid)
-    assert "95 % Student-t interval over seeds, n = 3;" in text
+    assert "95 % Student-t interval over seeds, n = 3." in text
     assert column(text, "Seed") == ["0", "1", "2"] * 4
     assert column(text, "Cell")[3] == "fnn / mse"
 
@@ -335,102 +345,140 @@ def test_gap_is_the_mean_difference_between_training_and_test_elbo(grid):
 # -- what is ranked -----------------------------------------------------------------------------
 
 
-def test_elbo_is_best_within_a_loss_and_never_across_losses(grid):
+def test_elbo_is_best_within_a_loss_and_never_across_losses(tested):
     for cell, value in {
         ("fnn", "bce"): -100.0,
         ("cnn", "bce"): -99.0,
         ("fnn", "mse"): -50.0,
         ("cnn", "mse"): -60.0,
     }.items():
-        set_metric(runs_of(grid, model=cell[0], loss=cell[1]), "test/elbo", value)
-    text = markdown_of(grid)
+        set_metric(runs_of(tested, model=cell[0], loss=cell[1]), "test/elbo", value)
+    text = markdown_of(tested)
     assert column(text, "ELBO ↑") == [
         "-100.00",
         "<strong>-50.00</strong>",
         "<strong>-99.00</strong>",
         "-60.00",
     ]
-    assert "comparable only within one loss" in text
+    assert "comparable only by base measure" in text
     assert "relaxed Bernoulli" in text
     assert "σ² = 0.5" in text
     assert column(text, "Loss")[:2] == ["bce (relaxed)", "mse (σ²=0.5)"]
 
 
-def test_ssim_is_best_across_losses_and_ties_are_all_best(grid):
-    set_metric(run_dirs(grid), "test/ssim", 0.8)
-    set_metric(runs_of(grid, loss="mse"), "test/ssim", 0.9)
-    assert is_bold(column(markdown_of(grid), "SSIM ↑")) == [False, True, False, True]
+def test_ssim_is_best_across_losses_and_ties_are_all_best(tested):
+    set_metric(run_dirs(tested), "test/ssim", 0.8)
+    set_metric(runs_of(tested, loss="mse"), "test/ssim", 0.9)
+    assert is_bold(column(markdown_of(tested), "SSIM ↑")) == [False, True, False, True]
 
 
-def test_lone_row_of_a_likelihood_is_not_marked(tmp_path):
-    text = markdown_of(make_results(tmp_path, axes={"loss": ["bce", "mse"]}))
+def test_lone_row_of_a_base_measure_is_not_marked(tmp_path):
+    text = markdown_of(make_results(tmp_path, axes={"loss": ["bce", "mse"]}, seeds=range(9)))
     assert not any(is_bold(column(text, "ELBO ↑")))
     assert any(is_bold(column(text, "SSIM ↑")))
 
 
-def test_different_sigma2_are_different_likelihoods(tmp_path):
-    grid = make_results(tmp_path, axes={"model": ["fnn", "cnn"], "loss": ["mse"]})
-    assert any(is_bold(column(markdown_of(grid), "ELBO ↑")))
-    for folder in runs_of(grid, model="cnn"):
+def test_densities_of_the_same_pixels_are_ranked_together_at_any_sigma2(tmp_path):
+    axes = {"model": ["fnn", "cnn"], "loss": ["mse"]}
+    tested = make_results(tmp_path, axes=axes, seeds=range(9))
+    for folder in runs_of(tested, model="cnn"):
         edit_record(folder, lambda r: r["config"]["loss"]["mse"].update(sigma2=0.02))
-    text = markdown_of(grid)
-    assert not any(is_bold(column(text, "ELBO ↑")))
-    assert column(text, "Loss") == ["mse (σ²=0.5)", "mse (σ²=0.02)"]
+        edit_record(folder, lambda r: r["config"]["loss"].update(name="gaussian"))
+    set_metric(runs_of(tested, model="fnn"), "test/elbo", -50.0)
+    set_metric(runs_of(tested, model="cnn"), "test/elbo", 400.0)
+    assert is_bold(column(markdown_of(tested), "ELBO ↑")) == [False, True]
 
 
-def test_binarisation_separates_rows_and_ends_the_relaxation(grid):
-    for folder in runs_of(grid, model="cnn"):
+def test_every_row_that_is_not_significantly_worse_is_bold(tested):
+    for i, (model, loss) in enumerate(itertools.product(("fnn", "cnn"), ("bce", "mse"))):
+        for folder in runs_of(tested, model=model, loss=loss):
+            noise = (-1) ** i * (-1) ** json.loads((folder / "record.json").read_text())["seed"]
+            set_metric([folder], "test/ssim", 0.5 if i == 0 else 0.9 + 0.01 * noise)
+    assert is_bold(column(markdown_of(tested), "SSIM ↑")) == [False, True, True, True]
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_no_row_is_bold_where_the_seeds_cannot_reach_significance(tmp_path, seeds):
+    few = make_results(tmp_path, axes=SMALL, seeds=range(seeds))
+    set_metric(runs_of(few, model="cnn"), "test/ssim", 0.99)
+    assert "<strong>" not in "".join(column(markdown_of(few), "SSIM ↑"))
+
+
+@pytest.mark.parametrize(("metric", "value"), [("test/rate", 0.1), ("test/active_units", 0)])
+def test_collapsed_cell_is_never_bold_and_named(tested, metric, value):
+    collapsed = runs_of(tested, model="cnn", loss="mse")
+    set_metric(collapsed, "test/ssim", 0.999)
+    set_metric(collapsed, metric, value)
+    text = markdown_of(tested)
+    assert not is_bold(column(text, "SSIM ↑"))[3]
+    assert "Collapsed" in text
+
+
+def test_importance_weighted_rows_are_ranked_by_log_px_and_not_by_elbo(tmp_path):
+    axes = {"estimator": ["kl", "iwae", "sgvb"]}
+    tested = make_results(tmp_path, axes=axes, seeds=range(9))
+    declare(tested, "log_px", title="log p(x)", unit="nats", direction="higher")
+    for name, value in {"kl": -100.0, "iwae": -90.0, "sgvb": -110.0}.items():
+        set_metric(runs_of(tested, estimator=name), "test/elbo", value)
+        set_metric(runs_of(tested, estimator=name), "test/log_px", value)
+    text = markdown_of(tested)
+    assert is_bold(column(text, "ELBO ↑")) == [True, False, False]
+    assert is_bold(column(text, "log p(x) ↑")) == [False, True, False]
+
+
+def test_binarisation_separates_rows_and_ends_the_relaxation(tested):
+    for folder in runs_of(tested, model="cnn"):
         edit_record(folder, lambda r: r["config"]["dataset"].update(binarize="static"))
-    text = markdown_of(grid)
+    text = markdown_of(tested)
     assert not any(is_bold(column(text, "ELBO ↑")))
     assert column(text, "Loss")[2] == "bce"
 
 
 @pytest.mark.parametrize(("direction", "arrow"), [("lower", " ↓"), (None, ""), ("sideways", "")])
-def test_arrow_and_ranking_follow_the_declaration_in_the_records(grid, direction, arrow):
-    set_metric(run_dirs(grid), "test/ssim", 0.8)
-    set_metric(runs_of(grid, model="fnn", loss="bce"), "test/ssim", 0.1)
-    declare(grid, "ssim", direction=direction)
-    marks = is_bold(column(markdown_of(grid), f"SSIM{arrow}"))
+def test_arrow_and_ranking_follow_the_declaration_in_the_records(tested, direction, arrow):
+    set_metric(run_dirs(tested), "test/ssim", 0.8)
+    set_metric(runs_of(tested, model="fnn", loss="bce"), "test/ssim", 0.1)
+    declare(tested, "ssim", direction=direction)
+    marks = is_bold(column(markdown_of(tested), f"SSIM{arrow}"))
     assert marks == [direction == "lower", False, False, False]
 
 
-def test_metrics_of_different_versions_are_not_ranked(grid):
-    edit_record(run_dirs(grid)[0], lambda r: r["metric_declarations"]["ssim"].update(version=2))
-    text = markdown_of(grid)
+def test_metrics_of_different_versions_are_not_ranked(tested):
+    edit_record(run_dirs(tested)[0], lambda r: r["metric_declarations"]["ssim"].update(version=2))
+    text = markdown_of(tested)
     assert not any(is_bold(column(text, "SSIM")))
     assert "declare them differently: ssim" in text
 
 
-def test_new_metric_becomes_a_column_by_its_declaration(grid):
-    set_metric(run_dirs(grid), "test/log_px", -90.0)
+def test_new_metric_becomes_a_column_by_its_declaration(tested):
+    set_metric(run_dirs(tested), "test/log_px", -90.0)
     fields = {"title": "log p(x)", "unit": "nats", "direction": "higher"}
-    declare(grid, "log_px", comparable="likelihood", **fields)
-    assert column(markdown_of(grid), "log p(x) ↑")[0] == "<strong>-90.00</strong>"
+    declare(tested, "log_px", comparable="likelihood", **fields)
+    assert column(markdown_of(tested), "log p(x) ↑")[0] == "<strong>-90.00</strong>"
 
 
-def test_costs_are_ranked_on_one_machine_only(grid):
-    text = markdown_of(grid)
+def test_costs_are_ranked_on_one_machine_only(tested):
+    text = markdown_of(tested)
     assert any(is_bold(column(text, "Seconds per epoch ↓")))
     assert "Measured on cpu (Example CPU)" in text
-    edit_record(run_dirs(grid)[0], lambda r: r["environment"].update(jobs=1))
-    text = markdown_of(grid)
+    edit_record(run_dirs(tested)[0], lambda r: r["environment"].update(jobs=1))
+    text = markdown_of(tested)
     assert not any(is_bold(column(text, "Seconds per epoch ↓")))
     assert "costs are not comparable" in text
     assert column(text, "Runs at a time") == ["1 and 2", "2", "2", "2"]
 
 
-def test_costs_of_two_kinds_of_cpu_under_one_name_are_not_ranked(grid):
+def test_costs_of_two_kinds_of_cpu_under_one_name_are_not_ranked(tested):
     kind = {"vendor": "AuthenticAMD", "family": 26, "instructions": ["avx2"], "vector_bits": 256}
-    for folder in run_dirs(grid):
+    for folder in run_dirs(tested):
         edit_record(folder, lambda r: r["environment"].update(cpu_kind=kind))
-    text = markdown_of(grid)
+    text = markdown_of(tested)
     assert any(is_bold(column(text, "Seconds per epoch ↓")))
     words = "Example CPU, AuthenticAMD family 26, avx2, 256-bit vectors"
     assert f"All ran on cpu ({words}), 2 cores" in " ".join(text.split())
     older = kind | {"family": 25}
-    edit_record(run_dirs(grid)[0], lambda r: r["environment"].update(cpu_kind=older))
-    text = markdown_of(grid)
+    edit_record(run_dirs(tested)[0], lambda r: r["environment"].update(cpu_kind=older))
+    text = markdown_of(tested)
     assert not any(is_bold(column(text, "Seconds per epoch ↓")))
 
 
@@ -579,7 +627,8 @@ def test_any_grid_gives_a_table_with_its_columns_and_a_csv_with_its_values(
         assert {len(row) for row in rows} == {len(rows[0])}
     table = csv.DictReader(io.StringIO(report.render(loaded, "csv"), newline=""))
     assert [row["note"] for row in table] == [run.cell["note"] for run in loaded.planned]
-    assert report.render(loaded, "latex").count(r" \\") == 3
+    first = report.render(loaded, "latex").partition(r"\end{tabular}")[0]
+    assert first.count(r" \\") == 3
 
 
 # -- pictures -----------------------------------------------------------------------------------
@@ -635,12 +684,12 @@ def shown_seed(grid):
     return re.findall(r"reconstructions of .*?, seed (\d+), epoch", markdown_of(grid))
 
 
-def test_pictures_are_of_the_seed_with_the_best_validation_elbo(tmp_path):
+def test_pictures_are_of_the_seed_of_median_validation_elbo(tmp_path):
     grid = make_results(tmp_path, axes={"model": ["fnn"]}, pictures=True)
     for folder, elbo in zip(run_dirs(grid), (-103.0, -101.0, -102.0), strict=True):
         edit_record(folder, lambda r, value=elbo: r["measured"].update({"val/elbo": value}))
-    assert shown_seed(grid) == ["1"]
-    assert "best validation ELBO" in markdown_of(grid)
+    assert shown_seed(grid) == ["2"]
+    assert "median validation ELBO" in markdown_of(grid)
 
 
 @pytest.mark.parametrize("change", ["test split validates", "no validation"])
@@ -706,12 +755,22 @@ def test_equal_records_give_equal_reports(tmp_path):
 
 def test_latex_is_a_booktabs_tabular_without_pictures(shared):
     text = report.render(report.load(shared), "latex")
-    body = [line for line in text.splitlines() if not line.startswith("%")]
-    assert body[0] == r"\begin{tabular}{lllrrrrrrrr}"
-    assert body[-1] == r"\end{tabular}"
-    assert {line.count(" & ") for line in body if line.endswith(r"\\")} == {10}
+    first = text.partition(r"\end{tabular}")[0]
+    rows = [line for line in first.splitlines() if line.endswith(r"\\")]
+    assert r"\begin{tabular}{lllrrrr}" in first  # ELBO, rate, SSIM, PSNR
+    assert {line.count(" & ") for line in rows} == {6}
     assert r"\usepackage{booktabs}" in text
     assert "img" not in text
+
+
+def test_chosen_columns_are_shown_in_their_order_by_every_format(shared):
+    chosen = report.load(shared, ["psnr", "test/elbo"])
+    for format_ in ("md", "latex"):
+        text = report.render(chosen, format_)
+        assert 0 < text.index("PSNR") < text.index("ELBO")
+        assert "SSIM" not in text.partition("Seed by seed")[0]
+    with pytest.raises(ConfigError, match="no run has measured 'psnt'; did you mean 'psnr'"):
+        report.load(shared, ["psnt"])
 
 
 def test_status_counts_every_planned_run_once(grid):

@@ -1982,8 +1982,8 @@ VERDICTS = [
             "verdicts",
             "refuted-without-bonferroni",
             "one of many equal blocks looks different by chance, and refutes the equivalence",
-            "2 * len(blocks) * min(_beyond",
-            "min(_beyond",
+            "2 * len(blocks) * min(p_beyond",
+            "min(p_beyond",
         ),
         (
             "verdicts",

@@ -23,11 +23,17 @@ from vaebench.cli.options import FOLDER, directory_argument, json_option, regist
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file to write; pictures are linked relative to it.  [default: the terminal]",
 )
-def report(directory: Path, format_: str, output: Path | None) -> None:
+@click.option(
+    "--columns",
+    metavar="NAME,...",
+    callback=lambda _, __, text: text and [name.strip() for name in text.split(",")],
+    help="The metrics to show, such as elbo,ssim.  [default: all]",
+)
+def report(directory: Path, format_: str, output: Path | None, columns: list[str] | None) -> None:
     """Write the tables of the grid in DIR, a grid's folder or a results folder that holds one."""
     from vaebench.report import load, render, write
 
-    analysis = load(directory)
+    analysis = load(directory, columns)
     if output is None:
         click.echo(render(analysis, format_), nl=False)
     else:

@@ -4,15 +4,18 @@ Nothing here is rounded or put in words. To add something that all formats shoul
 property to :class:`Analysis`.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+from vaebench.errors import ConfigError
 from vaebench.report.cells import Cell, cells
 from vaebench.report.claims import Judged, claims
 from vaebench.report.effects import Effect, effects
 from vaebench.report.loading import Report
 from vaebench.report.published import Reproduction, reproductions
-from vaebench.report.tables import Table, main_table
+from vaebench.report.tables import Table, main_table, measured
+from vaebench.schema.section import did_you_mean
 
 
 class Analysis(Report):
@@ -22,6 +25,8 @@ class Analysis(Report):
     hides no numbers.
     """
 
+    columns: tuple[str, ...] | None = None
+
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """The manifest's cells in its order, each summarised over its seeds."""
@@ -29,8 +34,8 @@ class Analysis(Report):
 
     @cached_property
     def table(self) -> Table:
-        """What was measured on the test split, one row per cell."""
-        return main_table(self.cells)
+        """What was measured on the test split, one row per cell: all, or the chosen columns."""
+        return main_table(self.cells, self.columns)
 
     @cached_property
     def effects(self) -> tuple[Effect, ...]:
@@ -56,10 +61,26 @@ class Analysis(Report):
         return reproductions(self, self.cells)
 
 
-def load(directory: Path | str) -> Analysis:
+def load(directory: Path | str, columns: Sequence[str] | None = None) -> Analysis:
     """Read the grid in ``directory``, or the only grid of a results folder.
 
+    Arguments:
+        directory: The folder.
+        columns: Metrics of the test split that tables and effects show, in this order
+            (``elbo``, ``ssim``); None for all.
+
     Raises:
+        ConfigError: No run has measured a column.
         ResultsError: There is no grid, there are several, or the manifest cannot be read.
     """
-    return Analysis.read(directory)
+    analysis = Analysis.read(directory)
+    if columns is not None:
+        names = [column.removeprefix("test/") for column in columns]
+        known = measured(analysis.cells)
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"columns: no run has measured {name!r}; {did_you_mean(name, known)}"
+                )
+        analysis.columns = tuple(names)
+    return analysis

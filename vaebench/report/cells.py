@@ -11,10 +11,12 @@ from typing import Any
 from vaebench.declarations import merged
 from vaebench.report.loading import Record, counted
 from vaebench.report.ranking import shared_keys
-from vaebench.schema.labels import best_seed
+from vaebench.schema.labels import median_seed
 from vaebench.schema.manifest import Planned
 from vaebench.schema.record import versions
 from vaebench.statistics import Summary, summarise
+
+MIN_RATE = 0.5  # nats per image: below it the posterior has collapsed
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class Cell:
     def complete(self) -> bool:
         """Whether every planned seed has a complete run, all of one version of the code."""
         return len(self.records) == len(self.seeds) and not self.mixed
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether its codes say nothing of the images: under 0.5 nats, or no active unit."""
+        rate, units = (self.summaries.get(f"test/{name}") for name in ("rate", "active_units"))
+        low = rate is not None and rate.mean is not None and rate.mean < MIN_RATE
+        return low or (units is not None and units.mean == 0)
 
     @property
     def progress(self) -> str:
@@ -102,7 +111,7 @@ def chosen(cell: Cell) -> tuple[Record, str] | None:
     """The run whose pictures stand for a cell, with the reason; None when none is complete."""
     if not cell.records:
         return None
-    index, reason = best_seed(cell.records)
+    index, reason = median_seed(cell.records)
     return cell.records[index], reason
 
 

@@ -45,13 +45,8 @@ def _tables(shown: Sequence[Effect]) -> list[list[list[Effect]]]:
 
 
 def _heading(effect: Effect) -> str:
-    within = _within(effect)
     heading = escape(effect.column.heading)
-    return f"{heading}, {escape(within)}" if within else heading
-
-
-def _within(effect: Effect) -> str:
-    return " / ".join(axis_text(axis, effect.stratum) for axis in effect.within)
+    return f"{heading}, {escape(effect.where)}" if effect.where else heading
 
 
 def _entry(effect: Effect) -> str:
@@ -76,7 +71,10 @@ def _notes(shown: Sequence[Effect]) -> list[str]:
     notes = [about, *_test_notes(shown)]
     within = list(dict.fromkeys(effect.column.title for effect in shown if effect.within))
     if within:
-        notes.append(f"{', '.join(within)}: loss by loss, as different losses are not comparable.")
+        notes.append(
+            f"{', '.join(within)}: only between rows whose bounds compare: densities of the same "
+            "pixels, or one relaxed loss."
+        )
     alone = {effect.name: effect.contrast for effect in shown if effect.contrast.alone}
     notes += [
         f"{name}: averaged over {counted(its.blocks, 'pair')}; {counted(its.alone, 'cell')} "
@@ -142,10 +140,9 @@ def _fold(shown: Sequence[Effect]) -> list[str]:
             ]
             size = NOTHING if known.effect_size is None else signed(known.effect_size, 1)
             numbers = [size, *map(escape, ps), str(effect.contrast.blocks), str(known.n)]
-        within = _within(effect)
         rows.append(
             [
-                escape(f"{metric}, {within}" if within else metric),
+                escape(f"{metric}, {effect.where}" if effect.where else metric),
                 escape(effect.name),
                 estimate(effect.contrast, effect.column.decimals),
                 *numbers,

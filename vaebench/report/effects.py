@@ -2,7 +2,7 @@
 
 A factor effect is the difference between a value of an axis and the axis's baseline, averaged over
 the cells that agree in all else. An interaction is a difference of such differences: how much one
-effect changes with the value of another axis. Metrics that compare only within one likelihood get
+effect changes with the value of another axis. Metrics that compare only by base measure get
 their effects within each, never across. To change what an axis is compared with, edit
 :data:`BASELINES`.
 """
@@ -22,8 +22,7 @@ from vaebench.report.contrasts import (
     measure,
     paired,
 )
-from vaebench.report.ranking import separates
-from vaebench.report.tables import Column, Table
+from vaebench.report.tables import Column, Table, axis_text
 from vaebench.statistics import Difference
 
 # what the other values of an axis are set against; of any other axis, its first value
@@ -38,8 +37,8 @@ class Effect:
         column: The metric, with its declaration.
         name: ``cnn - fnn``, or ``(cnn - fnn) × (bce - mse)``.
         axes: The axis, or the two of an interaction.
-        within: What all cells share by which the metric does not compare: ``{"loss": "bce"}``.
-        stratum: A cell that has it.
+        within: Which of the cells compare by the metric, where not all do: ``{"loss": ["bce"]}``.
+        where: The same in words: ``bce (relaxed)``.
         contrast: The numbers.
         adjusted: Its p value among the contrasts of the metric.
     """
@@ -47,8 +46,8 @@ class Effect:
     column: Column
     name: str
     axes: tuple[str, ...]
-    within: dict[str, Any]
-    stratum: Cell
+    within: dict[str, list[Any]]
+    where: str
     contrast: Contrast
     adjusted: Adjusted
 
@@ -66,7 +65,7 @@ class _Draft(NamedTuple):
     terms: Terms
 
 
-_Stratum = tuple[dict[str, Any], Cell, list[_Draft]]
+_Stratum = tuple[dict[str, list[Any]], str, list[_Draft]]
 
 
 def effects(table: Table, cells: Sequence[Cell]) -> tuple[Effect, ...]:
@@ -118,27 +117,41 @@ def contrast_json(contrast: Contrast) -> dict[str, Any]:
 
 def _effects_by(column: Column, strata: Sequence[_Stratum]) -> list[Effect]:
     measured = [
-        (within, first, draft, measure(draft.terms, column.metric, column.comparable))
-        for within, first, drafts in strata
+        (within, where, draft, measure(draft.terms, column.metric, column.comparable))
+        for within, where, drafts in strata
         for draft in drafts
     ]
     known = [contrast.difference for *_, contrast in measured]
     adjusted = adjust_differences(known, noun="contrast", about=f"of {column.metric}")
     return [
-        Effect(column, draft.name, draft.axes, within, first, contrast, its)
-        for (within, first, draft, contrast), its in zip(measured, adjusted, strict=True)
+        Effect(column, draft.name, draft.axes, within, where, contrast, its)
+        for (within, where, draft, contrast), its in zip(measured, adjusted, strict=True)
     ]
 
 
 def _strata(cells: Sequence[Cell], kind: str) -> Iterator[_Stratum]:
-    """Per group of cells that a metric compares: what only they share, the first, the effects."""
-    axes = [axis for axis in _varying(cells) if separates(axis, kind)]
+    """Per group of cells that a metric compares: what sets it apart, in words too, the effects."""
+    axes = [axis for axis in _varying(cells) if axis.partition(".")[0] in ("loss", "dataset")]
+
+    def values(cell: Cell) -> str:
+        return repr([cell.cell.get(axis) for axis in axes])
+
+    # a row without a run is where the rows of its loss and data are
+    known = {values(cell): key for cell in cells if (key := cell.key(kind)) is not None}
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(repr([cell.cell.get(axis) for axis in axes]), []).append(cell)
+        groups.setdefault(cell.key(kind) or known.get(values(cell), values(cell)), []).append(cell)
     for group in groups.values():
-        within = {axis: group[0].cell.get(axis) for axis in axes}
-        yield within, group[0], [*_factors(group), *_interactions(group)]
+        within = {axis: _values(group, axis) for axis in axes if len(groups) > 1}
+        texts = (
+            dict.fromkeys(axis_text(axis, c) for c in group if axis in c.cell) for axis in within
+        )
+        where = " / ".join(" or ".join(its) for its in texts)
+        yield within, where, [*_factors(group), *_interactions(group)]
+
+
+def _values(cells: Sequence[Cell], axis: str) -> list[Any]:
+    return list({repr(c.cell[axis]): c.cell[axis] for c in cells if axis in c.cell}.values())
 
 
 def _factors(cells: Sequence[Cell]) -> Iterator[_Draft]:
@@ -165,7 +178,8 @@ def _interactions(cells: Sequence[Cell]) -> Iterator[_Draft]:
         ]
         terms = _difference_of_pairs(at[0], at[1], other)
         name = f"({label({axis: high}, {axis: low})}) × ({label({other: up}, {other: down})})"
-        yield _Draft(name, (axis, other), terms)
+        if terms.blocks:
+            yield _Draft(name, (axis, other), terms)
 
 
 def _difference_of_pairs(first: Terms, second: Terms, axis: str) -> Terms:
@@ -179,10 +193,7 @@ def _difference_of_pairs(first: Terms, second: Terms, axis: str) -> Terms:
 def _varying(cells: Sequence[Cell]) -> dict[str, list[Any]]:
     """The axes along which cells differ, and their values, in the grid's order."""
     axes = dict.fromkeys(axis for cell in cells for axis in cell.cell)
-    values = {
-        axis: list({repr(c.cell[axis]): c.cell[axis] for c in cells if axis in c.cell}.values())
-        for axis in axes
-    }
+    values = {axis: _values(cells, axis) for axis in axes}
     return {axis: found for axis, found in values.items() if len(found) > 1}
 
 

@@ -1,6 +1,7 @@
-"""The main table and the claims as LaTeX, for a document that loads booktabs: a ``tabular`` each.
+"""The main table, claims, effects and tuning as LaTeX, for a document that loads booktabs.
 
-The columns are those of the Markdown report without the pictures; its notes are comments.
+Each is a ``tabular`` that fits the text of an A4 article. The main table has the columns that
+stand beside the pictures in Markdown, unless others are chosen; its notes are comments.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,10 +9,13 @@ from collections.abc import Iterable, Sequence
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
 from vaebench.report.claims import Judged
+from vaebench.report.effects import Effect
 from vaebench.report.loading import Report
+from vaebench.report.markup import NOTHING
+from vaebench.report.numbers import p_text
 from vaebench.report.pictures import Pictures
-from vaebench.report.sections import CLAIM_HEADINGS, claim_notes, claim_texts
-from vaebench.report.tables import Column, Entry
+from vaebench.report.sections import claim_notes, claim_texts, estimate
+from vaebench.report.tables import MAIN_COLUMNS, Column, Entry
 from vaebench.report.tuning import tuning_table
 
 _ESCAPES = {
@@ -42,19 +46,23 @@ _ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}
 def latex_report(analysis: Analysis, _: Pictures) -> str:
     """The tables between comments that say what they show and what they need."""
     table = analysis.table
+    columns = table.columns
+    if analysis.columns is None:
+        columns = tuple(column for column in columns if column.metric in MAIN_COLUMNS)
     said = [f"{analysis.name}: {notes.summary(analysis)}", *notes.table_notes(analysis)]
     rows = []
     for i, (labels, remark) in enumerate(zip(table.labels, table.remarks, strict=True)):
-        texts = [_entry(column.entries[i]) for column in table.columns]
+        texts = [_entry(column.entries[i]) for column in columns]
         if remark is not None and texts:
             texts = [rf"\multicolumn{{{len(texts)}}}{{l}}{{{escape(remark)}}}"]
         rows.append([*map(escape, labels), *texts])
-    headings = [*map(escape, table.axes), *map(_heading, table.columns)]
+    headings = [*map(escape, table.axes), *map(_heading, columns)]
     lines = [
         r"% Needs \usepackage{booktabs} and UTF-8 input.",
         *map(_comment, said),
-        *_tabular("l" * len(table.axes) + "r" * len(table.columns), headings, rows),
+        *_tabular("l" * len(table.axes) + "r" * len(columns), headings, rows),
         *_claims(analysis.claims),
+        *_effects(analysis.effects),
         *_tuning(analysis),
     ]
     return "\n".join(lines) + "\n"
@@ -63,12 +71,27 @@ def latex_report(analysis: Analysis, _: Pictures) -> str:
 def _claims(found: Sequence[Judged]) -> list[str]:
     if not found:
         return []
-    rows = [[escape(text) for text in claim_texts(judged)] for judged in found]
-    return [
-        "",
-        *map(_comment, claim_notes(found)),
-        *_tabular("lllrrrl", [escape(heading) for heading in CLAIM_HEADINGS], rows),
-    ]
+    rows = []
+    for judged in found:
+        claim, metric, sides, difference, p, seeds, verdict = map(escape, claim_texts(judged))
+        rows.append([claim, f"{metric}: {sides}", difference, f"{p} ({seeds})", verdict])
+    headings = ["Claim", "Contrast", "Difference", "$p$ (seeds)", "Verdict"]
+    widths = "".join(rf"p{{{width}mm}}" for width in (25, 25, 22, 13, 26))
+    return ["", *map(_comment, claim_notes(found)), *_tabular(widths, headings, rows)]
+
+
+def _effects(found: Sequence[Effect]) -> list[str]:
+    shown = [effect for effect in found if effect.column.metric in MAIN_COLUMNS]
+    if not shown:
+        return []
+    rows = []
+    for effect in shown:
+        title = f"{effect.column.title}, {effect.where}" if effect.where else effect.column.title
+        p = NOTHING if effect.adjusted.p is None else p_text(effect.adjusted.p).removeprefix("= ")
+        texts = (title, effect.name, estimate(effect.contrast, effect.column.decimals), p)
+        rows.append([escape(text) for text in texts])
+    headings = ["Metric", "Effect", "Difference", "$p$ (Holm)"]
+    return ["", *_tabular("p{28mm}p{34mm}rr", headings, rows)]
 
 
 def _tuning(report: Report) -> list[str]:
@@ -88,13 +111,14 @@ def _tuning(report: Report) -> list[str]:
 
 def _tabular(alignment: str, headings: list[str], rows: Iterable[list[str]]) -> list[str]:
     return [
+        r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         _row(headings),
         r"\midrule",
         *map(_row, rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
     ]
 
 
@@ -115,8 +139,9 @@ def _heading(column: Column) -> str:
 def _entry(entry: Entry) -> str:
     if entry.mean is None:
         return "---"
-    text = entry.mean if entry.half_width is None else rf"{entry.mean} \pm {entry.half_width}"
-    text = text.replace(",", "{,}")  # a plain comma would get the space of an enumeration
+    # a plain comma would get the space of an enumeration
+    mean, width = ((t or "").replace(",", "{,}") for t in (entry.mean, entry.half_width))
+    text = rf"{mean}{{\scriptstyle\,\pm\,{width}}}" if width else mean
     return rf"$\mathbf{{{text}}}$" if entry.best else f"${text}$"
 
 

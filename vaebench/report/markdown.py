@@ -20,6 +20,7 @@ from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, ta
 from vaebench.report.pictures import Pictures, last_tile
 from vaebench.report.sections import claims_section, published_section
 from vaebench.report.tables import (
+    MAIN_COLUMNS,
     Column,
     Table,
     cost_table,
@@ -31,9 +32,6 @@ from vaebench.schema.labels import cell_label, run_label
 from vaebench.schema.manifest import Planned
 
 WIDTH = 140  # pixels of a tile
-# Beside the pictures: more columns would push them out of the page of a code host, which is 830
-# to 1,012 pixels wide. What else was measured stands in a table of its own.
-BESIDE_PICTURES = ("test/elbo", "test/ssim", "test/psnr")
 
 
 def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
@@ -66,8 +64,8 @@ def _head(analysis: Analysis) -> list[str]:
 
 def _results(analysis: Analysis, pictures: Pictures) -> list[str]:
     table, cells = analysis.table, analysis.cells
-    first = _only(table, lambda column: column.metric in BESIDE_PICTURES)
-    rest = _only(table, lambda column: column.metric not in BESIDE_PICTURES)
+    first = _only(table, lambda column: column.metric in MAIN_COLUMNS)
+    rest = _only(table, lambda column: column.metric not in MAIN_COLUMNS)
     tiles = [
         [_tile(analysis, cell, kind, pictures) for kind in ("reconstruction", "samples")]
         for cell in cells

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vaebench.report.analysis import Analysis
-from vaebench.report.cells import Cell, chosen, declarations
+from vaebench.report.cells import MIN_RATE, Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.loading import Record, Report, counted, dig, setting
-from vaebench.report.ranking import likelihood_key, machine_key
+from vaebench.report.ranking import base_measure_key, machine_key
 from vaebench.report.tables import Table
 from vaebench.report.tuning import tuned_phrase
-from vaebench.schema.record import is_relaxed
+from vaebench.schema.labels import cell_label
+from vaebench.schema.record import is_relaxed, optimises_elbo
 
 _BINARIZE = {
     "none": "gray pixels, not binarised",
@@ -84,9 +85,21 @@ def table_notes(analysis: Analysis) -> list[str]:
         notes.append(f"{'; '.join(named)}.")
     if any(entry.best for column in table.columns for entry in column.entries):
         notes.append(
-            "↑ higher is better, ↓ lower is better. Bold: best mean among the rows that a column "
-            "may compare, ties included. Bold alone does not say that a difference exceeds the "
-            "spread over seeds."
+            "↑ higher is better, ↓ lower is better. Bold: the best of the rows that a column may "
+            "compare, and every row that is not significantly worse (paired sign-flip test, Holm)."
+        )
+    elif any(len(cell.seeds) > 1 for cell in cells):
+        notes.append("↑ higher is better, ↓ lower is better. Too few seeds to mark any row.")
+    collapsed = [cell_label(cell.cell) for cell in cells if cell.collapsed]
+    if collapsed:
+        notes.append(
+            f"Collapsed (a rate below {MIN_RATE} nats, or no active unit), so never bold: "
+            f"{_list(collapsed)}."
+        )
+    if any(not optimises_elbo(record) for record in records):
+        notes.append(
+            "Rows trained by an importance-weighted bound (iwae, dreg) are ranked by log p(x), "
+            "not by the ELBO, which they do not maximise."
         )
     notes += _likelihoods(table, records)
     notes += device_notes(cells)
@@ -175,8 +188,7 @@ def _interval(cells: Sequence[Cell]) -> str:
         ns = _list(counts, last="or")
         return (
             f"Numbers are means ± the half width of their 95 % Student-t interval over seeds, "
-            f"n = {ns}; there is no ± where all seeds gave the same."
-            + (" A row of one seed has no interval." if counts[0] == 1 else "")
+            f"n = {ns}." + (" A row of one seed has no interval." if counts[0] == 1 else "")
         )
     return "One seed per cell: no interval." if counts else "No row is complete."
 
@@ -185,11 +197,12 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
     """What the losses are, and that they are not ranked against each other."""
     notes = []
     titles = [column.title for column in table.columns if column.comparable == "likelihood"]
-    if titles and len({likelihood_key(record) for record in records}) > 1:
+    if titles and len({base_measure_key(record) for record in records}) > 1:
         notes.append(
-            f"{_list(titles)} are comparable only within one loss (its options, the data set and "
-            "its binarisation included): rows of different losses are not comparable there and "
-            "are never ranked against each other."
+            f"{_list(titles)} are comparable only by base measure, on the same data: densities of "
+            "gray pixels (mse, gaussian, cb) with one another, probabilities of binarised pixels "
+            "with one another, a relaxed loss with itself alone. Other rows are not comparable "
+            "there and are never ranked against each other."
         )
     relaxed = _distinct(setting(r, "loss", "name") for r in records if is_relaxed(r))
     if relaxed:

@@ -1,6 +1,6 @@
 """Published numbers beside ours: is what others reported reproduced?
 
-The grid's ``published`` entries name a cell, a metric and a tolerance; ours is the mean over the
+The grid's ``published`` entries name a cell, a metric and a tolerance; ours are the values of the
 cell's seeds. A metric with an epoch is read from the journals, any other from the records.
 """
 
@@ -12,8 +12,10 @@ from vaebench.report.cells import Cell, matching
 from vaebench.report.loading import Record, Report, counted, dig
 from vaebench.schema.claims import Published
 from vaebench.schema.record import finite
-from vaebench.statistics import Summary, summarise
+from vaebench.statistics import LEVEL, Summary, equivalence, p_beyond, summarise
 from vaebench.storage import RunStore
+
+MIN_SEEDS = 3  # of a verdict on a published number
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class Reproduction:
     Attributes:
         published: What was published, and how near ours has to come.
         ours: Over the cell's seeds, with what is to be added; None when there is a reason.
+        values: The same, one for each seed.
         reason: Why there is no number of ours, ``not yet run``.
     """
 
     published: Published
     ours: Summary | None
+    values: tuple[float, ...]
     reason: str | None
 
     @property
@@ -46,9 +50,18 @@ class Reproduction:
         return self.ours.mean - self.published.value
 
     @property
-    def reproduced(self) -> bool | None:
-        """Whether the mean of ours lies within the tolerance; None without ours."""
-        return None if self.difference is None else abs(self.difference) <= self.within
+    def reproduced(self) -> str | None:
+        """``yes``, ``no`` or ``inconclusive``; None without ours and with fewer than three seeds.
+
+        Yes: the difference lies within the tolerance by two one-sided t tests. No: it lies beyond
+        it, by a one-sided t test at half the level on either side.
+        """
+        if self.difference is None or len(self.values) < MIN_SEEDS:
+            return None
+        differences = [value - self.published.value for value in self.values]
+        if equivalence(differences, self.within).p < LEVEL:
+            return "yes"
+        return "no" if 2 * p_beyond(differences, self.within) < LEVEL else "inconclusive"
 
 
 def reproductions(report: Report, cells: Sequence[Cell]) -> tuple[Reproduction, ...]:
@@ -80,8 +93,9 @@ def reproductions_json(rows: Sequence[Reproduction]) -> list[dict[str, Any]]:
 def _reproduction(published: Published, report: Report, cells: Sequence[Cell]) -> Reproduction:
     ours = _ours(report, cells, published.cell, published.metric, published.epoch)
     if isinstance(ours, str):
-        return Reproduction(published, None, ours)
-    return Reproduction(published, summarise([v + published.add for v in ours]), None)
+        return Reproduction(published, None, (), ours)
+    values = tuple(value + published.add for value in ours)
+    return Reproduction(published, summarise(values), values, None)
 
 
 def _ours(

@@ -1,4 +1,4 @@
-"""Which rows may be compared by a metric, and which of them are best.
+"""Which rows may be compared by a metric, and which of them are bold.
 
 A metric declares how far it compares: within one ``likelihood``, one ``dataset`` or one
 ``machine``. A row belongs to the group of its key, and only rows of one group are ever ranked or
@@ -8,26 +8,30 @@ set against each other. To add a kind of comparability, write its key and name i
 import json
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from vaebench.report.loading import Record, setting
+from vaebench.schema.record import is_relaxed, support
+from vaebench.statistics import LEVEL, holm, sign_flip, smallest_p
 
 PICK: dict[object, Callable[[list[float]], float]] = {"higher": max, "lower": min}
+Values = Sequence[float]
 
 
-def best_rows(
-    means: Sequence[float | None],
-    shown: Sequence[str | None],
+def bold_rows(
+    values: Sequence[Values | None],
     keys: Sequence[str | None],
     direction: object,
     *,
-    one_group: bool,
+    one_group: bool = False,
 ) -> set[int]:
-    """Rows with the best mean of a metric among those they compare with.
+    """Of the rows that compare, the best and all that are not significantly worse than it.
 
-    Equal as shown is equally best. A row without a mean is never best, nor is one with no rival.
+    Each is tested against the best by the paired sign-flip test, adjusted by Holm. No row is bold
+    where the seeds cannot reach significance, and where there is no rival.
 
     Arguments:
-        means: Of the rows.
-        shown: The means as the table shows them; None where there is none.
+        values: Of each row one value per seed; None for a row that is never bold.
         keys: What rows that compare share; None where a row compares with no other.
         direction: ``higher``, ``lower``, or anything else for neither.
         one_group: Rank only where all rows compare, as costs of one machine under one load do.
@@ -36,23 +40,38 @@ def best_rows(
         return set()
     groups: dict[str | None, list[int]] = {}
     for i, key in enumerate(keys):
-        if shown[i] is not None:
+        if values[i] is not None and key is not None:
             groups.setdefault(key, []).append(i)
-    if one_group and len(groups) > 1:
+    if one_group and len(set(keys)) > 1:
         return set()
-    groups.pop(None, None)
-    best: set[int] = set()
+    bold: set[int] = set()
     for rows in groups.values():
-        group = [means[i] or 0.0 for i in rows]
-        winner = rows[group.index(PICK[direction](group))]
-        best |= {i for i in rows if shown[i] == shown[winner] and len(rows) > 1}
-    return best
+        group = {i: values[i] or () for i in rows}
+        n = len(group[rows[0]])
+        if len(rows) < 2 or any(len(its) != n for its in group.values()):
+            continue
+        if n < 2 or (len(rows) - 1) * smallest_p(n) >= LEVEL:
+            continue
+        means = {i: float(np.mean(its)) for i, its in group.items()}
+        best = max(rows, key=lambda i: means[i] if direction == "higher" else -means[i])
+        rivals = [i for i in rows if i != best]
+        differences = [np.subtract(group[best], group[i]).tolist() for i in rivals]
+        p_values = holm([sign_flip(d) if any(d) else 1.0 for d in differences])
+        bold |= {best} | {i for i, p in zip(rivals, p_values, strict=True) if p >= LEVEL}
+    return bold
 
 
-def likelihood_key(record: Record) -> str:
-    """What two comparable ELBOs share: loss with its options, data set, what pixels became."""
-    loss = json.dumps(setting(record, "loss"), sort_keys=True)
-    return loss + dataset_key(record) + repr(setting(record, "dataset", "dequantize") or "none")
+def base_measure_key(record: Record) -> str:
+    """What two comparable bounds share: the base measure of their densities, and the data.
+
+    Normalised densities of the same gray pixels compare whatever their loss is called, and so do
+    probabilities of the same binary pixels; a relaxed likelihood compares with itself alone.
+    """
+    if is_relaxed(record):
+        measure = json.dumps(setting(record, "loss"), sort_keys=True)
+    else:
+        measure = "probability" if support(record) == "binary" else "density"
+    return measure + dataset_key(record) + repr(setting(record, "dataset", "dequantize") or "none")
 
 
 def dataset_key(record: Record) -> str:
@@ -73,15 +92,8 @@ def shared_keys(records: Sequence[Record]) -> dict[str, str | None]:
     return {kind: keys.pop() if len(keys) == 1 else None for kind, keys in found.items()}
 
 
-def separates(axis: str, kind: str) -> bool:
-    """Whether values of an axis are never set against each other by a metric of this kind."""
-    if kind == "likelihood" and (axis.partition(".")[0] == "loss" or axis == "dataset.dequantize"):
-        return True
-    return axis in ("dataset", "dataset.name", "dataset.binarize")
-
-
 KEYS: dict[str, Callable[[Record], str]] = {
-    "likelihood": likelihood_key,
+    "likelihood": base_measure_key,
     "dataset": dataset_key,
     "machine": machine_key,
 }

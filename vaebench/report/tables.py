@@ -14,12 +14,15 @@ from vaebench.declarations import COSTS, in_order
 from vaebench.report.cells import Cell, declarations
 from vaebench.report.loading import setting
 from vaebench.report.numbers import decimals_of, rounded
-from vaebench.report.ranking import best_rows
+from vaebench.report.ranking import bold_rows
 from vaebench.schema.labels import cell_label
-from vaebench.schema.record import is_relaxed
+from vaebench.schema.record import is_relaxed, optimises_elbo
 from vaebench.statistics import Summary, summarise
 
 ARROWS = {"higher": "↑", "lower": "↓"}
+# Beside the pictures and in LaTeX: more columns would push the pictures out of the page of a code
+# host, which is 830 to 1,012 pixels wide, and the table out of an article's text.
+MAIN_COLUMNS = ("test/elbo", "test/rate", "test/ssim", "test/psnr")
 AXIS_TITLES = {"model": "Model", "loss": "Loss", "estimator": "Estimator"}
 
 
@@ -60,16 +63,29 @@ class Table:
     remarks: tuple[str | None, ...]
 
 
-def main_table(cells: Sequence[Cell], *, ranked: bool = True) -> Table:
-    """What was measured on the test split, one row per cell; the best marked unless told not to."""
-    measured = dict.fromkeys(
+def main_table(
+    cells: Sequence[Cell], columns: Sequence[str] | None = None, *, ranked: bool = True
+) -> Table:
+    """What was measured on the test split, one row per cell.
+
+    Arguments:
+        cells: The rows.
+        columns: Metrics, without ``test/``; None for all that were measured.
+        ranked: Whether rows are marked in bold.
+    """
+    names = measured(cells) if columns is None else columns
+    return _table(cells, [f"test/{name}" for name in names], ranked=ranked)
+
+
+def measured(cells: Sequence[Cell]) -> list[str]:
+    """The metrics of the test split that any run has measured, in their order."""
+    return in_order(
         name.removeprefix("test/")
         for cell in cells
         for record in cell.records
         for name in record["metrics"]
         if name.startswith("test/")
     )
-    return _table(cells, [f"test/{name}" for name in in_order(measured)], ranked=ranked)
 
 
 def cost_table(cells: Sequence[Cell]) -> Table:
@@ -187,9 +203,8 @@ def _column(
     comparable = str(declaration.get("comparable") or "dataset")
     summaries = [cell.summaries.get(metric) for cell in cells]
     entries = _entries(summaries, unit)
-    best = best_rows(
-        [summary.mean if summary else None for summary in summaries],
-        [entry.mean for entry in entries],
+    bold = bold_rows(
+        [_values(cell, metric) for cell in cells],
         [cell.key(comparable) for cell in cells],
         direction if ranked else None,
         one_group=comparable == "machine",
@@ -201,8 +216,18 @@ def _column(
         direction=direction if direction in ARROWS else None,
         comparable=comparable,
         decimals=_decimals(summaries, unit),
-        entries=tuple(replace(entry, best=i in best) for i, entry in enumerate(entries)),
+        entries=tuple(replace(entry, best=i in bold) for i, entry in enumerate(entries)),
     )
+
+
+def _values(cell: Cell, metric: str) -> list[float] | None:
+    """A cell's values for ranking, seed by seed; None for a row that is not ranked by a metric."""
+    values = [record["metrics"].get(metric) for record in cell.records]
+    if not cell.complete or None in values or (metric.startswith("test/") and cell.collapsed):
+        return None
+    if metric == "test/elbo" and not all(map(optimises_elbo, cell.records)):
+        return None
+    return values
 
 
 def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...]:

@@ -10,6 +10,7 @@ from vaebench.config import RunConfig
 from vaebench.datasets import Splits
 from vaebench.declarations import COSTS, definition
 from vaebench.environment import describe, resolve_device
+from vaebench.estimators import ESTIMATORS
 from vaebench.files import dump_json, write_atomic
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
@@ -113,6 +114,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "versions": task.config.versions,
         "config": task.config.to_dict(),
         "support": LIKELIHOODS[task.config.loss.name].support,
+        "importance_weighted": ESTIMATORS[task.config.estimator.name].importance_weighted,
         "metrics": {},
         "metric_declarations": {},
         "rate_per_dimension": [],

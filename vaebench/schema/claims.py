@@ -118,6 +118,7 @@ class Published(Section):
         value: The published number, as vaebench defines the metric: an ELBO, not a loss.
         add: Added to our number before comparing, as the constant that a published loss left out.
         within: The tolerance: a number in the metric's unit, or a share of the value (``1%``).
+        exact: Whether the value is no publication but computed exactly, from a closed form, say.
     """
 
     source: str = Field(max_length=300)
@@ -128,3 +129,4 @@ class Published(Section):
     value: float
     add: float = 0.0
     within: Annotated[float | str, AfterValidator(_tolerance)]
+    exact: bool = False

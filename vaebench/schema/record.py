@@ -38,6 +38,9 @@ class Record(BaseModel):
     support: Any = Field(
         None, description="pixels on which the loss is a normalised density: binary, unit, real"
     )
+    importance_weighted: Any = Field(
+        None, description="whether the estimator's bound is not the ELBO but a closer one"
+    )
     metrics: dict[str, float | None] = Field(
         description='final numbers, {"test/elbo": ...}; null: not measured'
     )
@@ -144,14 +147,28 @@ def versions(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _SUPPORTS = {"bce": "binary", "mse": "real", "gaussian": "real", "cb": "unit"}
+_IMPORTANCE_WEIGHTED = ("iwae", "dreg")
+
+
+def support(record: Mapping[str, Any]) -> str | None:
+    """The pixels on which its loss is a normalised density: ``binary``, ``unit`` or ``real``."""
+    # records once did not say it, of the losses that there were
+    return record.get("support") or _SUPPORTS.get(str(_named(record, "loss")))
 
 
 def is_relaxed(record: Mapping[str, Any]) -> bool:
     """Whether its loss is one of binary pixels, on gray ones: no normalised density of them."""
-    config = record.get("config", {})
-    loss, dataset = config.get("loss"), config.get("dataset")
-    if not isinstance(loss, dict) or not isinstance(dataset, dict):
-        return False
-    # records once did not say it, of the losses that there were
-    support = record.get("support") or _SUPPORTS.get(str(loss.get("name")))
-    return support == "binary" and dataset.get("binarize") == "none"
+    dataset = record.get("config", {}).get("dataset")
+    gray = isinstance(dataset, dict) and dataset.get("binarize") == "none"
+    return gray and support(record) == "binary"
+
+
+def optimises_elbo(record: Mapping[str, Any]) -> bool:
+    """Whether its estimator is one of the ELBO: importance-weighted ones bound log p(x) closer."""
+    known = record.get("importance_weighted")
+    return not (_named(record, "estimator") in _IMPORTANCE_WEIGHTED if known is None else known)
+
+
+def _named(record: Mapping[str, Any], part: str) -> Any:
+    section = record.get("config", {}).get(part)
+    return section.get("name") if isinstance(section, dict) else None

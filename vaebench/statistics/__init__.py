@@ -268,6 +268,11 @@ def student_p(values: Sequence[float]) -> float:
     return float(stdtr(len(values) - 1, -mean / error))
 
 
+def p_beyond(values: Sequence[float], margin: float) -> float:
+    """The smaller p of the two one-sided t tests that a mean lies beyond a margin of zero."""
+    return min(student_p([sign * value - margin for value in values]) for sign in (1, -1))
+
+
 def _spread(values: Sequence[float]) -> bool:
     """Whether values differ by more than the rounding of their own mean."""
     return max(values) - min(values) > 1e-12 * max(map(abs, values))

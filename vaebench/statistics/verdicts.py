@@ -20,11 +20,11 @@ from vaebench.statistics import (
     equivalence,
     holm,
     holm_levels,
+    p_beyond,
     sign_flip,
     sign_flip_interval,
     smallest_p,
     student_interval,
-    student_p,
 )
 
 SUPPORTED, REFUTED, DEPENDS, INCONCLUSIVE = "supported", "refuted", "depends", "inconclusive"
@@ -188,7 +188,7 @@ def judge_equivalences(
         for blocks, margin in zip(claims, margins, strict=True)
     ]
     beyond = [
-        min(1.0, 2 * len(blocks) * min(_beyond(block, margin) for block in blocks))
+        min(1.0, 2 * len(blocks) * min(p_beyond(block.differences, margin) for block in blocks))
         for blocks, margin in zip(claims, margins, strict=True)
     ]
     p_values = [max(ps) for ps in within]
@@ -274,11 +274,4 @@ def _of_difference(block: Block, level: float) -> BlockTest:
         float(np.mean(block.differences)),
         sign_flip(block.differences),
         sign_flip_interval(block.differences, level),
-    )
-
-
-def _beyond(block: Block, margin: float) -> float:
-    """The smaller p of the two one-sided tests that the mean lies beyond the margin."""
-    return min(
-        student_p([sign * value - margin for value in block.differences]) for sign in (1, -1)
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vaebench.errors import VaebenchError
-from vaebench.schema.labels import best_seed, cell_label
+from vaebench.schema.labels import cell_label, median_seed
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import run_store
 from vaebench.tracking import content, views
@@ -159,7 +159,7 @@ class GridSync:
         complete = [pair for pair in ended if pair[1]["status"] == "complete"]
         if not complete:
             return
-        index, why = best_seed([record for _, record in complete])
+        index, why = median_seed([record for _, record in complete])
         run = complete[index][0]
         shown = self._shown(run)
         if shown is None or not has_model(run):
