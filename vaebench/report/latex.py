@@ -111,7 +111,7 @@ def _tuning(report: Report) -> list[str]:
 
 def _tabular(alignment: str, headings: list[str], rows: Iterable[list[str]]) -> list[str]:
     return [
-        r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
+        r"{\scriptsize\setlength{\tabcolsep}{2pt}%",
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         _row(headings),
@@ -141,7 +141,7 @@ def _entry(entry: Entry) -> str:
         return "---"
     # a plain comma would get the space of an enumeration
     mean, width = ((t or "").replace(",", "{,}") for t in (entry.mean, entry.half_width))
-    text = rf"{mean}{{\scriptstyle\,\pm\,{width}}}" if width else mean
+    text = rf"{mean}{{\scriptstyle\pm{width}}}" if width else mean
     return rf"$\mathbf{{{text}}}$" if entry.best else f"${text}$"
 
 
