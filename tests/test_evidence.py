@@ -445,6 +445,16 @@ def test_difference_at_matched_rate_is_that_of_the_curves_and_not_of_the_points(
     assert matched["n"] == 9
 
 
+def test_difference_at_equal_rate_that_hangs_on_one_point_is_inconclusive(curves):
+    assign(curves, "test/rate", rate)
+    peak = {"loss": "bce", "training.beta": 1.0}
+    assign(curves, "test/ssim", lambda c, s: over_rate(0.0)(c, s) + (c == peak) * (1 + s / 100))
+    [claim] = claims_of(curves, better("test/ssim", BCE, MSE, at={"rate": "matched"}))
+    assert claim["mean"] > 0.01
+    assert claim["verdict"] == "inconclusive"
+    assert "one point" in claim["why"]
+
+
 def test_too_few_points_at_equal_rate_are_inconclusive_with_their_number(curves):
     assign(curves, "test/rate", lambda c, s: rate(c, s) + 10 * (c["loss"] == "bce"))
     assign(curves, "test/ssim", over_rate(0.0))
