@@ -1834,7 +1834,7 @@ GRID = [
         module="vaebench.executors.pool",
         old='if record.get("failure") not in PASSING or task.retries >= self.retries:',
         new='if record["status"] == "complete" or task.retries >= self.retries:',
-        tests=("test_failing.py",),
+        tests=("test_failures.py",),
     ),
 ]
 

@@ -3,7 +3,7 @@
 :func:`run` does what happens to one cell for one seed; :func:`load_run` reads what it left. Beside
 it: ``building`` (configuration to model), ``measuring`` (also later, of a finished run),
 ``pictures`` (arrays and figures), ``scoring`` (of a tuning run), ``record`` (what a run says of
-itself), ``failing``, ``loading``.
+itself), ``failures``, ``loading``.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
 from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.diagnostics import diagnose
-from vaebench.run.failing import PASSING, fail, failed
+from vaebench.run.failures import PASSING, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import (
     describe_classifier,

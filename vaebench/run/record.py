@@ -88,7 +88,7 @@ def close(task: Task, status: str, reason: str, failure: str | None = None) -> d
     """Write and return the record of a run that did not complete; one that did keeps its own.
 
     A finished run that was only to be measured keeps its own, too; what is returned says so.
-    ``failure``: its kind, see :mod:`vaebench.run.failing`.
+    ``failure``: its kind, see :mod:`vaebench.run.failures`.
     """
     finished = RunStore(task.folder).record
     if task.metrics is not None:
