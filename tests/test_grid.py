@@ -25,7 +25,7 @@ from vaebench.executors import Event, in_this_process
 from vaebench.files import dump_yaml
 from vaebench.grid import REPORTS, Listener, Options, Planned, plan, run_grid, train
 from vaebench.grid.manifest import make_manifest, require_same_settings
-from vaebench.run import PASSING
+from vaebench.run import TRANSIENT
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import RunStore, run_store
 
@@ -607,7 +607,7 @@ def test_a_run_whose_worker_was_killed_goes_on_from_its_checkpoint(tmp_path: Pat
     path = next((tmp_path / "torn").glob("*/runs/*/record.json"))
     record = json.loads(path.read_text())
     for failure, action in (
-        *((passing, "resume") for passing in PASSING),
+        *((passing, "resume") for passing in TRANSIENT),
         *((lasting, "rerun") for lasting in ("diverged", "error", None, ["died"])),
     ):
         path.write_text(json.dumps(record | {"status": "failed", "failure": failure}))

@@ -23,7 +23,7 @@ from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
 from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.diagnostics import diagnose
-from vaebench.run.failures import PASSING, fail, failed
+from vaebench.run.failures import TRANSIENT, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import (
     describe_classifier,
@@ -53,8 +53,8 @@ from vaebench.training import State, train
 from vaebench.vae import flops_per_image, parameter_count, start_likelihood
 
 __all__ = [
-    "PASSING",
     "SCORE",
+    "TRANSIENT",
     "LoadedRun",
     "Task",
     "build",
