@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from vaebench.figures.grid import Labels, Spacing, draw_grid
 from vaebench.figures.style import checked_finite, checked_images, minus, points, styled
-from vaebench.figures.tiles import checked_pair
 
 _ROWS = 16  # of latent dimensions in a figure
 
@@ -49,7 +48,7 @@ def reconstructions(
     Raises:
         ValueError: the shapes differ or do not fit, or values are not finite.
     """
-    above, below = checked_pair(originals, reconstructions)
+    above, below = _checked_pair(originals, reconstructions)
     columns = min(10, len(above))
     blocks = min(2, len(above) // columns)
     rows = [a[: blocks * columns].reshape(blocks, columns, *a.shape[1:]) for a in (above, below)]
@@ -209,7 +208,7 @@ def comparison(cells: Sequence[CellImages], *, title: str) -> Figure:
     """
     if not cells:
         raise ValueError("a comparison needs at least one cell")
-    pairs = [checked_pair(cell[2], cell[3]) for cell in cells]
+    pairs = [_checked_pair(cell[2], cell[3]) for cell in cells]
     drawn = [checked_images("samples", cell[4]) for cell in cells]
     originals = pairs[0][0]
     for cell, (other, _), sample in zip(cells, pairs, drawn, strict=True):
@@ -243,3 +242,20 @@ def comparison(cells: Sequence[CellImages], *, title: str) -> Figure:
     for left, heading in ((0.0, "reconstructions"), (right, "samples from the prior")):
         axes.text(left, -points(4), heading, va="bottom", weight="bold")
     return figure
+
+
+def _checked_pair(
+    originals: NDArray[Any], reconstructions: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both as checked images.
+
+    Raises:
+        ValueError: they differ in shape, or one of them is no array of finite images.
+    """
+    above = checked_images("originals", originals)
+    below = checked_images("reconstructions", reconstructions)
+    if above.shape != below.shape:
+        raise ValueError(
+            f"originals and reconstructions differ in shape: {above.shape} and {below.shape}"
+        )
+    return above, below
