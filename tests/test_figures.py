@@ -177,12 +177,6 @@ def test_drawing_imports_neither_pyplot_nor_torch() -> None:
     assert json.loads(done.stdout) == []
 
 
-def test_resolution_of_the_png_can_be_chosen() -> None:
-    figure = DRAW["samples"](TITLE)
-    full, half = (pixels(figures.to_png(figure, dpi=dpi)) for dpi in (None, 100))
-    assert full.shape[:2] == (2 * half.shape[0], 2 * half.shape[1])
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

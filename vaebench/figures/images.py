@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from vaebench.figures.grid import Labels, Spacing, draw_grid
-from vaebench.figures.style import checked_finite, checked_images, minus, points, styled
+from vaebench.figures.grid import draw_grid
+from vaebench.figures.style import checked_finite, checked_images, minus, styled
 
 _ROWS = 16  # of latent dimensions in a figure
 
@@ -56,9 +56,9 @@ def reconstructions(
         np.stack(rows, axis=1).reshape(2 * blocks, columns, *above.shape[1:]),
         title=title,
         explanation="Test images and the decoder's mean at the mean of their posterior.",
-        labels=Labels(rows=dict(enumerate(["original", "reconstruction"] * blocks))),
-        spacing=Spacing(row_breaks=[2]),
-    )[0]
+        rows=dict(enumerate(["original", "reconstruction"] * blocks)),
+        row_break=2,
+    )
 
 
 @styled
@@ -78,8 +78,8 @@ def samples(samples: NDArray[Any], *, title: str) -> Figure:
         images[: n * n].reshape(n, n, *images.shape[1:]),
         title=title,
         explanation="The decoder's mean at z drawn from the prior N(0, I).",
-        spacing=Spacing(width=1000, height=1000),
-    )[0]
+        room=(1000, 1000),
+    )
 
 
 @styled
@@ -115,11 +115,13 @@ def manifold(grid: NDArray[Any], axis: NDArray[Any], *, title: str) -> Figure:
         images[::-1],
         title=title,
         explanation="The decoder's mean at each point of the latent plane.",
-        labels=Labels(
-            rows={n - 1 - at: text for at, text in ticks.items()}, columns=ticks, x="z1", y="z2"
-        ),
-        spacing=Spacing(gap=0, width=1200, height=1200),
-    )[0]
+        rows={n - 1 - at: text for at, text in ticks.items()},
+        columns=ticks,
+        x="z1",
+        y="z2",
+        gap=0,
+        room=(1200, 1200),
+    )
 
 
 @styled
@@ -158,12 +160,10 @@ def traversals(
         rows[order],
         title=title,
         explanation=explanation,
-        labels=Labels(
-            rows={k: f"z{j + 1} ({minus(f'{rates[j]:.1f}')} nats)" for k, j in enumerate(order)},
-            columns={k: minus(f"{value:.2g}") for k, value in enumerate(at)},
-            x="value of the dimension (prior standard deviations)",
-        ),
-    )[0]
+        rows={k: f"z{j + 1} ({minus(f'{rates[j]:.1f}')} nats)" for k, j in enumerate(order)},
+        columns={k: minus(f"{value:.2g}") for k, value in enumerate(at)},
+        x="value of the dimension (prior standard deviations)",
+    )
 
 
 @styled
@@ -184,11 +184,9 @@ def interpolations(images: NDArray[Any], *, title: str) -> Figure:
         rows,
         title=title,
         explanation="Decoded along the line between the posterior means of two test images.",
-        labels=Labels(
-            columns={k: f"{step:.2g}" for k, step in enumerate(steps)},
-            x="part of the way from the first to the second image",
-        ),
-    )[0]
+        columns={k: f"{step:.2g}" for k, step in enumerate(steps)},
+        x="part of the way from the first to the second image",
+    )
 
 
 @styled
@@ -225,23 +223,18 @@ def comparison(cells: Sequence[CellImages], *, title: str) -> Figure:
         np.concatenate([below[:n], sample[:n]])
         for (_, below), sample in zip(pairs, drawn, strict=True)
     ]
-    spacing = Spacing(row_breaks=[1], column_breaks=[n], head=points(14))
-    figure, axes = draw_grid(
+    return draw_grid(
         np.stack(rows),
         title=title,
         explanation="Left: the same test images, reconstructed by each cell from its posterior"
         " mean. Right: each cell's samples from the prior N(0, I)"
         + (", below other test images." if len(further) else "."),
-        labels=Labels(
-            rows=dict(enumerate(["test images", *(cell[0] for cell in cells)])),
-            details=["", *(cell[1] for cell in cells)],
-        ),
-        spacing=spacing,
+        rows=dict(enumerate(["test images", *(cell[0] for cell in cells)])),
+        details=["", *(cell[1] for cell in cells)],
+        headings={0: "reconstructions", n: "samples from the prior"},
+        row_break=1,
+        column_break=n,
     )
-    right = (axes.get_xlim()[1] + spacing.gap + spacing.break_width) / 2
-    for left, heading in ((0.0, "reconstructions"), (right, "samples from the prior")):
-        axes.text(left, -points(4), heading, va="bottom", weight="bold")
-    return figure
 
 
 def _checked_pair(

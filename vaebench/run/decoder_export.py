@@ -6,7 +6,6 @@ of 0.999 is a logit of 1000, and what is rounded next to such logits moves the g
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -77,26 +76,19 @@ def _described(decoder: nn.Module, dtype: torch.dtype) -> tuple[list[Description
     """
     layers: list[Description] = []
     tensors: Named = {}
-    for prefix, layer in _leaves(decoder):
+    for name, layer in decoder.named_modules(remove_duplicate=False):
+        if type(layer) is nn.Sequential:
+            continue
+        prefix = f"{name}." if name else ""
         kind = _KINDS.get(type(layer))  # not of a subclass, which may compute something else
         if kind is None or layer._forward_hooks or layer._forward_pre_hooks or _is_special(layer):
             raise ValueError(f"{layer} is not known")
-        geometry = {key: getattr(layer, name) for key, name in GEOMETRY.get(kind, {}).items()}
+        geometry = {key: getattr(layer, at) for key, at in GEOMETRY.get(kind, {}).items()}
         layers.append({"kind": kind} | geometry)
         if found := _tensors(layer, kind, dtype):
             layers[-1]["tensors"] = {role: prefix + role for role in found}
         tensors |= {prefix + role: _plain(tensor) for role, tensor in found.items()}
     return layers, tensors
-
-
-def _leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers of nested sequences, in order, with the prefixes of their tensors' names."""
-    if type(module) is not nn.Sequential:
-        yield prefix, module
-        return
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from _leaves(child, f"{prefix}{name}.")
 
 
 def _is_special(layer: Any) -> bool:
