@@ -240,11 +240,6 @@ def comparison(cells: Sequence[CellImages], *, title: str) -> Figure:
 def _checked_pair(
     originals: NDArray[Any], reconstructions: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Both as checked images.
-
-    Raises:
-        ValueError: they differ in shape, or one of them is no array of finite images.
-    """
     above = checked_images("originals", originals)
     below = checked_images("reconstructions", reconstructions)
     if above.shape != below.shape:

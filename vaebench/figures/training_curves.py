@@ -111,7 +111,6 @@ def label_epochs(panel: Axes, epochs: NDArray[np.int64]) -> None:
 def _loss_panel(
     panel: Axes, epochs: NDArray[np.int64], curves: Mapping[str, NDArray[np.float64]], *, title: str
 ) -> None:
-    """Training and validation in one panel."""
     for split, name, colour, line, marker in _SPLITS:
         if split in curves:
             panel.plot(
@@ -163,7 +162,6 @@ def _usual_range(values: NDArray[np.float64]) -> tuple[float, float]:
 def _schedule_panel(
     panel: Axes, epochs: NDArray[np.int64], values: NDArray[np.float64], *, title: str
 ) -> None:
-    """A setting that changes from epoch to epoch, in steps."""
     panel.plot(epochs, values, color=BLUE, drawstyle="steps-mid")
     panel.set_title(title, loc="left")
     finite = values[np.isfinite(values)]

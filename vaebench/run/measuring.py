@@ -37,12 +37,7 @@ def make_subject(
 ) -> Subject:
     """Say what is measured: the test images, the same way for all cells.
 
-    Arguments:
-        config: The run's configuration.
-        vae: The model, with the weights that are measured.
-        splits: The data.
-        x: The training images as they are measured, see :func:`drawn_once`.
-        data_dir: Where data sets lie; None for the default.
+    ``x``: the training images, see :func:`drawn_once`; ``data_dir``: None for the default.
     """
     return Subject(
         vae=vae,

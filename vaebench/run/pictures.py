@@ -169,11 +169,7 @@ def manifold_axis(spacing: str) -> Tensor:
 def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) -> None:
     """Draw a run's figures from its arrays and its journal, and write them as PNG.
 
-    Arguments:
-        store: The run's folder.
-        arrays: What :func:`figure_arrays` returned.
-        label: The run, in titles.
-        estimator: The estimator that trained it.
+    ``label`` is the run in their titles, ``estimator`` the one that trained it.
     """
     journal = store.journal
 

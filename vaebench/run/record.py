@@ -51,11 +51,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The run's id as its folder has it: nothing is computed while a run trains.
-
-        (The fingerprint of a configuration is made in pydantic, which turns an interrupt that
-        arrives there into an error of its own.)
-        """
+        """The run's id, by its folder: pydantic, which makes it, turns interrupts into errors."""
         return self.folder.name
 
 
@@ -111,6 +107,9 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         environment = describe(device, threads=1, jobs=task.jobs)
     except Exception:  # a record must be possible when the device is what failed
         environment = {"device": task.device, "jobs": task.jobs}
+    started = now()  # or when the first epoch began
+    if journal:
+        started = int(journal[0]["time"] - 1000 * journal[0]["metrics"]["train/seconds"])
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": task.config.run_id,
@@ -126,7 +125,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "best": None,
         "measured": None,
         "epochs": journal[-1]["epoch"] if journal else 0,
-        "started": _started(journal),
+        "started": started,
         "finished": now(),
         "environment": environment,
         "notes": [],
@@ -144,16 +143,9 @@ def completed_record(
     measured: int,
     peak_mb: float | None,
 ) -> dict[str, Any]:
-    """The record of a run that is measured.
+    """The record of a run whose ``metrics`` are measured, on the weights of epoch ``measured``.
 
-    Arguments:
-        task: The run.
-        splits: Its data.
-        state: The end of its training.
-        subject: What was measured.
-        metrics: Its values.
-        measured: The epoch of the measured weights.
-        peak_mb: Peak of memory in the training, in MB; None where it is not known.
+    ``peak_mb``: peak of memory in the training; None where it is not known.
     """
     config, vae, journal = task.config, state.vae, RunStore(task.folder).journal
     seconds = sum(line["metrics"]["train/seconds"] for line in journal) / len(journal)
@@ -254,7 +246,6 @@ def unmeasured_notes(config: RunConfig) -> list[str]:
 
 
 def _sigma2_notes(fitted: FittedGaussian) -> list[str]:
-    """The variance, and a warning where it is not yet what its bound is best at."""
     said = [f"sigma2 was fitted: {fitted.sigma2:.4g} squared pixel units."]
     error = fitted.squared_error
     if error and abs(fitted.sigma2 / error - 1) > SIGMA2_MARGIN:
@@ -282,14 +273,6 @@ def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
             "early stopping, best epoch) has seen the test images."
         )
     return said + unmeasured_notes(config)
-
-
-def _started(journal: list[dict[str, Any]]) -> int:
-    """When the first epoch began, Unix time in milliseconds."""
-    if not journal:
-        return now()
-    first = journal[0]
-    return int(first["time"] - 1000 * first["metrics"]["train/seconds"])
 
 
 def now() -> int:

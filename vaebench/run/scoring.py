@@ -21,7 +21,7 @@ def scored_record(task: Task, vae: VAE, x: Tensor, validation: Tensor) -> dict[s
 
     Arguments:
         task: The run.
-        vae: With the weights of its last epoch; what its likelihood fits is fitted here.
+        vae: With the weights of its last epoch; what its likelihood fits is fitted here, to ``x``.
         x: Training images as they are measured.
         validation: Images that the score is a mean over.
 
