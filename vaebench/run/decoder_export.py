@@ -85,9 +85,9 @@ def _described(decoder: nn.Module, dtype: torch.dtype) -> tuple[list[Description
             raise ValueError(f"{layer} is not known")
         geometry = {key: getattr(layer, at) for key, at in GEOMETRY.get(kind, {}).items()}
         layers.append({"kind": kind} | geometry)
-        if found := _tensors(layer, kind, dtype):
-            layers[-1]["tensors"] = {role: prefix + role for role in found}
-        tensors |= {prefix + role: _plain(tensor) for role, tensor in found.items()}
+        if own := _tensors(layer, kind, dtype):
+            layers[-1]["tensors"] = {role: prefix + role for role in own}
+        tensors |= {prefix + role: _plain(tensor) for role, tensor in own.items()}
     return layers, tensors
 
 

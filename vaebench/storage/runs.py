@@ -223,12 +223,12 @@ def _load(
         return None
     try:
         require_archive(path, max_bytes)
-        found: dict[str, Any] = read(path)
+        content: dict[str, Any] = read(path)
     except ResultsError:
         raise
     except Exception as error:  # torch, numpy and zipfile raise many kinds for a damaged file
         raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
-    return found
+    return content
 
 
 def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
