@@ -304,6 +304,14 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "no geometry": (lambda d, _: layer(d, "linear").pop("in_features"), "KeyError"),
     "stride": (change("conv_transpose2d", stride=[1, 2]), "output padding|its layers make"),
     "a huge stride": (change("conv_transpose2d", stride=[10_000, 10_000]), "a layer makes"),
+    "huge weights": (
+        change("conv_transpose2d", out_channels=2**26, kernel=[2**26, 2**26]),
+        "it is given|a layer makes",
+    ),
+    "a huge kernel": (
+        change("conv_transpose2d", kernel=[2000, 2000], padding=[999, 999]),
+        "too much memory",
+    ),
     "no stride": (change("conv_transpose2d", stride=[0, 0]), "whole numbers"),
     "output padding": (change("conv_transpose2d", output_padding=[2, 2]), "output padding"),
     "padding": (change("conv_transpose2d", padding=[9, 9]), "it is given"),

@@ -181,26 +181,26 @@ def make_decoder(description: Description, tensors: dict[str, Tensor]) -> Decode
 
 def _layer(layer: Description, x: Tensor) -> tuple[nn.Module, Tensor]:
     """A layer without its tensors, and what it makes of one code, ``x``, as sizes."""
-    kind = layer["kind"]
+    kind, given = layer["kind"], tuple(x.shape[1:])
     numbers = {argument: _numbers(layer, key) for key, argument in GEOMETRY.get(kind, {}).items()}
-    if kind in ROWS:
-        numbers["bias"] = "bias" in layer["tensors"]
-    module, given = LAYERS[kind](**numbers), tuple(x.shape[1:])
     front = next(iter(numbers.values()), None)
     if x.dim() != DIMENSIONS.get(kind, x.dim()) or (type(front) is int and front != given[0]):
         raise ValueError(f"{kind}: it is given {given}")
+    if kind in ROWS:
+        numbers["bias"] = "bias" in layer["tensors"]
+    try:
+        module = LAYERS[kind](**numbers)
+        made = module(x)
+    except RuntimeError as error:
+        raise ValueError(f"{kind}: it is given {given}") from error
+    if len(made) != 1 or not 0 < made.numel() <= MAX_NUMBERS:
+        raise ValueError(f"a layer makes {tuple(made.shape[1:])} of one code")
     if isinstance(module, nn.ConvTranspose2d):
         extra, stride = module.output_padding, module.stride
         if extra[0] >= stride[0] or extra[1] >= stride[1]:
             raise ValueError(f"{kind}: output padding {extra} of stride {stride}")
         if module.weight[0].numel() * x[0, 0].numel() > MAX_NUMBERS:
             raise ValueError(f"{kind}: it needs too much memory")
-    try:
-        made = module(x)
-    except RuntimeError as error:
-        raise ValueError(f"{kind}: it is given {given}") from error
-    if len(made) != 1 or not 0 < made.numel() <= MAX_NUMBERS:
-        raise ValueError(f"a layer makes {tuple(made.shape[1:])} of one code")
     return module, made
 
 
