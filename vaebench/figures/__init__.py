@@ -1,5 +1,8 @@
 """Figures: arrays in, `matplotlib.figure.Figure` out. Nothing here saves or decodes.
 
+Every figure takes a `title`, the cell and the seed as "cnn / mse / kl, seed 0: samples", and
+refuses arrays of another shape, and values that are NaN or infinite, with a ValueError.
+
 - `images` draws grids of images: reconstructions, samples, manifold, traversals, interpolations,
   and the comparison of the cells of a grid; `grid` lays them out.
 - `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves,

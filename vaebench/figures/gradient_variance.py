@@ -36,7 +36,6 @@ def gradient_variance(journal: Sequence[Mapping[str, Any]], *, title: str, train
         journal: One ``{"epoch": 1, "metrics": {"grad/encoder_variance/kl": 3.1, ...}}`` per epoch,
             for ``encoder`` and ``decoder``, ``variance`` and ``snr``, and any estimators. What is
             missing, null or not positive leaves a gap.
-        title: The cell and the seed.
         trained: The estimator that trained the run.
 
     Raises:

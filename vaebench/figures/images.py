@@ -43,10 +43,6 @@ def reconstructions(
     Arguments:
         originals: Shape (N, C, H, W) in [0, 1].
         reconstructions: The same shape; clipped to [0, 1].
-        title: The cell and the seed, as "cnn / mse / kl, seed 0 - reconstructions".
-
-    Raises:
-        ValueError: the shapes differ or do not fit, or values are not finite.
     """
     above, below = _checked_pair(originals, reconstructions)
     columns = min(10, len(above))
@@ -67,10 +63,6 @@ def samples(samples: NDArray[Any], *, title: str) -> Figure:
 
     Arguments:
         samples: Shape (N, C, H, W) in [0, 1], clipped; the first n*n are shown, n at most 8.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shape does not fit, or values are not finite.
     """
     images = checked_images("samples", samples)
     n = min(8, math.isqrt(len(images)))
@@ -90,10 +82,6 @@ def manifold(grid: NDArray[Any], axis: NDArray[Any], *, title: str) -> Figure:
         grid: Shape (n, n, C, H, W) in [0, 1], clipped; ``grid[i, j]`` is decoded from
             z1 = ``axis[j]``, z2 = ``axis[i]``. z1 grows to the right, z2 upwards.
         axis: The n values of z1 and z2, growing.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shapes do not fit, or values are not finite.
     """
     images = checked_images("grid", grid, "nn")
     values = checked_finite("axis", np.asarray(axis, dtype=np.float64))
@@ -139,10 +127,6 @@ def traversals(
         values: The K values that the dimension takes.
         rate_per_dimension: Mean KL of each dimension in nats, shape (Z,). A collapsed dimension,
             near 0 nats, changes nothing and comes last. The 16 highest are shown.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shapes do not fit, or values are not finite.
     """
     rows = checked_images("images", images, "ZK")
     at = checked_finite("values", np.asarray(values, dtype=np.float64))
@@ -173,10 +157,6 @@ def interpolations(images: NDArray[Any], *, title: str) -> Figure:
     Arguments:
         images: Shape (R, K, C, H, W) in [0, 1], clipped; step k is decoded at k / (K - 1) of the
             straight line between the two posterior means.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shape does not fit, or values are not finite.
     """
     rows = checked_images("images", images, "RK")
     steps = np.linspace(0, 1, rows.shape[1])

@@ -38,7 +38,6 @@ def curves(journal: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
             ``train/`` and ``val/`` of elbo, rate and distortion in nats (``val/`` may be missing,
             and rate and distortion for a bound that does not split), ``train/learning_rate``
             and ``train/beta``.
-        title: The cell and the seed.
 
     Raises:
         ValueError: the journal holds no finite ``train/elbo``.
