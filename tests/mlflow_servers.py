@@ -130,7 +130,7 @@ class RealServer:
             "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.database}",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        guard = Path(server.__file__).with_name("guard.py")
+        guard = Path(server.__file__).with_name("server_child.py")
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(guard), *options],

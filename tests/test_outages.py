@@ -27,8 +27,8 @@ from vaebench.grid import Listener, Options, Results, run_grid
 from vaebench.grid.folder import alone
 from vaebench.storage import Held, RunStore
 from vaebench.tracking import Window, Writer, connect, failures, sync
+from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.store import prepare_mlflow
-from vaebench.tracking.sync import GridSync
 
 pytestmark = [
     # MLflow, Alembic and SQLAlchemy leave connections to the garbage collector
@@ -244,7 +244,7 @@ def test_metrics_that_were_measured_later_are_added(store: Path) -> None:
     sync(window)
     records.edit_record(folder, lambda r: r["metrics"].update({"test/new": 0.25}))
     records.edit_record(folder, lambda r: r.update(evaluated=records.START + 90_000))
-    assert GridSync(window).unsent() == [folder.name]
+    assert Publisher(window).unsent() == [folder.name]
     for _ in range(2):
         assert sync(window).unsent == 0
         assert of_runs(points(store, GRID)) == expected(window.folder)
@@ -267,8 +267,8 @@ def test_metric_that_was_measured_anew_is_what_is_shown(store: Path) -> None:
             (who, "test/ssim", 0, records.START + 90_000, new): 1
             for who in (f"{folder.name}/1", "cell fnn / bce / kl")
         }
-    shown = GridSync(window).mirror
-    run = shown.client.get_run(shown.runs["run", folder.name, "1"].id)
+    shown = Publisher(window).client
+    run = shown.mlflow.get_run(shown.runs["run", folder.name, "1"].id)
     assert run.data.metrics["test/ssim"] == new
 
 
@@ -302,7 +302,7 @@ def test_damaged_picture_does_not_keep_its_run_away(store: Path) -> None:
 def test_runs_of_a_process_that_was_killed_are_closed_by_the_next_start(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
-    killed = GridSync(window)
+    killed = Publisher(window)
     killed.run(folder.name)
     killed.grid()
     assert statuses(store, GRID)["run", "RUNNING"] == 1
@@ -318,7 +318,7 @@ def test_runs_of_a_process_that_was_killed_are_closed_by_the_next_start(store: P
 def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
-    GridSync(window).run(folder.name)
+    Publisher(window).run(folder.name)
     with alone(window.folder):
         sync(window)
         assert statuses(store, GRID)["run", "RUNNING"] == 1
@@ -345,7 +345,7 @@ def test_nobody_trains_a_grid_while_sync_closes_its_runs(
     window = window_on(store)
     tried: list[str] = []
 
-    def step(grid: GridSync, **how: Any) -> None:
+    def step(grid: Publisher, **how: Any) -> None:
         with pytest.raises(Held) as caught, alone(window.folder):
             pass
         tried.append(str(caught.value))
@@ -360,13 +360,13 @@ def test_nobody_trains_a_grid_while_sync_closes_its_runs(
 def test_attempt_that_was_set_aside_is_closed_as_it_ended(store: Path, status: str | None) -> None:
     window = window_on(store)
     folder, record = unfinish(window)
-    GridSync(window).run(folder.name)
+    Publisher(window).run(folder.name)
     if status:
         (folder / "record.json").write_bytes(record)
         records.fail(folder, "it broke", status)
     RunStore(folder).set_aside()
     sync(window)
-    shown = GridSync(window).mirror.runs["run", folder.name, "1"]
+    shown = Publisher(window).client.runs["run", folder.name, "1"]
     assert shown.status == ("FAILED" if status else "KILLED")
     assert ("run", "RUNNING") not in statuses(store, GRID)
 
@@ -374,7 +374,7 @@ def test_attempt_that_was_set_aside_is_closed_as_it_ended(store: Path, status: s
 def test_run_that_is_of_the_grid_no_more_is_closed(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
-    GridSync(window).run(folder.name)
+    Publisher(window).run(folder.name)
     manifest = yaml.safe_load((window.folder / "grid.yaml").read_text())
     manifest["runs"] = manifest["runs"][1:]
     (window.folder / "grid.yaml").write_text(yaml.safe_dump(manifest))

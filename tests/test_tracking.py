@@ -25,12 +25,12 @@ import yaml
 
 from vaebench.errors import TrackingError, redact
 from vaebench.storage import RunStore
-from vaebench.tracking import Window, Writer, connect, content, pictures, server, sync, views
+from vaebench.tracking import Window, Writer, connect, payload, pictures, server, sync, views
+from vaebench.tracking.client import GridClient
 from vaebench.tracking.failures import explain
-from vaebench.tracking.mirror import Mirror
+from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.server import _fill, _free_port, serve
 from vaebench.tracking.store import MLFLOW_SETTINGS, open_client, prepare_mlflow
-from vaebench.tracking.sync import GridSync
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -345,7 +345,7 @@ def test_at_most_nine_params_with_further_axes_before_the_rest() -> None:
         **records.make_config(cell, 3),
         "training": {"epochs": 5, "batch_size": 2, "learning_rate": 0.1},
     }
-    params = content.params(cell, 3, config)
+    params = payload.params(cell, 3, config)
     assert list(params) == [
         *(
             "model",
@@ -363,16 +363,16 @@ def test_at_most_nine_params_with_further_axes_before_the_rest() -> None:
 
 
 def test_axes_of_one_last_name_keep_their_whole_names() -> None:
-    params = content.cell_params({"model.width": 1, "loss.width": 2, "seed.z": 3})
+    params = payload.cell_params({"model.width": 1, "loss.width": 2, "seed.z": 3})
     assert params == {"model.width": "1", "loss.width": "2", "z": "3"}
 
 
 def test_names_keep_the_seed_and_twenty_characters() -> None:
     assert (
-        content.run_name({"model": "fnn", "loss": "bce", "estimator": "sgvb"}, 0)
+        payload.run_name({"model": "fnn", "loss": "bce", "estimator": "sgvb"}, 0)
         == "fnn-bce-sgvb-s0"
     )
-    name = content.run_name({"model": "transformer", "loss": "gaussian"}, 123)
+    name = payload.run_name({"model": "transformer", "loss": "gaussian"}, 123)
     assert (len(name), name[-5:]) == (20, "-s123")
 
 
@@ -389,7 +389,7 @@ def test_replay_adds_nothing(make: Results, monkeypatch: pytest.MonkeyPatch) -> 
     assert before["metrics"] == 2 * (50 * 12 + finals) + 2 * finals  # two runs, two cells
     assert before["runs"] == 5
     files = sorted(p.name for p in window.results.glob("artifacts/**/*.*"))
-    monkeypatch.setattr(GridSync, "is_sent", lambda self, run_id: False)
+    monkeypatch.setattr(Publisher, "is_sent", lambda self, run_id: False)
     sync(window)
     assert rows(window) == before
     assert sorted(p.name for p in window.results.glob("artifacts/**/*.*")) == files
@@ -398,9 +398,9 @@ def test_replay_adds_nothing(make: Results, monkeypatch: pytest.MonkeyPatch) -> 
 def test_finished_run_is_not_sent_again(make: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     window = make()
     sync(window)
-    monkeypatch.setattr(Mirror, "files", _fail)
-    monkeypatch.setattr(Mirror, "images", _fail)
-    grid = GridSync(window)
+    monkeypatch.setattr(GridClient, "files", _fail)
+    monkeypatch.setattr(GridClient, "images", _fail)
+    grid = Publisher(window)
     assert grid.unsent() == []
     for run_id in grid.started():
         grid.run(run_id)
@@ -419,7 +419,7 @@ def test_growing_journal_is_sent_line_by_line_and_a_torn_line_waits(make: Result
     whole = (folder / "journal.jsonl").read_bytes()
     (folder / "journal.jsonl").write_bytes(whole[:-20])
 
-    grid = GridSync(window)
+    grid = Publisher(window)
     grid.run(folder.name)
     client, found = shown(window)
     (run,) = of_role(found, "run")
@@ -466,7 +466,7 @@ def test_run_that_goes_on_is_running_again(make: Results) -> None:
     records.edit_record(folder, lambda r: r.update(finished=records.START + 3500))
     sync(window)
     write_journal(folder, epochs=5)  # the interrupted record still lies there
-    grid = GridSync(window)
+    grid = Publisher(window)
     assert folder.name in grid.unsent()
     grid.run(folder.name)
     client, found = shown(window)
@@ -707,14 +707,14 @@ def test_fault_in_one_run_reaches_neither_the_training_nor_the_other_runs(
 ) -> None:
     window = make()
     bad = records.run_dirs(window.folder)[0].name
-    send = GridSync.run
+    send = Publisher.run
 
-    def run(self: GridSync, run_id: str, **more: bool) -> None:
+    def run(self: Publisher, run_id: str, **more: bool) -> None:
         if run_id == bad:
             raise RuntimeError("boom")
         send(self, run_id, **more)
 
-    monkeypatch.setattr(GridSync, "run", run)
+    monkeypatch.setattr(Publisher, "run", run)
     warnings: list[str] = []
     writer = Writer(window, warnings.append)
     writer.start()

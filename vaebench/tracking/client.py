@@ -1,8 +1,7 @@
 """What MLflow shows of one grid, and the ways to add to it that may be repeated at will.
 
 Runs are found by their tags; metrics, parameters and tags that are there already fall together with
-what is sent; files replace files of their name. ``Mirror`` knows MLflow's calls and nothing about
-grids: what to send is decided in ``sync``.
+what is sent; files replace files of their name. What to send is decided in ``publisher``.
 """
 
 import json
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench.files import write_atomic
-from vaebench.tracking.content import Point, common_tags
+from vaebench.tracking.payload import Point, common_tags
 from vaebench.tracking.pictures import stage
 from vaebench.tracking.store import Window, locked, open_store
 
@@ -51,11 +50,11 @@ class Shown:
     images: set[str] = field(default_factory=set)
 
 
-class Mirror:
+class GridClient:
     """The runs of one grid in one store; not thread-safe.
 
     Attributes:
-        client: MLflow's client.
+        mlflow: MLflow's client.
         experiment_id: The id of the experiment that holds the grid.
         runs: What is shown: ``("grid",)``, ``("cell", label)``, ``("run", run_id, attempt)``.
 
@@ -65,7 +64,7 @@ class Mirror:
 
     def __init__(self, window: Window) -> None:
         self.window = window
-        self.client, self.experiment_id = open_store(window)
+        self.mlflow, self.experiment_id = open_store(window)
         self.runs: dict[Key, Shown] = {}
         self._folder = self._identity()
         self._find()
@@ -89,7 +88,7 @@ class Mirror:
             if key not in self.runs:
                 common = common_tags(self.window.grid, key[0], parent.id if parent else None)
                 ours = {FOLDER: self._folder, CALL: uuid.uuid4().hex}
-                created = self.client.create_run(
+                created = self.mlflow.create_run(
                     self.experiment_id,
                     start_time=start,
                     tags={**common, **ours, **(tags or {})},
@@ -105,7 +104,7 @@ class Mirror:
 
         if not shown.has_params:
             listed = [Param(key, value) for key, value in params.items()]
-            self.client.log_batch(shown.id, params=listed, synchronous=True)
+            self.mlflow.log_batch(shown.id, params=listed, synchronous=True)
             shown.has_params = True
 
     def metrics(self, shown: Shown, points: Sequence[Point]) -> None:
@@ -114,7 +113,7 @@ class Mirror:
 
         if points:
             listed = [Metric(p.key, p.value, p.time, p.step) for p in points]
-            self.client.log_batch(shown.id, metrics=listed, synchronous=True)
+            self.mlflow.log_batch(shown.id, metrics=listed, synchronous=True)
 
     def finals(self, shown: Shown, points: Sequence[Point], changed: int) -> None:
         """Send metrics that have one value each, unless that is what MLflow shows.
@@ -128,13 +127,13 @@ class Mirror:
         """
         if not points:
             return
-        there = self.client.get_run(shown.id).data.metrics
+        there = self.mlflow.get_run(shown.id).data.metrics
         new = []
         for point in points:
             if point.key not in there:
                 new.append(point)
             elif there[point.key] != point.value:
-                history = self.client.get_metric_history(shown.id, point.key)
+                history = self.mlflow.get_metric_history(shown.id, point.key)
                 latest = max(known.timestamp for known in history)
                 new.append(point._replace(time=max(changed, latest + 1)))
         self.metrics(shown, new)
@@ -146,7 +145,7 @@ class Mirror:
         new = {key: value for key, value in tags.items() if shown.tags.get(key) != value}
         if new:
             listed = [RunTag(key, value) for key, value in new.items()]
-            self.client.log_batch(shown.id, tags=listed, synchronous=True)
+            self.mlflow.log_batch(shown.id, tags=listed, synchronous=True)
             shown.tags.update(new)
 
     def images(self, shown: Shown, images: Mapping[str, Path]) -> None:
@@ -154,7 +153,7 @@ class Mirror:
         new = {stem: path for stem, path in images.items() if stem not in shown.images}
         with tempfile.TemporaryDirectory() as folder:
             if stage(new, Path(folder)):
-                self.client.log_artifacts(shown.id, folder, "images")
+                self.mlflow.log_artifacts(shown.id, folder, "images")
                 self.tags(shown, {"mlflow.loggedImages": "True"})
         shown.images.update(new)
 
@@ -173,7 +172,7 @@ class Mirror:
             for name, text in (texts or {}).items():
                 Path(staged, name).write_text(text, encoding="utf-8")
             if any(Path(staged).iterdir()):
-                self.client.log_artifacts(shown.id, staged, folder)
+                self.mlflow.log_artifacts(shown.id, staged, folder)
 
     def datasets(self, shown: Shown, data: Mapping[str, Any] | None) -> None:
         """Name the data of a run: ``{name, digest, train, validation, test}``, sizes in images."""
@@ -195,18 +194,18 @@ class Mirror:
             for split in ("train", "validation", "test")
             if data.get(split)
         ]
-        self.client.log_inputs(shown.id, inputs)
+        self.mlflow.log_inputs(shown.id, inputs)
 
     def end(self, shown: Shown, status: str, time: int | None = None) -> None:
         """Close a run, at ``time`` in ms since 1970 or now."""
         if shown.status != status:
-            self.client.set_terminated(shown.id, status, end_time=time)
+            self.mlflow.set_terminated(shown.id, status, end_time=time)
             shown.status = status
 
     def reopen(self, shown: Shown) -> None:
         """Let a run go on."""
         if shown.status != "RUNNING":
-            self.client.update_run(shown.id, status="RUNNING")
+            self.mlflow.update_run(shown.id, status="RUNNING")
             shown.status = "RUNNING"
 
     def _lock(self) -> AbstractContextManager[None]:
@@ -232,13 +231,13 @@ class Mirror:
                 continue
             known = self.runs.setdefault(_key(tags), _shown(run))
             if run.info.run_id != known.id and tags.get(CALL, "") == known.tags.get(CALL):
-                self.client.delete_run(run.info.run_id)
+                self.mlflow.delete_run(run.info.run_id)
 
     def _search(self, which: str | None) -> "Iterator[Run]":
         wanted = f"tags.`vaebench.grid` = '{self.window.grid}'" + (f" AND {which}" if which else "")
         token = None
         while True:
-            page = self.client.search_runs(
+            page = self.mlflow.search_runs(
                 [self.experiment_id],
                 wanted,
                 max_results=PAGE,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vaebench.schema.labels import cell_label, run_label
-from vaebench.tracking.content import Point, Record, Seed, likelihood
+from vaebench.tracking.payload import Point, Record, Seed, likelihood
 
 HEADLINE = ("test/ssim", "test/psnr", "test/elbo")
 COMPARABLE = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.errors import ResultsError
 from vaebench.schema.labels import cell_label
-from vaebench.tracking.content import Seed, final_points, run_name
+from vaebench.tracking.payload import Seed, final_points, run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,25 +11,25 @@ from pathlib import Path
 
 from vaebench.errors import ResultsError
 from vaebench.storage import RunStore, hold, run_store
-from vaebench.tracking import content
-from vaebench.tracking.content import Seed
+from vaebench.tracking import payload
+from vaebench.tracking.client import Key
 from vaebench.tracking.failures import explained
-from vaebench.tracking.mirror import Key
-from vaebench.tracking.sync import GridSync, ended_record
+from vaebench.tracking.payload import Seed
+from vaebench.tracking.publisher import Publisher, ended_record
 
 
-def close_orphans(grid: GridSync) -> None:
+def close_orphans(grid: Publisher) -> None:
     """Close what runs in MLflow and is not of the grid any more, with the status that it has.
 
     Raises:
         TrackingError: MLflow refused or is out of reach.
     """
     with explained(grid.window.uri):
-        for key, shown in grid.mirror.runs.items():
+        for key, shown in grid.client.runs.items():
             if shown.status != "RUNNING" or _is_current(grid, key):
                 continue
             status, time = _what_became(grid.window.folder, key)
-            grid.mirror.end(shown, status, time)
+            grid.client.end(shown, status, time)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def untrained(folder: Path) -> Iterator[bool]:
         yield free
 
 
-def _is_current(grid: GridSync, key: Key) -> bool:
+def _is_current(grid: Publisher, key: Key) -> bool:
     if key[0] == "run":
         return key[1] in grid.runs and key[2] == str(grid.runs[key[1]].store.attempt)
     return key[0] == "grid" or key[1] in grid.cells
@@ -62,5 +62,5 @@ def _what_became(folder: Path, key: Key) -> tuple[str, int | None]:
     run = Seed(key[1], {}, 0, RunStore(aside) if aside.exists() else store)
     journal, record = run.store.journal, ended_record(run)
     if record is not None:
-        return content.STATUS[record["status"]], int(record["finished"])
+        return payload.STATUS[record["status"]], int(record["finished"])
     return "KILLED", int(journal[-1]["time"]) if journal else None

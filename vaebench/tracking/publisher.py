@@ -1,7 +1,7 @@
 """Idempotent replay: a grid's folder -> one grid run, a run per cell, a run per cell and seed.
 
-``GridSync`` may be asked to send the same things any number of times, by any number of processes:
-see ``mirror``. The tag ``vaebench.sent`` is written last, so that a finished run is skipped without
+``Publisher`` may be asked to send the same things any number of times, by any number of processes:
+see ``client``. The tag ``vaebench.sent`` is written last, so that a finished run is skipped without
 another look.
 """
 
@@ -14,12 +14,12 @@ from vaebench.errors import VaebenchError
 from vaebench.schema.labels import best_seed, cell_label
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import run_store
-from vaebench.tracking import content, views
-from vaebench.tracking.content import Record, Seed
+from vaebench.tracking import payload, views
+from vaebench.tracking.client import GridClient, Shown
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
 from vaebench.tracking.failures import explained
-from vaebench.tracking.mirror import Mirror, Shown
 from vaebench.tracking.models import has_model, log_model
+from vaebench.tracking.payload import Record, Seed
 from vaebench.tracking.store import Window
 
 DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
@@ -31,7 +31,7 @@ DAMAGE = (
 )
 
 
-class GridSync:
+class Publisher:
     """The writing end of a window; not thread-safe.
 
     Arguments:
@@ -56,7 +56,7 @@ class GridSync:
             self.runs[run.run_id] = run
             self.cells.setdefault(cell_label(run.cell), []).append(run)
         with explained(window.uri):
-            self.mirror = Mirror(window)
+            self.client = GridClient(window)
         self._views: list[views.View] = []
 
     def started(self) -> list[str]:
@@ -74,13 +74,13 @@ class GridSync:
         return (
             record is not None
             and shown is not None
-            and shown.tags.get("vaebench.sent") == content.fingerprint(record)
+            and shown.tags.get("vaebench.sent") == payload.fingerprint(record)
         )
 
     def grid(self, *, ended: bool = False) -> None:
         """Send the grid's own run and the views; ``ended``: nothing trains any more."""
         with explained(self.window.uri):
-            mirror, experiment = self.mirror, self.mirror.experiment_id
+            client, experiment = self.client, self.client.experiment_id
             shown = self._grid_run()
             self.send_views()
             statuses = [
@@ -88,16 +88,16 @@ class GridSync:
             ]
             links = [f"- [{link.title}]({link.relative})" for link in self.links()]
             note = describe_grid(self.manifest, Counter(statuses), links)
-            mirror.tags(shown, {NOTE: note})
-            mirror.client.set_experiment_tag(experiment, NOTE, note)
+            client.tags(shown, {NOTE: note})
+            client.mlflow.set_experiment_tag(experiment, NOTE, note)
             if not ended:
                 self._reopen(shown)
                 return
             folder = self.window.folder
-            mirror.files(shown, "report", [folder / "grid.yaml", *sorted(folder.glob("report.*"))])
-            mirror.files(shown, "plots", [folder / "comparison.png"])
+            client.files(shown, "report", [folder / "grid.yaml", *sorted(folder.glob("report.*"))])
+            client.files(shown, "plots", [folder / "comparison.png"])
             whole = "FAILED" if "failed" in statuses else "FINISHED"
-            mirror.end(shown, "KILLED" if {"to do", "interrupted"} & set(statuses) else whole)
+            client.end(shown, "KILLED" if {"to do", "interrupted"} & set(statuses) else whole)
 
     def run(self, run_id: str, *, ended: bool = False) -> None:
         """Send what is new of a run; ``ended``: if it has no record, nobody trains it any more."""
@@ -106,40 +106,40 @@ class GridSync:
         if config is None or self.is_sent(run_id):
             return
         with explained(self.window.uri):
-            mirror, journal, record = self.mirror, run.store.journal, ended_record(run)
+            client, journal, record = self.client, run.store.journal, ended_record(run)
             shown = self._seed_run(run, config, journal)
-            mirror.params(shown, content.params(run.cell, run.seed, config))
-            mirror.metrics(shown, content.journal_points(journal[shown.epochs :]))
+            client.params(shown, payload.params(run.cell, run.seed, config))
+            client.metrics(shown, payload.journal_points(journal[shown.epochs :]))
             shown.epochs = len(journal)
             times = {int(line["epoch"]): int(line["time"]) for line in journal}
-            mirror.images(shown, content.image_files(run.store, times))
+            client.images(shown, payload.image_files(run.store, times))
             if record is not None:
                 self._finish(run, shown, config, record)
             elif ended:
-                mirror.end(shown, "KILLED", int(journal[-1]["time"]) if journal else None)
+                client.end(shown, "KILLED", int(journal[-1]["time"]) if journal else None)
             else:
                 self._reopen(shown)
 
     def cell(self, label: str, *, ended: bool = False) -> None:
         """Send a cell's state and, once its seeds are complete, their means."""
         with explained(self.window.uri):
-            mirror, runs = self.mirror, self.cells[label]
+            client, runs = self.client, self.cells[label]
             shown = self._cell_run(runs[0])
             done = [(run, record) for run in runs if (record := ended_record(run))]
             complete = [record for _, record in done if record["status"] == "complete"]
-            means = content.mean_points(complete) if len(complete) == len(runs) else []
-            mirror.finals(shown, means, max(map(content.measured, complete), default=0))
+            means = payload.mean_points(complete) if len(complete) == len(runs) else []
+            client.finals(shown, means, max(map(payload.measured, complete), default=0))
             note = describe_cell(
                 runs[0].cell, [r.seed for r in runs], complete, means, shown.tags.get(MODEL)
             )
-            mirror.tags(shown, {"vaebench.n": str(len(complete)), NOTE: note})
+            client.tags(shown, {"vaebench.n": str(len(complete)), NOTE: note})
             if len(done) == len(runs):
                 statuses = {record["status"] for _, record in done}
                 worst = next(s for s in ("failed", "interrupted", "complete") if s in statuses)
                 finished = max(int(record["finished"]) for _, record in done)
-                mirror.end(shown, content.STATUS[worst], finished)
+                client.end(shown, payload.STATUS[worst], finished)
             elif ended:
-                mirror.end(shown, "KILLED")
+                client.end(shown, "KILLED")
             else:
                 self._reopen(shown)
 
@@ -168,35 +168,35 @@ class GridSync:
             cell = self._cell_run(run)
             if cell.tags.get("vaebench.model_run") == shown.id:
                 return
-            model_id = log_model(self.mirror.client, self.mirror.experiment_id, run, shown.id)
+            model_id = log_model(self.client.mlflow, self.client.experiment_id, run, shown.id)
             described = f"`models:/{model_id}`, seed {run.seed} ({why})"
             tags = {"vaebench.model_id": model_id, "vaebench.model_run": shown.id, MODEL: described}
-            self.mirror.tags(cell, tags)
+            self.client.tags(cell, tags)
         self.cell(label)
 
     def links(self) -> list[views.Link]:
         """Links that open the saved views."""
-        return views.links(self.window, self.mirror.experiment_id, self._views)
+        return views.links(self.window, self.client.experiment_id, self._views)
 
     def _reopen(self, shown: Shown) -> None:
         if not self.watches:
-            self.mirror.reopen(shown)
+            self.client.reopen(shown)
 
     def _shown(self, run: Seed) -> Shown | None:
-        return self.mirror.runs.get(("run", run.run_id, str(run.store.attempt)))
+        return self.client.runs.get(("run", run.run_id, str(run.store.attempt)))
 
     def _grid_run(self) -> Shown:
-        return self.mirror.ensure(("grid",), self.window.grid[: content.MAX_NAME])
+        return self.client.ensure(("grid",), self.window.grid[: payload.MAX_NAME])
 
     def _cell_run(self, run: Seed) -> Shown:
         label = cell_label(run.cell)
-        shown = self.mirror.ensure(
+        shown = self.client.ensure(
             ("cell", label),
-            content.run_name(run.cell),
+            payload.run_name(run.cell),
             parent=self._grid_run(),
             tags={"vaebench.cell": label, "mlflow.runColor": self._colour(label)},
         )
-        self.mirror.params(shown, content.cell_params(run.cell))
+        self.client.params(shown, payload.cell_params(run.cell))
         return shown
 
     def _seed_run(
@@ -204,41 +204,41 @@ class GridSync:
     ) -> Shown:
         attempt, record = run.store.attempt, run.store.record
         key = ("run", run.run_id, str(attempt))
-        if key in self.mirror.runs:
-            return self.mirror.runs[key]
+        if key in self.client.runs:
+            return self.client.runs[key]
         colour = self._colour(cell_label(run.cell))
-        shown = self.mirror.ensure(
+        shown = self.client.ensure(
             key,
-            content.run_name(run.cell, run.seed),
+            payload.run_name(run.cell, run.seed),
             parent=self._cell_run(run),
             tags={
-                **content.run_tags(run, config, attempt, colour),
+                **payload.run_tags(run, config, attempt, colour),
                 NOTE: describe_run(run, config, None),
             },
-            start=content.start_time(record, journal),
+            start=payload.start_time(record, journal),
         )
-        for other, old in self.mirror.runs.items():
+        for other, old in self.client.runs.items():
             if other[:2] == key[:2] and int(other[2]) < attempt:
                 # the role takes it out of the views, whose filters ask for one role
-                self.mirror.tags(
+                self.client.tags(
                     old, {"vaebench.superseded": "true", "vaebench.role": "superseded"}
                 )
         return shown
 
     def _finish(self, run: Seed, shown: Shown, config: Mapping[str, Any], record: Record) -> None:
-        mirror, path = self.mirror, run.store.path
-        mirror.finals(shown, content.final_points(record), content.measured(record))
-        mirror.files(shown, "plots", sorted(run.store.figures.glob("*.png")))
+        client, path = self.client, run.store.path
+        client.finals(shown, payload.final_points(record), payload.measured(record))
+        client.files(shown, "plots", sorted(run.store.figures.glob("*.png")))
         environment = {"environment.json": json.dumps(record["environment"], indent=1)}
-        mirror.files(shown, "run", [path / name for name in DOWNLOAD], environment)
-        mirror.datasets(shown, record["environment"].get("dataset"))
+        client.files(shown, "run", [path / name for name in DOWNLOAD], environment)
+        client.datasets(shown, record["environment"].get("dataset"))
         note = {NOTE: describe_run(run, config, record)}
-        mirror.tags(shown, {**note, **content.commit_tag(record)})
-        mirror.end(shown, content.STATUS[record["status"]], int(record["finished"]))
-        mirror.tags(shown, {"vaebench.sent": content.fingerprint(record)})
+        client.tags(shown, {**note, **payload.commit_tag(record)})
+        client.end(shown, payload.STATUS[record["status"]], int(record["finished"]))
+        client.tags(shown, {"vaebench.sent": payload.fingerprint(record)})
 
     def _colour(self, label: str) -> str:
-        return content.COLOURS[list(self.cells).index(label) % len(content.COLOURS)]
+        return payload.COLOURS[list(self.cells).index(label) % len(payload.COLOURS)]
 
     def send_views(self) -> None:
         """Write the saved views, where this MLflow knows them."""
@@ -250,16 +250,16 @@ class GridSync:
             last_image=max((epochs for _, epochs in pages), default=0),
             seeds=max(map(len, self.cells.values()), default=1),
         )
-        client, experiment = self.mirror.client, self.mirror.experiment_id
+        mlflow, experiment = self.client.mlflow, self.client.experiment_id
         with explained(self.window.uri):
-            written = views.write(client, experiment, self.window.grid, found)
+            written = views.write(mlflow, experiment, self.window.grid, found)
         self._views = found if written else []
 
 
 def ended_record(run: Seed) -> Record | None:
     """A run's record; None while it trains, and when the record is damaged, as it is redone."""
     try:
-        return content.finished_record(run.store, run.store.journal)
+        return payload.finished_record(run.store, run.store.journal)
     except DAMAGE:
         return None
 
@@ -268,6 +268,6 @@ def _page(run: Seed) -> tuple[str, int] | None:
     """What the views need of a run: its likelihood and number of epochs; None where damaged."""
     config = run.store.config
     try:
-        return (content.likelihood(config), int(config["training"]["epochs"])) if config else None
+        return (payload.likelihood(config), int(config["training"]["epochs"])) if config else None
     except DAMAGE:
         return None

@@ -14,8 +14,8 @@ from vaebench.errors import TrackingError, VaebenchError
 from vaebench.schema.manifest import grid_dirs
 from vaebench.tracking.failures import Unreachable
 from vaebench.tracking.orphans import close_orphans, untrained
+from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.store import Window, connect
-from vaebench.tracking.sync import GridSync
 from vaebench.tracking.views import Link
 
 PAUSES = (1.0, 2.0)  # seconds before a step is tried again
@@ -55,7 +55,7 @@ def sync(window: Window) -> Outcome:
         ResultsError: The grid's manifest is damaged.
     """
     with untrained(window.folder) as ended:
-        grid = GridSync(window, watches=not ended)
+        grid = Publisher(window, watches=not ended)
         problem = send_all(grid, ended=ended)
     started, unsent = len(grid.started()), len(grid.unsent())
     return Outcome(started - unsent, unsent, grid.links(), problem, window.command)
@@ -91,7 +91,7 @@ def sync_all(directory: Path, uri: str | None, say: Say) -> None:
 
 
 def send_all(
-    grid: GridSync,
+    grid: Publisher,
     *,
     ended: bool,
     between: Step = lambda: None,
@@ -126,7 +126,7 @@ def said(error: Exception) -> str:
     return str(error) if known else f"{type(error).__name__}: {error}"
 
 
-def _steps(grid: GridSync, *, ended: bool) -> Iterator[Step]:
+def _steps(grid: Publisher, *, ended: bool) -> Iterator[Step]:
     for run_id in grid.unsent():
         yield partial(grid.run, run_id, ended=ended)
     if ended:

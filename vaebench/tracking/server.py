@@ -22,12 +22,12 @@ from vaebench.errors import ResultsError, TrackingError
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import grid_dirs
 from vaebench.storage import RunStore
-from vaebench.tracking import content
+from vaebench.tracking import payload
 from vaebench.tracking.failures import Unreachable, hide
 from vaebench.tracking.orphans import untrained
+from vaebench.tracking.publisher import DAMAGE, Publisher
 from vaebench.tracking.replay import said
 from vaebench.tracking.store import MLFLOW_SETTINGS, SERVERS, Window, connect
-from vaebench.tracking.sync import DAMAGE, GridSync
 from vaebench.tracking.views import Link
 
 HOST = "127.0.0.1"
@@ -136,7 +136,7 @@ def _fill_all(windows: Sequence[Window], say: Say) -> dict[str, list[Link]]:
 def _fill(window: Window, say: Say) -> list[Link]:
     """Send the runs that have ended and are not in the store; others may still be training."""
     with untrained(window.folder) as ended:
-        grid = GridSync(window, watches=not ended)
+        grid = Publisher(window, watches=not ended)
         missing = []
         unsent = [run_id for run_id in grid.unsent() if _has_ended(grid.runs[run_id].store)]
         if unsent:
@@ -168,7 +168,7 @@ def _require_whole(store: RunStore) -> None:
     Raises:
         ResultsError: Something of it is damaged.
     """
-    record = content.finished_record(store, store.journal)
+    record = payload.finished_record(store, store.journal)
     if store.config is None:
         raise ResultsError(f"{store.path / 'config.yaml'}: damaged")
     store.whole_journal(record.get("epochs", 0) if record else 0)
@@ -208,7 +208,7 @@ def _start(window: Window, address: str, log: IO[bytes]) -> "subprocess.Popen[by
         "MLFLOW_BACKEND_STORE_URI": window.uri,  # not an option: options are for all to see
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    guard = Path(__file__).with_name("guard.py")
+    guard = Path(__file__).with_name("server_child.py")
     return subprocess.Popen(
         [sys.executable, "-P", str(guard), *options, "--artifacts-destination", str(files)],
         env=environment,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from vaebench.tracking.content import short
+from vaebench.tracking.payload import short
 from vaebench.tracking.store import SERVERS, Window
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from vaebench.schema.manifest import read_manifest
 from vaebench.storage import run_store
 from vaebench.tracking.failures import Unreachable
 from vaebench.tracking.orphans import close_orphans
+from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.replay import PAUSES, Outcome, said, send_all
 from vaebench.tracking.store import Window
-from vaebench.tracking.sync import GridSync
 
 INTERVAL = 5.0  # seconds between two looks at the folders
 RESTS = (5.0, 10.0, 20.0, 40.0, 60.0)  # seconds without MLflow, after the first failure, ...
@@ -62,7 +62,7 @@ class Writer:
         self._closing = False
         self._given_up = False
         self._progress = 0  # things sent, so that close can tell slow from stuck
-        self._grid: GridSync | None = None
+        self._grid: Publisher | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
 
     def start(self) -> None:
@@ -141,7 +141,7 @@ class Writer:
         self._progress += 1
 
     def _open(self) -> None:
-        grid = GridSync(self.window)
+        grid = Publisher(self.window)
         self._step()
         grid.grid()
         close_orphans(grid)
@@ -172,7 +172,7 @@ class Writer:
                 waiting = waiting - {run_id}
         return refused
 
-    def _send(self, grid: GridSync, run_id: str) -> None:
+    def _send(self, grid: Publisher, run_id: str) -> None:
         grid.run(run_id, ended=run_id not in self._live)
         if grid.is_sent(run_id):
             grid.cell(cell_label(grid.runs[run_id].cell))
