@@ -27,7 +27,7 @@ from vaebench.tracking.failures import Unreachable, hide
 from vaebench.tracking.orphans import untrained
 from vaebench.tracking.publisher import DAMAGE, Publisher
 from vaebench.tracking.replay import said
-from vaebench.tracking.store import MLFLOW_SETTINGS, SERVERS, Window, connect
+from vaebench.tracking.store import MLFLOW_SETTINGS, Window, connect
 from vaebench.tracking.views import Link
 
 HOST = "127.0.0.1"
@@ -99,7 +99,7 @@ def serve(
     windows = [connect(folder.resolve().parent, folder.resolve().name, uri) for folder in folders]
     links = _fill_all(windows, say)
     window = windows[0]  # all of them have one store
-    if window.uri.partition("://")[0] in SERVERS:
+    if window.on_server:
         yield Served(window.address, False, links)
         return
     free = _free_port(port)

@@ -69,6 +69,11 @@ class Window:
         return f"vaebench sync {shlex.quote(_short(self.folder))}{where}"
 
     @property
+    def on_server(self) -> bool:
+        """Whether a server keeps the store, so that it has a page already."""
+        return self.uri.partition("://")[0] in SERVERS
+
+    @property
     def address(self) -> str:
         """The tracking URI without user name and password."""
         return hide(self.uri, self.uri)
