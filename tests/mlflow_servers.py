@@ -3,6 +3,7 @@
 ``Faulty`` is MLflow's own application on a loopback port; its ``fault`` happens to the requests
 that it ``hits``. ``RealServer`` is ``mlflow server``, to be started, stopped and started again.
 ``points`` reads what a SQLite store holds, ``expected`` what it must hold of a grid's folder.
+``MLFLOWS_OWN`` are the warnings to ignore where MLflow works.
 """
 
 import contextlib
@@ -29,6 +30,14 @@ from vaebench.tracking.store import MLFLOW_SETTINGS
 
 PATIENCE = 240.0  # seconds until a real server must answer, on a busy machine
 REASONS = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 429: "TOO MANY", 500: "ERROR", 503: "AWAY"}
+
+# of MLflow, Alembic and SQLAlchemy, which leave connections to the garbage collector
+MLFLOWS_OWN = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
+    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),
+]
 
 Points = Counter[tuple[str, str, int, int, float]]
 

@@ -17,8 +17,7 @@ import records
 import small_runs
 import yaml
 from click.testing import CliRunner
-from mlflow_servers import Faulty, RealServer, expected, of_runs, points, statuses
-from test_tracking import TWO_CELLS, template  # noqa: F401 (a fixture)
+from mlflow_servers import MLFLOWS_OWN, Faulty, RealServer, expected, of_runs, points, statuses
 
 from vaebench.cli import main
 from vaebench.errors import TrackingError
@@ -30,15 +29,10 @@ from vaebench.tracking import Window, Writer, connect, failures, sync
 from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.store import prepare_mlflow
 
-pytestmark = [
-    # MLflow, Alembic and SQLAlchemy leave connections to the garbage collector
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
-    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),  # of MLflow's own functions
-]
+pytestmark = MLFLOWS_OWN
 
 GRID = "grid"
+TWO_CELLS = {"model": ["fnn"], "loss": ["bce", "mse"], "estimator": ["kl"]}
 SECRET = "s3cret"
 RESTS = (0.05, 0.1)
 
@@ -46,16 +40,13 @@ RESTS = (0.05, 0.1)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The waits of minutes are seconds here; what counts is that they end."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr("vaebench.tracking.replay.PAUSES", (0.05, 0.1))
-    monkeypatch.setattr("vaebench.tracking.writer.PAUSES", (0.05, 0.1))
     prepare_mlflow()
 
 
 @pytest.fixture
-def store(template: Path, tmp_path: Path) -> Path:  # noqa: F811
+def store(template: Path, tmp_path: Path) -> Path:
     """An empty store of a server, and beside it a finished grid of two runs."""
     records.make_results(tmp_path / "results", axes=TWO_CELLS, seeds=(0,), pictures=True)
     (tmp_path / "server").mkdir()
@@ -345,12 +336,12 @@ def test_nobody_trains_a_grid_while_sync_closes_its_runs(
     window = window_on(store)
     tried: list[str] = []
 
-    def step(grid: Publisher, **how: Any) -> None:
+    def step(*_: Any) -> None:
         with pytest.raises(Held) as caught, alone(window.folder):
             pass
         tried.append(str(caught.value))
 
-    monkeypatch.setattr("vaebench.tracking.replay.send_all", step)
+    monkeypatch.setattr("vaebench.tracking.replay.carry_out", step)
     sync(window)
     (told,) = tried
     assert "another vaebench works on this grid" in told
@@ -483,7 +474,7 @@ def test_password_in_a_traceback_that_mlflow_logs_is_hidden(
 
 
 @pytest.fixture(scope="module")
-def real(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:  # noqa: F811
+def real(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """``mlflow server``; a test starts it, and may stop it."""
     folder = tmp_path_factory.mktemp("real")
     shutil.copyfile(template, folder / "mlflow.db")
@@ -555,7 +546,7 @@ def test_real_server_that_is_stopped_and_started_again_misses_nothing(
 
 def test_real_server_that_is_stopped_for_good_is_replaced_by_a_new_store(
     real: RealServer,
-    template: Path,  # noqa: F811
+    template: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,6 +4,7 @@ The store is real SQLite: migrated once per session, copied per test.
 """
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -22,49 +23,25 @@ import numpy as np
 import pytest
 import records
 import yaml
+from mlflow_servers import MLFLOWS_OWN
 
 from vaebench.errors import TrackingError, redact
 from vaebench.storage import RunStore
-from vaebench.tracking import Window, Writer, connect, payload, pictures, server, sync, views
+from vaebench.tracking import Window, Writer, client, connect, payload, replay, server, sync, views
 from vaebench.tracking.client import GridClient
 from vaebench.tracking.failures import explain
 from vaebench.tracking.publisher import Publisher
-from vaebench.tracking.server import _fill, _free_port, serve
+from vaebench.tracking.server import _free_port, serve
 from vaebench.tracking.store import MLFLOW_SETTINGS, open_client, prepare_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-pytestmark = [
-    # MLflow, Alembic and SQLAlchemy leave connections to the garbage collector
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
-    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),  # of MLflow's own functions
-]
+pytestmark = MLFLOWS_OWN
 
 TWO_CELLS = {"model": ["fnn"], "loss": ["bce", "mse"], "estimator": ["kl"]}
 Results = Callable[..., Window]
-
-
-@pytest.fixture(autouse=True)
-def _no_tracking_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_ALLOW_FILE_STORE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, made as vaebench makes it."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    (path.parent / ".mlflow.db.new").write_bytes(b"half made by a process that was killed")
-    prepare_mlflow()
-    open_client(f"sqlite:///{path}")
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    return path
 
 
 @pytest.fixture
@@ -187,12 +164,16 @@ def test_passwords_are_not_shown(text: str, clean: str) -> None:
         ("(sqlite3.OperationalError) database is locked", "is locked by another program"),
         ("Detected out-of-date database schema (found version x)", "mlflow db upgrade"),
         ("endpoint failed with error code 401", "refuses the credentials"),
+        ("endpoint failed with error code 503", "answers with errors (HTTP 503)"),
+        ("The file lock '/a b/.lock' could not be acquired.", "waits for /a b/.lock, which"),
         ("RESOURCE_LIMIT: too much\nof everything", "RESOURCE_LIMIT: too much"),
     ],
 )
 def test_refusals_of_mlflow_say_what_to_do(error: str, said: str) -> None:
     uri = "postgresql://user:secret@host/db"
-    message = str(explain(RuntimeError(f"{error} {uri}"), uri))
+    from mlflow.exceptions import MlflowException
+
+    message = str(explain(MlflowException(f"{error} {uri}"), uri))
     assert message.startswith("MLflow at postgresql://***@host/db")
     assert said in message
     assert "secret" not in message
@@ -553,8 +534,8 @@ def test_pictures_are_enlarged_by_whole_factors(side: int, full: int, preview: i
     from PIL import Image
 
     picture = Image.fromarray(np.arange(side * side, dtype=np.uint8).reshape(side, side))
-    assert pictures.sized(picture, pictures.FULL).size == (full, full)
-    assert pictures.sized(picture, pictures.PREVIEW).size == (preview, preview)
+    assert client.sized(picture, client.FULL).size == (full, full)
+    assert client.sized(picture, client.PREVIEW).size == (preview, preview)
 
 
 # what must not happen
@@ -870,13 +851,13 @@ def test_what_serving_finds_unsent_is_sent_first(make: Results) -> None:
     folder = records.run_dirs(window.folder)[0]
     (folder / "record.json").unlink()  # still training, for all that the page knows
     told: list[str] = []
-    assert next(link.title for link in _fill(window, told.append)) == "leaderboard"
+    assert next(link.title for link in replay.fill(window, told.append)) == "leaderboard"
     assert told == ["grid: sending 1 run to MLflow ..."]
     runs = of_role(shown(window)[1], "run")
     assert [run.info.status for run in runs] == ["FINISHED"]
     assert runs[0].data.tags["vaebench.run_id"] != folder.name
     before = rows(window)
-    _fill(window, pytest.fail)
+    replay.fill(window, pytest.fail)
     assert rows(window) == before
 
 
@@ -959,8 +940,8 @@ def test_another_port_than_the_wanted_one_is_said(
 ) -> None:
     window = make()
     monkeypatch.setattr(server, "_fill_all", lambda *_: {"grid": []})
-    for name in ("_start", "_wait", "_stop"):
-        monkeypatch.setattr(server, name, lambda *_: None)
+    monkeypatch.setattr(server, "_start", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(server, "_wait", lambda *_: None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -2277,8 +2277,8 @@ TRACKING = [
         name="means-of-incomplete-cells-sent",
         fear="MLflow shows a mean over the seeds that happened to finish",
         module="vaebench.tracking.publisher",
-        old="content.mean_points(complete) if len(complete) == len(runs) else []",
-        new="content.mean_points(complete) if complete else []",
+        old="payload.mean_points(complete) if len(complete) == len(runs) else []",
+        new="payload.mean_points(complete) if complete else []",
         tests=("test_tracking.py",),
     ),
     Mutant(

@@ -20,20 +20,15 @@ COMPARABLE = {
 
 def describe_run(run: Seed, config: Mapping[str, Any], record: Record | None) -> str:
     """What a run is and what came out."""
-    state = "training" if record is None else record["status"]
-    summary = _summary(record) if record else ""
-    lines = [f"### {run_label(run.cell, run.seed)}", "", f"**{state}**{summary}", ""]
-    lines += [_setting(config), ""]
+    state = f"**{record['status']}**{_summary(record)}" if record else "**training**"
+    lines = [f"### {run_label(run.cell, run.seed)}", "", state, "", _setting(config), ""]
     if record is None:
         return "\n".join(lines)
     points = {k: v for k, v in record["metrics"].items() if k.startswith(("test/", "cost/"))}
     lines += metric_table(points, record.get("metric_declarations", {}))
-    best = record.get("best")
-    if best:
-        lines += [
-            "",
-            f"Best validation ELBO {best['val/elbo']:.2f} nats, in epoch {best['epoch']}.",
-        ]
+    if best := record.get("best"):
+        elbo, epoch = best["val/elbo"], best["epoch"]
+        lines += ["", f"Best validation ELBO {elbo:.2f} nats, in epoch {epoch}."]
     lines += [f"- {note}" for note in record.get("notes", [])]
     if (run.store.path / "weights.pt").exists():
         lines += ["", "`vaebench.load_run(...)` reads the artifact folder `run`, weights included."]
