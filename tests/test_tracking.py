@@ -918,8 +918,9 @@ def test_serving_leaves_out_what_is_damaged_or_foreign_and_says_so(
 
 
 def test_page_is_told_by_one_address_and_the_links_of_the_newest_grid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copyfile(template, tmp_path / "mlflow.db")
     for grid in ("older", "newest", "torn"):
         records.make_results(tmp_path, name=grid, axes={"model": ["fnn"]}, seeds=(0,))
     (tmp_path / "torn" / "grid.yaml").write_text("[")
