@@ -43,12 +43,8 @@ def describe_cell(
     model: str | None,
 ) -> str:
     """What a cell is, its means over seeds, and which seed became the cell's model."""
-    listed = ", ".join(str(seed) for seed in seeds)
-    lines = [
-        f"### {cell_label(cell)}",
-        "",
-        f"{len(complete)} of {len(seeds)} seeds ({listed}) complete.",
-    ]
+    state = f"{len(complete)} of {len(seeds)} seeds ({_listed(seeds)}) complete."
+    lines = [f"### {cell_label(cell)}", "", state]
     if means:
         declared = complete[0].get("metric_declarations", {})
         shown = {p.key: p.value for p in means if p.key.startswith(("test/", "cost/"))}
@@ -64,23 +60,18 @@ def describe_grid(
     manifest: Mapping[str, Any], counts: Mapping[str, int], links: Sequence[str]
 ) -> str:
     """What a grid asks, what it varies and how far it is; ``links`` are lines of Markdown."""
-    axes = [
-        f"- `{axis}`: {', '.join(str(v) for v in values)}"
-        for axis, values in manifest["axes"].items()
-    ]
+    axes = [f"- `{axis}`: {_listed(values)}" for axis, values in manifest["axes"].items()]
     told = ", ".join(f"{n} {status}" for status, n in counts.items() if n) or "nothing yet"
     lines = [f"### vaebench grid {manifest['name']}", ""]
     lines += [str(manifest["question"]), ""] if manifest.get("question") else []
     lines += [*axes, f"- seeds: {_listed(manifest['seeds'])}", "", f"Runs: {told}.", ""]
     lines += [*links, ""] if links else []
-    return "\n".join(
-        [
-            *lines,
-            "ELBO, rate and distortion may be compared within one loss only; SSIM, PSNR and active "
-            "units across all cells. One run per cell and seed lies below its cell, cells below "
-            "the grid.",
-        ]
+    lines.append(
+        "ELBO, rate and distortion may be compared within one loss only; SSIM, PSNR and active "
+        "units across all cells. One run per cell and seed lies below its cell, cells below the "
+        "grid."
     )
+    return "\n".join(lines)
 
 
 def metric_table(values: Mapping[str, float | None], declared: Mapping[str, Any]) -> list[str]:
@@ -102,11 +93,10 @@ def _summary(record: Record) -> str:
     declared = record.get("metric_declarations", {})
     shown = []
     for key in HEADLINE:
-        value, about = record["metrics"].get(key), declared.get(key.rpartition("/")[2], {})
-        if value is not None:
-            shown.append(
-                f"{about.get('title', key)} {_number(value)} {about.get('unit', '')}".strip()
-            )
+        about = declared.get(key.rpartition("/")[2], {})
+        if (value := record["metrics"].get(key)) is not None:
+            said = f"{about.get('title', key)} {_number(value)} {about.get('unit', '')}"
+            shown.append(said.strip())
     return f": test {', '.join(shown)}" if shown else ""
 
 

@@ -13,14 +13,14 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from vaebench.errors import TrackingError, VaebenchError
 from vaebench.schema.manifest import grid_dirs
 from vaebench.tracking.failures import Unreachable, hide
-from vaebench.tracking.replay import fill
+from vaebench.tracking.replay import Say, fill
 from vaebench.tracking.store import MLFLOW_SETTINGS, Window, connect
 from vaebench.tracking.views import Link
 
@@ -28,8 +28,6 @@ HOST = "127.0.0.1"
 PORT = 5000
 PORTS = 20  # how many are tried, from the wanted one on
 PATIENCE = 120.0  # seconds until the server must answer: 6 at best, 33 on a cold disk
-
-Say = Callable[[str], None]
 
 
 class Served(NamedTuple):

@@ -8,7 +8,7 @@ is not sent at the end is sent by ``vaebench sync`` or by the same command next 
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -17,14 +17,12 @@ from vaebench.schema.labels import cell_label
 from vaebench.schema.manifest import read_manifest
 from vaebench.tracking.failures import explain
 from vaebench.tracking.publisher import Outcome, Publisher, seeds
-from vaebench.tracking.replay import Step, all_steps, carry_out, close_orphans
+from vaebench.tracking.replay import Say, Step, all_steps, carry_out, close_orphans
 from vaebench.tracking.store import Window
 
 INTERVAL = 5.0  # seconds between two looks at the folders
 RESTS = (5.0, 10.0, 20.0, 40.0, 60.0)  # seconds without MLflow, after the first failure, ...
 MAX_TOLD = 3  # outages: one that comes and goes for days would fill the screen
-
-Say = Callable[[str], None]
 
 
 class Writer:
