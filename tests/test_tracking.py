@@ -29,7 +29,7 @@ from vaebench.errors import TrackingError, redact
 from vaebench.storage import RunStore
 from vaebench.tracking import Window, Writer, client, connect, payload, replay, server, sync, views
 from vaebench.tracking.client import GridClient
-from vaebench.tracking.failures import explain
+from vaebench.tracking.failures import Unreachable, explain
 from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.server import _free_port, serve
 from vaebench.tracking.store import MLFLOW_SETTINGS, open_client, prepare_mlflow
@@ -702,6 +702,32 @@ def test_fault_in_one_run_reaches_neither_the_training_nor_the_other_runs(
     outcome = writer.close()
     assert (outcome.sent, outcome.unsent) == (1, 1)
     assert warnings == [outcome.problem] == ["RuntimeError: boom"]
+
+
+def test_step_is_tried_again_only_while_mlflow_is_away() -> None:
+    done: list[str] = []
+    refused: list[tuple[str, str]] = []
+
+    def step(what: str, *errors: Exception) -> replay.Step:
+        left = list(errors)
+
+        def do() -> None:
+            done.append(what)
+            if left:
+                raise left.pop(0)
+
+        return replay.Step(what, do)
+
+    steps = [
+        step("away twice", Unreachable("away"), Unreachable("away")),
+        step("wrong", TrackingError("wrong"), TrackingError("wrong")),
+        step("gone", *[Unreachable("gone")] * 3),
+        step("never"),
+    ]
+    with pytest.raises(Unreachable, match="gone"):
+        replay.carry_out(steps, "sqlite:///x", lambda *told: refused.append(told), (0, 0))
+    assert done == ["away twice"] * 3 + ["wrong"] + ["gone"] * 3
+    assert refused == [("wrong", "wrong")]
 
 
 # views
