@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
+from mlflow_servers import MLFLOWS_OWN
 from small_runs import in_this_process_only, numbers, raise_version, results, settings
 
 import vaebench
@@ -29,12 +30,7 @@ from vaebench.run import TRANSIENT
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import RunStore, run_store
 
-pytestmark = [  # MLflow's own, where the module's grid is tracked
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
-    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),
-]
+pytestmark = MLFLOWS_OWN  # where the module's grid is tracked
 
 
 def raw(**overrides: Any) -> dict[str, Any]:

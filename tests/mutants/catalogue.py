@@ -2217,7 +2217,7 @@ TRACKING = [
     Mutant(
         name="points-sent-twice",
         fear="a replay stamps the points anew, and MLflow shows every epoch twice",
-        module="vaebench.tracking.content",
+        module="vaebench.tracking.payload",
         old='Point(key, float(value), int(line["time"]), int(line["epoch"]))',
         new=(
             "Point(key, float(value), "
@@ -2228,7 +2228,7 @@ TRACKING = [
     Mutant(
         name="step-off-by-one",
         fear="MLflow's steps are not the journal's epochs",
-        module="vaebench.tracking.content",
+        module="vaebench.tracking.payload",
         old='Point(key, float(value), int(line["time"]), int(line["epoch"]))',
         new='Point(key, float(value), int(line["time"]), int(line["epoch"]) - 1)',
         tests=("test_tracking.py",),
@@ -2236,7 +2236,7 @@ TRACKING = [
     Mutant(
         name="failed-shown-as-finished",
         fear="MLflow shows a failed run as finished",
-        module="vaebench.tracking.content",
+        module="vaebench.tracking.payload",
         old='"failed": "FAILED"',
         new='"failed": "FINISHED"',
         tests=("test_tracking.py",),
@@ -2244,15 +2244,15 @@ TRACKING = [
     Mutant(
         name="means-of-incomplete-cells-sent",
         fear="MLflow shows a mean over the seeds that happened to finish",
-        module="vaebench.tracking.sync",
-        old="content.mean_points(complete) if len(complete) == len(runs) else []",
-        new="content.mean_points(complete) if complete else []",
+        module="vaebench.tracking.publisher",
+        old="payload.mean_points(complete) if len(complete) == len(runs) else []",
+        new="payload.mean_points(complete) if complete else []",
         tests=("test_tracking.py",),
     ),
     Mutant(
         name="likelihood-without-its-options-in-mlflow",
         fear="the views put mse at two variances on one page of curves",
-        module="vaebench.tracking.content",
+        module="vaebench.tracking.payload",
         old='options = [f"{k}={v}" for k, v in (loss.get(name) or {}).items()]',
         new="options: list[str] = []",
         tests=("test_tracking.py",),
