@@ -2076,8 +2076,8 @@ REPORT = [
         name="gap-with-the-wrong-sign",
         fear="the gap between training and test has the wrong sign: overfitting looks like luck",
         module="vaebench.report.tables",
-        old="pair[0] - pair[1]",
-        new="pair[1] - pair[0]",
+        old="None else a - b for a, b in pairs",
+        new="None else b - a for a, b in pairs",
         tests=("test_report.py",),
     ),
     Mutant(
@@ -2239,8 +2239,8 @@ COMPARE = [
         name="seeds-paired-by-position",
         fear="two sets are paired by position, not by seed",
         module="vaebench.report.compare",
-        old="return [by_seed.get(seed) for seed in seeds]",
-        new="return list(by_seed.values())[: len(seeds)]",
+        old="both = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]",
+        new="both = list(zip(*(values.values() for values in by_seed)))[: len(seeds)]",
         tests=("test_compare.py",),
     ),
 ]

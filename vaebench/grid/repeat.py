@@ -21,8 +21,7 @@ from vaebench.executors import Event, in_workers
 from vaebench.grid import Listener
 from vaebench.grid.evaluating import Request, measured_config
 from vaebench.grid.planning import Planned
-from vaebench.report.loading import dig
-from vaebench.report.notes import flat
+from vaebench.report.loading import dig, flat, in_words
 from vaebench.run import Task
 from vaebench.run.loading import finished
 from vaebench.schema.labels import run_label
@@ -252,13 +251,13 @@ def _same(a: float | None, b: float | None) -> bool:
 def _environment(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """What both records say of their environment, where it differs or is not known exactly."""
     then, now = (
-        dict(flat({"versions": versions(record), **record["environment"]})) for record in (old, new)
+        flat({"versions": versions(record), **record["environment"]}) for record in (old, new)
     )
     return {
-        key: (then[key], now[key])
+        key: (in_words(then[key]), in_words(now[key]))
         for key in then
         if key in now
         and key not in UNIMPORTANT
         # uncommitted changes may differ though both have some
-        and (then[key] != now[key] or (key == "git.dirty" and now[key] == "True"))
+        and (then[key] != now[key] or (key == "git.dirty" and now[key]))
     }

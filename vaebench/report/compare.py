@@ -2,22 +2,25 @@
 
 Runs are paired by seed, since equal seeds have equal initial weights, batches and noise; the test
 is the paired sign-flip test, adjusted by Holm over the cells of one metric. Costs are not
-compared: they belong to a machine. :mod:`vaebench.report.compare_text` prints the outcomes.
+compared: they belong to a machine.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, declarations
 from vaebench.report.contrasts import Adjusted, adjust_differences
 from vaebench.report.data_formats import json_lines
-from vaebench.report.loading import Record, counted, dig
-from vaebench.report.numbers import p_text
+from vaebench.report.effects import difference_json
+from vaebench.report.loading import Record, counted, differing, dig
+from vaebench.report.markup import NOTHING, Row, bullets, document, escape, grid_lines
+from vaebench.report.numbers import p_text, rounded, signed, with_interval
 from vaebench.report.ranking import KEYS, dataset_key
 from vaebench.report.tables import ARROWS, Column, main_table
+from vaebench.schema.labels import cell_label
 from vaebench.schema.record import versions
 from vaebench.statistics import Difference, difference
 
@@ -92,7 +95,7 @@ def compare(first: Analysis, second: Analysis) -> Comparison:
         clash = column.metric.partition("/")[2] in clashes
         if clash or (column.direction in ARROWS and column.comparable != "machine"):
             outcomes += _by_metric(column, old, new, clash)
-    settings = dict(_differing(first.manifest.get("settings"), second.manifest.get("settings")))
+    settings = differing(first.manifest.get("settings"), second.manifest.get("settings"))
     return Comparison(first, second, tuple(outcomes), settings)
 
 
@@ -103,25 +106,105 @@ def comparison_json(comparison: Comparison) -> str:
         "second": comparison.second.name,
         "counts": {outcome: comparison.count(outcome) for outcome in OUTCOMES},
         "settings": {key: list(values) for key, values in comparison.settings.items()},
-        "cells": [_outcome_json(its) for its in comparison.outcomes],
+        "cells": [
+            {
+                "cell": its.cell,
+                "metric": its.column.metric,
+                "outcome": its.outcome,
+                "reason": its.reason,
+                "first": its.first,
+                "second": its.second,
+                "seeds": list(its.seeds),
+                "difference": difference_json(its.difference),
+                "p_holm": its.adjusted.p if its.adjusted else None,
+                "family": its.adjusted.family if its.adjusted else None,
+            }
+            for its in comparison.outcomes
+        ],
     }
     return json_lines(content)
 
 
-def _outcome_json(its: Outcome) -> dict[str, Any]:
-    numbers = dict.fromkeys(("n", "mean", "ci95", "effect_size", "p", "smallest_p"))
-    return {
-        "cell": its.cell,
-        "metric": its.column.metric,
-        "outcome": its.outcome,
-        "reason": its.reason,
-        "first": its.first,
-        "second": its.second,
-        "seeds": list(its.seeds),
-        "difference": numbers if its.difference is None else asdict(its.difference),
-        "p_holm": its.adjusted.p if its.adjusted else None,
-        "family": its.adjusted.family if its.adjusted else None,
-    }
+def comparison_text(comparison: Comparison) -> str:
+    """Counts by metric, then a table per metric with a row per cell."""
+    by_metric: dict[str, list[Outcome]] = {}
+    for its in comparison.outcomes:
+        by_metric.setdefault(its.column.metric, []).append(its)
+    return document(
+        [
+            _head(comparison),
+            _counts(by_metric.values()),
+            *map(_table, by_metric.values()),
+            bullets(_notes(comparison)),
+        ]
+    )
+
+
+def _head(comparison: Comparison) -> list[str]:
+    first, second = comparison.first, comparison.second
+    lines = ["# Second against first", ""]
+    lines += bullets([f"first: {_described(first)}", f"second: {_described(second)}"])
+    lines += bullets(
+        f"{key}: {values[0]} in the first, {values[1]} in the second"
+        for key, values in comparison.settings.items()
+    )
+    return lines
+
+
+def _described(report: Analysis) -> str:
+    done = sum(record["status"] == "complete" for record in report.records)
+    total = counted(len(report.planned), "run")
+    return f"{report.name} in {report.directory}, {done} of {total} complete"
+
+
+def _counts(by_metric: Collection[Sequence[Outcome]]) -> list[str]:
+    rows: list[Row] = []
+    for outcomes in by_metric:
+        counts = [sum(its.outcome == outcome for its in outcomes) for outcome in OUTCOMES]
+        rows.append([escape(outcomes[0].column.heading), *map(str, counts)])
+    return grid_lines(["Number of cells", *OUTCOMES], rows, right=range(1, 5)) if rows else []
+
+
+def _table(outcomes: Sequence[Outcome]) -> list[str]:
+    column = outcomes[0].column
+    return [
+        f"## {escape(column.heading)}",
+        "",
+        *grid_lines(
+            ["Cell", "First", "Second", "Second - first", "p (Holm)", "Outcome"],
+            [_row(its) for its in outcomes],
+            right=range(1, 5),
+        ),
+    ]
+
+
+def _row(its: Outcome) -> Row:
+    decimals, known = its.column.decimals, its.difference
+    outcome = f"**{its.outcome}**" if its.outcome in (BETTER, WORSE) else its.outcome
+    if its.reason:
+        outcome += f": {escape(its.reason)}"
+    if known is None or its.first is None or its.second is None:
+        return [escape(cell_label(its.cell)), *[NOTHING] * 4, outcome]
+    p = its.adjusted.p if its.adjusted else None
+    return [
+        escape(cell_label(its.cell)),
+        rounded(its.first, decimals),
+        rounded(its.second, decimals),
+        with_interval(signed(known.mean, decimals), known.ci95, decimals),
+        NOTHING if p is None else escape(p_text(p).removeprefix("= ")),
+        outcome,
+    ]
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    if not comparison.outcomes:
+        return ["Neither holds a metric that both could be compared by."]
+    return [
+        "Means over the seeds that both have, and the difference seed by seed ± the half width of "
+        "its 95 % Student-t interval. p: exact paired sign-flip test, two-sided, adjusted by Holm "
+        "over the cells of one metric; better or worse where it is below 0.05.",
+        "No difference shown does not mean equal. Costs belong to a machine and are not compared.",
+    ]
 
 
 def _by_metric(
@@ -149,8 +232,9 @@ def _draft(column: Column, old: Cell, new: Cell | None, clash: bool) -> Outcome:
     if reason is not None or new is None:
         return Outcome(old.cell, column, NOT_COMPARABLE, reason or "only in the first")
     seeds = tuple(seed for seed in old.seeds if seed in new.seeds)
-    before, after = (_values(cell, column.metric, seeds) for cell in (old, new))
-    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+    by_seed = [dict(zip(c.seeds, c.of(column.metric), strict=True)) for c in (old, new)]
+    both = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
     if len(pairs) < len(seeds):
         return Outcome(old.cell, column, NOT_COMPARABLE, "not measured in every run")
     values = [0.0 if math.isclose(a, b, rel_tol=ROUNDING) else b - a for a, b in pairs]
@@ -211,17 +295,3 @@ def _test_images(record: Record) -> str:
     """What the test split is: the data, its digest and size, its binarisation."""
     dataset = dig(record.get("environment"), "dataset")
     return dataset_key(record) + repr([dig(dataset, key) for key in ("digest", "test")])
-
-
-def _values(cell: Cell, metric: str, seeds: Sequence[int]) -> list[float | None]:
-    by_seed = {record["seed"]: record["metrics"].get(metric) for record in cell.records}
-    return [by_seed.get(seed) for seed in seeds]
-
-
-def _differing(first: Any, second: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Dotted keys of two nested mappings that differ, with both values."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        for key in dict.fromkeys((*first, *second)):
-            yield from _differing(first.get(key), second.get(key), f"{prefix}{key}.")
-    elif first != second:
-        yield prefix.rstrip("."), (first, second)

@@ -124,7 +124,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
             return without(f"{cell_label(cell.cell)} is {cell.progress}")
     if len({cell.seeds for cell in cells}) > 1:
         return without("its cells have different seeds")
-    columns = [[record["metrics"].get(metric) for record in cell.records] for cell in cells]
+    columns = [cell.of(metric) for cell in cells]
     gaps = sum(value is None for column in columns for value in column)
     if gaps:
         return without(f"not measured in {counted(gaps, 'run')}")

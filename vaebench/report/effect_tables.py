@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vaebench.report.cells import Cell
 from vaebench.report.effects import Effect
 from vaebench.report.loading import counted
-from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
+from vaebench.report.markup import NOTHING, Row, bullets, escape, folded, grid_lines
 from vaebench.report.numbers import p_text, signed
 from vaebench.report.sections import estimate
 from vaebench.report.tables import axis_text
@@ -151,10 +151,7 @@ def _fold(shown: Sequence[Effect]) -> list[str]:
                 *numbers,
             ]
         )
-    return [
-        "<details><summary>effect sizes, p values before and after Holm, pairs of cells</summary>",
-        "",
-        *grid_lines([escape(heading) for heading in headings], rows, right=range(2, 8)),
-        "",
-        "</details>",
-    ]
+    return folded(
+        "effect sizes, p values before and after Holm, pairs of cells",
+        grid_lines([escape(heading) for heading in headings], rows, right=range(2, 8)),
+    )

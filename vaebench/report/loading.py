@@ -124,6 +124,26 @@ def dig(value: Any, *path: str) -> Any:
     return value
 
 
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    below = (flat(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items())
+    return {key: leaf for part in below for key, leaf in part.items()}
+
+
+def differing(first: Any, second: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys at which two nested mappings differ, with both values; None for a missing one."""
+    one, other = flat(first), flat(second)
+    pairs = {key: (one.get(key), other.get(key)) for key in {**one, **other}}
+    return {key: (a, b) for key, (a, b) in pairs.items() if a != b}
+
+
+def in_words(value: object) -> str:
+    """A value of a mapping for readers."""
+    return "none" if value is None else str(value)
+
+
 def counted(n: int, noun: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -16,7 +16,16 @@ from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell
 from vaebench.report.effect_tables import effects_section
 from vaebench.report.loading import Report
-from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
+from vaebench.report.markup import (
+    NOTHING,
+    Row,
+    bullets,
+    document,
+    escape,
+    folded,
+    grid_lines,
+    table_lines,
+)
 from vaebench.report.pictures import Pictures, last_tile
 from vaebench.report.sections import claims_section, published_section
 from vaebench.report.tables import (
@@ -38,23 +47,24 @@ BESIDE_PICTURES = ("test/elbo", "test/ssim", "test/psnr")
 
 def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
     """The whole report; ``pictures`` makes the links and remembers which copies they need."""
-    sections = [
-        _head(analysis),
-        claims_section(analysis.claims),
-        _results(analysis, pictures),
-        _comparison(analysis, pictures),
-        effects_section(analysis.effects, analysis.cells),
-        published_section(analysis.reproductions),
-        _costs(analysis.cells),
-        _gap(analysis.cells),
-        tuning_section(analysis),
-        _runs(analysis.cells),
-        _unfinished(analysis),
-        _settings(analysis),
-        _notes(analysis),
-        _environment(analysis),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+    return document(
+        [
+            _head(analysis),
+            claims_section(analysis.claims),
+            _results(analysis, pictures),
+            _comparison(analysis, pictures),
+            effects_section(analysis.effects, analysis.cells),
+            published_section(analysis.reproductions),
+            _costs(analysis.cells),
+            _gap(analysis.cells),
+            tuning_section(analysis),
+            _runs(analysis.cells),
+            _unfinished(analysis),
+            _settings(analysis),
+            _notes(analysis),
+            _environment(analysis),
+        ]
+    )
 
 
 def _head(analysis: Analysis) -> list[str]:
@@ -150,11 +160,7 @@ def _runs(found: Sequence[Cell]) -> list[str]:
     return [
         "## Seed by seed",
         "",
-        "<details><summary>every run</summary>",
-        "",
-        *table_lines(table),
-        "",
-        "</details>",
+        *folded("every run", table_lines(table)),
     ]
 
 
@@ -200,13 +206,10 @@ def _settings(report: Report) -> list[str]:
     return [
         "## Settings",
         "",
-        "<details><summary>the grid and the settings that its runs share</summary>",
-        "",
-        f"{fence}yaml",
-        text.rstrip("\n"),
-        fence,
-        "",
-        "</details>",
+        *folded(
+            "the grid and the settings that its runs share",
+            [f"{fence}yaml", text.rstrip("\n"), fence],
+        ),
     ]
 
 
@@ -219,15 +222,8 @@ def _environment(report: Report) -> list[str]:
     rows = notes.environment_rows(report.records)
     if not rows:
         return []
-    return [
-        "## Environment",
-        "",
-        "<details><summary>machine, versions, data</summary>",
-        "",
-        *grid_lines(["What", "Value"], [[escape(k), escape(v)] for k, v in rows]),
-        "",
-        "</details>",
-    ]
+    table = grid_lines(["What", "Value"], [[escape(k), escape(v)] for k, v in rows])
+    return ["## Environment", "", *folded("machine, versions, data", table)]
 
 
 def _only(table: Table, wanted: Callable[[Column], bool]) -> Table:

@@ -65,6 +65,16 @@ def grid_lines(headings: Row, rows: Iterable[Row], right: Iterable[int] = ()) ->
     return [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
 
 
+def folded(summary: str, lines: Iterable[str]) -> list[str]:
+    """Lines that a reader unfolds."""
+    return [f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
+
+
+def document(sections: Iterable[Sequence[str]]) -> str:
+    """Sections as one text, the empty ones left out."""
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
 def bullets(texts: Iterable[str]) -> list[str]:
     """A list of plain texts."""
     return [f"- {escape(text)}" for text in texts]

@@ -4,13 +4,14 @@ Plain text, escaped by whoever writes it out. Only what the records show is said
 append it in :func:`table_notes` under the condition that makes it true.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
-from vaebench.report.loading import Record, Report, counted, dig, setting
+from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, setting
 from vaebench.report.ranking import likelihood_key, machine_key, relaxed
 from vaebench.report.tables import Table
 from vaebench.report.tuning import tuned_phrase
@@ -137,11 +138,10 @@ def load_of(cell: Cell) -> list[str]:
 
 def record_notes(report: Report) -> list[str]:
     """The notes that the runs made, each once, with their number where not all made it."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for record in report.records:
         notes = record.get("notes")
-        for note in dict.fromkeys(map(str, notes if isinstance(notes, list) else [])):
-            counts[note] = counts.get(note, 0) + 1
+        counts.update(dict.fromkeys(map(str, notes), 1) if isinstance(notes, list) else {})
     total = len(report.records)
     return [
         note if n == total else f"{note} ({n} of {counted(total, 'run')})"
@@ -151,12 +151,11 @@ def record_notes(report: Report) -> list[str]:
 
 def environment_rows(records: Iterable[Record]) -> list[tuple[str, str]]:
     """What ran where, flat; values that differ between runs are listed with their numbers."""
-    values: dict[str, dict[str, int]] = {}
+    values: dict[str, Counter[str]] = {}
     for record in records:
         around = {key: record[key] for key in ("versions",) if key in record}
-        for key, value in flat({**around, **record.get("environment", {})}):
-            seen = values.setdefault(key, {})
-            seen[value] = seen.get(value, 0) + 1
+        for key, value in flat({**around, **record.get("environment", {})}).items():
+            values.setdefault(key, Counter())[in_words(value)] += 1
     return [
         (
             key,
@@ -246,13 +245,3 @@ def _list(values: Iterable[Any], last: str = "and") -> str:
     """``a, b and c``."""
     texts = [str(value) for value in values]
     return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
-def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as rows of a dotted key and its value in words."""
-    if not isinstance(value, dict):
-        return [(prefix, "none" if value is None else str(value))]
-    rows = []
-    for key, item in value.items():
-        rows += flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return rows

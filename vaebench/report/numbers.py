@@ -21,6 +21,11 @@ def signed(value: float, decimals: int) -> str:
     return text if text.startswith("-") or not text.strip("0.,") else f"+{text}"
 
 
+def with_interval(mean: str, half_width: float | None, decimals: int) -> str:
+    """A rounded mean with the half width of its interval, if it has one."""
+    return mean if half_width is None else f"{mean} ±\u00a0{rounded(half_width, decimals)}"
+
+
 def p_text(p: float) -> str:
     """A p value after its sign: ``= 0.0039``, ``< 0.0001``."""
     return "<\u00a00.0001" if p < 0.0001 else f"= {p:.3g}"

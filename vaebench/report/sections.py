@@ -10,7 +10,7 @@ from vaebench.report.claims import Judged
 from vaebench.report.contrasts import Contrast
 from vaebench.report.loading import counted
 from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
-from vaebench.report.numbers import decimals_of, p_text, rounded, signed
+from vaebench.report.numbers import decimals_of, p_text, rounded, signed, with_interval
 from vaebench.report.published import Reproduction
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
@@ -103,8 +103,7 @@ def estimate(contrast: Contrast, decimals: int) -> str:
     known = contrast.difference
     if known is None:
         return NOTHING
-    width = "" if known.ci95 is None else f" ±\u00a0{rounded(known.ci95, decimals)}"
-    return f"{signed(known.mean, decimals)}{width}"
+    return with_interval(signed(known.mean, decimals), known.ci95, decimals)
 
 
 def _published_texts(row: Reproduction) -> Row:
@@ -127,9 +126,9 @@ def _published_texts(row: Reproduction) -> Row:
 def _summary(ours: Summary, decimals: int) -> str:
     if ours.mean is None:
         return NOTHING
-    width = "" if ours.ci95 is None else f" ±\u00a0{rounded(ours.ci95, decimals)}"
     interval = "" if ours.ci95 is not None else ", no interval"
-    return f"{rounded(ours.mean, decimals)}{width} ({counted(ours.n, 'seed')}{interval})"
+    mean = with_interval(rounded(ours.mean, decimals), ours.ci95, decimals)
+    return f"{mean} ({counted(ours.n, 'seed')}{interval})"
 
 
 def _within(row: Reproduction, decimals: int) -> str:

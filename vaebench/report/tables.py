@@ -125,6 +125,7 @@ def run_table(cells: Sequence[Cell]) -> Table | None:
             seeds=(record["seed"],),
             records=(record,),
             others=(),
+            values={},
             summaries={name: summarise([value]) for name, value in record["metrics"].items()},
         )
         for cell in cells
@@ -219,8 +220,5 @@ def _decimals(summaries: Sequence[Summary | None], unit: str) -> int:
 def _gap(cell: Cell) -> Summary | None:
     if not cell.complete:
         return None
-    pairs = [
-        (record["metrics"].get("train_eval/elbo"), record["metrics"].get("test/elbo"))
-        for record in cell.records
-    ]
-    return summarise([None if None in pair else pair[0] - pair[1] for pair in pairs])
+    pairs = zip(cell.of("train_eval/elbo"), cell.of("test/elbo"), strict=True)
+    return summarise([None if a is None or b is None else a - b for a, b in pairs])
