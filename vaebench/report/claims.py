@@ -182,7 +182,7 @@ def _verdict(
     if equal is not None and claim.margin is not None:
         return _of_equivalence(contrast.difference.mean, equal, claim.margin, adjusted, column)
     if adjusted.out_of_reach:
-        n, least = contrast.difference.n, p_text(adjusted.smallest or 0.0)
+        n, least = contrast.difference.n, p_text(adjusted.smallest)
         return (
             INCONCLUSIVE,
             f"significance cannot be reached with {n} seeds: smallest adjusted p {least}",

@@ -16,8 +16,8 @@ from vaebench.report.contrasts import Adjusted, adjust_differences
 from vaebench.report.data_formats import json_lines
 from vaebench.report.effects import difference_json
 from vaebench.report.loading import Record, counted, differing, dig
-from vaebench.report.markup import NOTHING, Row, bullets, document, escape, grid_lines
-from vaebench.report.numbers import p_text, rounded, signed, with_interval
+from vaebench.report.markup import Row, bullets, document, escape, grid_lines, section
+from vaebench.report.numbers import NOTHING, p_text, p_value, rounded, signed, with_interval
 from vaebench.report.ranking import KEYS, dataset_key
 from vaebench.report.tables import ARROWS, Column, main_table
 from vaebench.schema.labels import cell_label
@@ -166,16 +166,10 @@ def _counts(by_metric: Collection[Sequence[Outcome]]) -> list[str]:
 
 
 def _table(outcomes: Sequence[Outcome]) -> list[str]:
-    column = outcomes[0].column
-    return [
-        f"## {escape(column.heading)}",
-        "",
-        *grid_lines(
-            ["Cell", "First", "Second", "Second - first", "p (Holm)", "Outcome"],
-            [_row(its) for its in outcomes],
-            right=range(1, 5),
-        ),
-    ]
+    headings = ["Cell", "First", "Second", "Second - first", "p (Holm)", "Outcome"]
+    rows = [_row(its) for its in outcomes]
+    heading = escape(outcomes[0].column.heading)
+    return section(heading, grid_lines(headings, rows, right=range(1, 5)))
 
 
 def _row(its: Outcome) -> Row:
@@ -185,13 +179,12 @@ def _row(its: Outcome) -> Row:
         outcome += f": {escape(its.reason)}"
     if known is None or its.first is None or its.second is None:
         return [escape(cell_label(its.cell)), *[NOTHING] * 4, outcome]
-    p = its.adjusted.p if its.adjusted else None
     return [
         escape(cell_label(its.cell)),
         rounded(its.first, decimals),
         rounded(its.second, decimals),
         with_interval(signed(known.mean, decimals), known.ci95, decimals),
-        NOTHING if p is None else escape(p_text(p).removeprefix("= ")),
+        escape(p_value(its.adjusted.p if its.adjusted else None)),
         outcome,
     ]
 
@@ -259,7 +252,7 @@ def _judged(its: Outcome) -> Outcome:
     if its.difference.n == 1:
         return replace(its, reason="one seed in common: no test")
     if its.adjusted.out_of_reach:
-        least = p_text(its.adjusted.smallest or 0.0)
+        least = p_text(its.adjusted.smallest)
         n = counted(its.difference.n, "seed")
         reason = f"significance cannot be reached with {n}: smallest adjusted p {least}"
         return replace(its, reason=reason)

@@ -14,20 +14,20 @@ import yaml
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell
-from vaebench.report.effect_tables import effects_section
 from vaebench.report.loading import Report
 from vaebench.report.markup import (
-    NOTHING,
     Row,
     bullets,
     document,
     escape,
     folded,
     grid_lines,
+    section,
     table_lines,
 )
+from vaebench.report.numbers import NOTHING
 from vaebench.report.pictures import Pictures, last_tile
-from vaebench.report.sections import claims_section, published_section
+from vaebench.report.sections import claims_section, effects_section, published_section
 from vaebench.report.tables import (
     Column,
     Table,
@@ -85,15 +85,13 @@ def _results(analysis: Analysis, pictures: Pictures) -> list[str]:
     said = notes.table_notes(analysis)
     if any(picture != NOTHING for row in tiles for picture in row):
         said.append(notes.picture_note(cells))
-    return [
-        "## Results on the test images",
-        "",
+    return section(
+        "Results on the test images",
         # two lines in a row that is high anyway: the pictures need the width
-        *table_lines(first, ("Reconstruction", "Generation"), tiles, between="<br>"),
-        "",
-        *([*table_lines(rest), ""] if rest.columns else []),
-        *bullets(said),
-    ]
+        table_lines(first, ("Reconstruction", "Generation"), tiles, between="<br>"),
+        table_lines(rest) if rest.columns else [],
+        bullets(said),
+    )
 
 
 def _tile(report: Report, cell: Cell, kind: str, pictures: Pictures) -> str:
@@ -124,44 +122,27 @@ def _costs(found: Sequence[Cell]) -> list[str]:
     if not table.columns:
         return []
     loads = [[escape(text) for text in notes.load_of(cell)] for cell in found]
-    differ = len(notes.machines(found)) > 1
-    further = ("Runs at a time", "Device") if differ else ()
-    return [
-        "## Cost",
-        "",
-        *table_lines(_with_units(table), further, loads if differ else ()),
-        "",
-        *bullets(notes.cost_notes(found)),
-    ]
+    further = ("Runs at a time", "Device") if len(notes.machines(found)) > 1 else ()
+    lines = table_lines(_with_units(table), further, loads if further else ())
+    return section("Cost", lines, bullets(notes.cost_notes(found)))
 
 
 def _gap(found: Sequence[Cell]) -> list[str]:
     table = gap_table(found)
     if table is None:
         return []
-    return [
-        "## Gap between training and test images",
-        "",
-        *table_lines(table),
-        "",
-        *bullets(
-            [
-                "Training images: a fixed part of the training split, in evaluation mode. The gap "
-                "is training minus test, seed by seed, then averaged; a large gap is overfitting."
-            ]
-        ),
-    ]
+    note = (
+        "Training images: a fixed part of the training split, in evaluation mode. The gap is "
+        "training minus test, seed by seed, then averaged; a large gap is overfitting."
+    )
+    return section("Gap between training and test images", table_lines(table), bullets([note]))
 
 
 def _runs(found: Sequence[Cell]) -> list[str]:
     table = run_table(found)
     if table is None:
         return []
-    return [
-        "## Seed by seed",
-        "",
-        *folded("every run", table_lines(table)),
-    ]
+    return section("Seed by seed", folded("every run", table_lines(table)))
 
 
 def _unfinished(report: Report) -> list[str]:
@@ -174,20 +155,18 @@ def _unfinished(report: Report) -> list[str]:
     rows += [
         _problem(run, "missing", "no record: not run, or still running") for run in report.missing
     ]
-    lines: list[str] = []
-    if rows:
-        lines += ["## Runs that are not complete", ""]
-        lines += grid_lines(["Cell", "Seed", "Status", "Reason", "Run"], rows)
-        lines += [
-            "",
-            "`vaebench run-grid GRID.yaml`, with the file and options of this grid, runs what is "
-            "missing or has failed and takes up what was interrupted; with `--rerun failed` only "
-            "what has failed.",
-        ]
-    if report.foreign:
-        names = ", ".join(escape(name) for name in report.foreign)
-        lines += ["", f"Folders under `runs/` that the grid does not list, not counted: {names}."]
-    return lines if rows or not lines else lines[1:]
+    foreign = ", ".join(escape(name) for name in report.foreign)
+    what_else = f"Folders under `runs/` that the grid does not list, not counted: {foreign}."
+    stray = [what_else] if foreign else []
+    if not rows:
+        return stray
+    what_to_do = (
+        "`vaebench run-grid GRID.yaml`, with the file and options of this grid, runs what is "
+        "missing or has failed and takes up what was interrupted; with `--rerun failed` only "
+        "what has failed."
+    )
+    table = grid_lines(["Cell", "Seed", "Status", "Reason", "Run"], rows)
+    return section("Runs that are not complete", table, [what_to_do], stray)
 
 
 def _problem(run: Planned, status: str, reason: object) -> Row:
@@ -203,19 +182,13 @@ def _settings(report: Report) -> list[str]:
     text = yaml.safe_dump({**shown, "settings": settings}, sort_keys=False, allow_unicode=True)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return [
-        "## Settings",
-        "",
-        *folded(
-            "the grid and the settings that its runs share",
-            [f"{fence}yaml", text.rstrip("\n"), fence],
-        ),
-    ]
+    block = [f"{fence}yaml", text.rstrip("\n"), fence]
+    return section("Settings", folded("the grid and the settings that its runs share", block))
 
 
 def _notes(report: Report) -> list[str]:
     said = notes.record_notes(report)
-    return ["## Notes of the runs", "", *bullets(said)] if said else []
+    return section("Notes of the runs", bullets(said)) if said else []
 
 
 def _environment(report: Report) -> list[str]:
@@ -223,7 +196,7 @@ def _environment(report: Report) -> list[str]:
     if not rows:
         return []
     table = grid_lines(["What", "Value"], [[escape(k), escape(v)] for k, v in rows])
-    return ["## Environment", "", *folded("machine, versions, data", table)]
+    return section("Environment", folded("machine, versions, data", table))
 
 
 def _only(table: Table, wanted: Callable[[Column], bool]) -> Table:

@@ -8,9 +8,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from vaebench.report.numbers import NOTHING
 from vaebench.report.tables import Entry, Table
 
-NOTHING = "—"
 # What starts markup inside a line, and what starts a list or a quotation at its beginning. An
 # underscore between letters starts nothing, and escaping it would make latent_dim hard to read.
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$&#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -63,6 +63,11 @@ def grid_lines(headings: Row, rows: Iterable[Row], right: Iterable[int] = ()) ->
     aligned = set(right)
     rule = ["---:" if i in aligned else "---" for i in range(len(headings))]
     return [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
+
+
+def section(title: str, *blocks: Sequence[str]) -> list[str]:
+    """A heading and blocks of lines below it, the empty ones left out."""
+    return [f"## {title}", *(line for block in blocks if block for line in ("", *block))]
 
 
 def folded(summary: str, lines: Iterable[str]) -> list[str]:
