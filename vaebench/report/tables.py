@@ -6,7 +6,7 @@ carry, so a new ``test/...`` metric becomes a column by itself. To place it, see
 :mod:`vaebench.declarations`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,24 +87,13 @@ def gap_table(cells: Sequence[Cell]) -> Table | None:
         return None
     table = _table(cells, ("train_eval/elbo", "test/elbo"), ranked=False)
     train, test = table.columns
-    gap = Column(
-        metric="gap",
-        title="Gap",
-        unit=test.unit,
-        direction=None,
-        comparable=test.comparable,
-        decimals=_decimals(gaps, test.unit),
-        entries=_entries(gaps, test.unit),
+    declaration = {"title": "Gap", "unit": test.unit, "comparable": test.comparable}
+    columns = (
+        replace(train, title=f"{test.title}, training images"),
+        replace(test, title=f"{test.title}, test images"),
+        _column("gap", gaps, declaration),
     )
-    title = test.title
-    return replace(
-        table,
-        columns=(
-            replace(train, title=f"{title}, training images"),
-            replace(test, title=f"{title}, test images"),
-            gap,
-        ),
-    )
+    return replace(table, columns=columns)
 
 
 def metric_column(cells: Sequence[Cell], metric: str) -> Column:
@@ -166,41 +155,30 @@ def _table(cells: Sequence[Cell], metrics: Iterable[str], *, ranked: bool = True
             tuple(axis_text(axis, cell) if axis in cell.cell else "" for axis in axes)
             for cell in cells
         ),
-        columns=tuple(_column(cells, metric, declared, ranked) for metric in metrics),
+        columns=tuple(
+            _column(
+                metric,
+                [cell.summaries.get(metric) for cell in cells],
+                declared.get(metric.partition("/")[2], {}),
+                cells if ranked else (),
+            )
+            for metric in metrics
+        ),
         remarks=tuple(None if cell.complete else cell.progress for cell in cells),
     )
 
 
 def _column(
-    cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, Any]], ranked: bool
+    metric: str,
+    summaries: Sequence[Summary | None],
+    declaration: Mapping[str, Any],
+    ranked: Sequence[Cell] = (),
 ) -> Column:
-    name = metric.partition("/")[2]
-    declaration = declared.get(name, {})
-    unit = str(declaration.get("unit") or "")
-    direction = str(declaration.get("direction"))
+    """A column of these numbers; its best are marked where the cells that they are of are given."""
+    unit, direction = str(declaration.get("unit") or ""), str(declaration.get("direction"))
     comparable = str(declaration.get("comparable") or "dataset")
-    summaries = [cell.summaries.get(metric) for cell in cells]
-    entries = _entries(summaries, unit)
-    best = best_rows(
-        [summary.mean if summary else None for summary in summaries],
-        [entry.mean for entry in entries],
-        [cell.key(comparable) for cell in cells],
-        direction if ranked else None,
-        one_group=comparable == "machine",
-    )
-    return Column(
-        metric=metric,
-        title=str(declaration.get("title") or name),
-        unit=unit,
-        direction=direction if direction in ARROWS else None,
-        comparable=comparable,
-        decimals=_decimals(summaries, unit),
-        entries=tuple(replace(entry, best=i in best) for i, entry in enumerate(entries)),
-    )
-
-
-def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...]:
-    decimals = _decimals(summaries, unit)
+    means = [None if summary is None else summary.mean for summary in summaries]
+    decimals = decimals_of((mean for mean in means if mean is not None), unit)
     # parameters, say, are the same for every seed
     varies = any(summary.std for summary in summaries if summary is not None)
     entries = []
@@ -210,11 +188,22 @@ def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...
             continue
         width = rounded(summary.ci95, decimals) if varies and summary.ci95 is not None else None
         entries.append(Entry(mean=rounded(summary.mean, decimals), half_width=width))
-    return tuple(entries)
-
-
-def _decimals(summaries: Sequence[Summary | None], unit: str) -> int:
-    return decimals_of((s.mean for s in summaries if s is not None and s.mean is not None), unit)
+    best = best_rows(
+        means,
+        [entry.mean for entry in entries],
+        [cell.key(comparable) for cell in ranked],
+        direction,
+        one_group=comparable == "machine",
+    )
+    return Column(
+        metric=metric,
+        title=str(declaration.get("title") or metric.partition("/")[2]),
+        unit=unit,
+        direction=direction if direction in ARROWS else None,
+        comparable=comparable,
+        decimals=decimals,
+        entries=tuple(replace(entry, best=i in best) for i, entry in enumerate(entries)),
+    )
 
 
 def _gap(cell: Cell) -> Summary | None:
