@@ -2005,17 +2005,17 @@ REPORT = [
     Mutant(
         name="ranked-across-losses",
         fear="bce is ranked against mse by ELBO",
-        module="vaebench.report.ranking",
-        old='loss = json.dumps(setting(record, "loss"), sort_keys=True)',
-        new='loss = ""',
+        module="vaebench.schema.labels",
+        old='return " ".join([name, *options, *pixels])',
+        new='return " ".join(pixels)',
         tests=("test_report.py",),
     ),
     Mutant(
         name="ranked-across-sigma2",
         fear="mse at two variances is ranked by ELBO",
-        module="vaebench.report.ranking",
-        old='loss = json.dumps(setting(record, "loss"), sort_keys=True)',
-        new='loss = repr(setting(record, "loss", "name"))',
+        module="vaebench.schema.labels",
+        old='return " ".join([name, *options, *pixels])',
+        new='return " ".join([name, *pixels])',
         tests=("test_report.py",),
     ),
     Mutant(
@@ -2284,8 +2284,8 @@ TRACKING = [
     Mutant(
         name="likelihood-without-its-options-in-mlflow",
         fear="the views put mse at two variances on one page of curves",
-        module="vaebench.tracking.content",
-        old='options = [f"{k}={v}" for k, v in (loss.get(name) or {}).items()]',
+        module="vaebench.schema.labels",
+        old='options = [f"{k}={v}" for k, v in _mapping(loss.get(name)).items()]',
         new="options: list[str] = []",
         tests=("test_tracking.py",),
     ),
@@ -2560,9 +2560,9 @@ DEQUANTISED = [
     Mutant(
         name="dequantised-ranked-with-gray",
         fear="the ELBO of dequantised images is ranked against that of others",
-        module="vaebench.report.ranking",
-        old='+ dataset_key(record) + repr(setting(record, "dataset", "dequantize") or "none")',
-        new="+ dataset_key(record)",
+        module="vaebench.schema.labels",
+        old='["dequantized"] if dataset.get("dequantize") == "uniform" else []',
+        new="[]",
         tests=("test_dequantize.py",),
     ),
     Mutant(

@@ -5,10 +5,10 @@ A metric declares how far it compares: within one ``likelihood``, one ``dataset`
 set against each other. To add a kind of comparability, write its key and name it in :data:`KEYS`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 
 from vaebench.report.loading import Record, setting
+from vaebench.schema.labels import likelihood_label
 
 PICK: dict[object, Callable[[list[float]], float]] = {"higher": max, "lower": min}
 
@@ -51,8 +51,7 @@ def best_rows(
 
 def likelihood_key(record: Record) -> str:
     """What two comparable ELBOs share: loss with its options, data set, what pixels became."""
-    loss = json.dumps(setting(record, "loss"), sort_keys=True)
-    return loss + dataset_key(record) + repr(setting(record, "dataset", "dequantize") or "none")
+    return likelihood_label(record.get("config", {})) + dataset_key(record)
 
 
 def dataset_key(record: Record) -> str:
