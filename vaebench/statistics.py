@@ -179,6 +179,11 @@ class Equivalence:
     p: float
     ci90: float
 
+    @property
+    def smallest_p(self) -> None:
+        """A t test has no smallest p."""
+        return None
+
 
 def equivalence(values: Sequence[float], margin: float) -> Equivalence:
     r"""Two one-sided t tests of :math:`|\mu| \ge m` from one difference per seed.

@@ -2124,8 +2124,8 @@ REPORT = [
         name="family-not-adjusted",
         fear="the tests of a report are not adjusted for their number",
         module="vaebench.report.contrasts",
-        old="zip(tested, holm([p for p in p_values if p is not None]), strict=True)",
-        new="zip(tested, [p for p in p_values if p is not None], strict=True)",
+        old="known = holm([test.p for test in tests if test is not None and test.p is not None])",
+        new="known = [test.p for test in tests if test is not None and test.p is not None]",
         tests=("test_evidence.py",),
     ),
     Mutant(

@@ -22,7 +22,6 @@ from vaebench.report.contrasts import (
     Adjusted,
     Contrast,
     adjust,
-    adjust_differences,
     label,
     measure,
     paired,
@@ -76,23 +75,19 @@ def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
     contrasts = [_contrast(c, k, cells) for c, k in zip(stated, columns, strict=True)]
     equal = [_equivalence(c, k) for c, k in zip(stated, contrasts, strict=True)]
     differ = [
-        k.difference if claim.margin is None else None
-        for claim, k in zip(stated, contrasts, strict=True)
+        k.difference if c.margin is None else None for c, k in zip(stated, contrasts, strict=True)
     ]
-    differing = adjust_differences(differ, noun="claim", about="of a difference")
-    equals = adjust(
-        [None if e is None else e.p for e in equal],
-        [None] * len(equal),
-        noun="claim",
-        about="of an equivalence",
-    )
-    found = []
+    differing = adjust(differ, noun="claim", about="of a difference")
+    equals = adjust(equal, noun="claim", about="of an equivalence")
+    judged = []
     for i, claim in enumerate(stated):
         its = differing[i] if claim.margin is None else equals[i]
         verdict, reason = _verdict(claim, columns[i], contrasts[i], equal[i], its)
         sides = label(*(_named(side, cells) for side in claim.sides))
-        found.append(Judged(claim, columns[i], sides, contrasts[i], equal[i], its, verdict, reason))
-    return tuple(found)
+        judged.append(
+            Judged(claim, columns[i], sides, contrasts[i], equal[i], its, verdict, reason)
+        )
+    return tuple(judged)
 
 
 def claims_json(found: Sequence[Judged]) -> list[dict[str, Any]]:

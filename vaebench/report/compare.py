@@ -12,7 +12,7 @@ from typing import Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, declarations
-from vaebench.report.contrasts import Adjusted, adjust_differences
+from vaebench.report.contrasts import Adjusted, adjust
 from vaebench.report.data_formats import json_lines
 from vaebench.report.effects import difference_json
 from vaebench.report.loading import Record, counted, differing, dig
@@ -213,7 +213,7 @@ def _by_metric(
         if key not in known
     ]
     tested = [draft.difference for draft in drafts]
-    adjusted = adjust_differences(tested, noun="cell", about=f"by {column.metric}")
+    adjusted = adjust(tested, noun="cell", about=f"by {column.metric}")
     return [
         _judged(replace(draft, adjusted=its)) if draft.difference is not None else draft
         for draft, its in zip(drafts, adjusted, strict=True)
