@@ -1915,8 +1915,8 @@ STATISTICS = [
         name="p-values-unadjusted",
         fear="the p values of a family are not adjusted: something is always significant",
         module="vaebench.statistics",
-        old='tuple(float(p) for p in multipletests(p_values, method="holm")[1])',
-        new="p_values",
+        old='[float(p) for p in multipletests(p_values, method="holm")[1]]',
+        new="list(p_values)",
         tests=("test_statistics.py",),
     ),
     Mutant(
