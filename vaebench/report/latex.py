@@ -44,8 +44,8 @@ def latex_report(analysis: Analysis, _: Pictures) -> str:
     table = analysis.table
     said = [f"{analysis.name}: {notes.summary(analysis)}", *notes.table_notes(analysis)]
     rows = []
-    for i, (labels, remark) in enumerate(zip(table.labels, table.remarks, strict=True)):
-        texts = [_entry(column.entries[i]) for column in table.columns]
+    for labels, entries, remark in table.rows:
+        texts = [_entry(entry) for entry in entries]
         if remark is not None and texts:
             texts = [rf"\multicolumn{{{len(texts)}}}{{l}}{{{escape(remark)}}}"]
         rows.append([*map(escape, labels), *texts])

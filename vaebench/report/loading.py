@@ -6,6 +6,7 @@ apart with the reason and never stop a report. To use another field of a record,
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -149,14 +150,18 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def listed(values: Iterable[Any], last: str = "and") -> str:
+    """``a, b and c``."""
+    texts = [str(value) for value in values]
+    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
 def _grid_of(directory: Path) -> Path:
     if not directory.is_dir():
         raise ResultsError(
             f"{directory}: no such folder; train a grid with `vaebench run-grid`, "
             "or name the folder it wrote to"
         )
-    if (directory / "grid.yaml").is_file():
-        return directory
     grids = grid_dirs(directory)
     if len(grids) == 1:
         return grids[0]

@@ -49,8 +49,8 @@ def table_lines(
     numbers = range(len(headings), len(headings) + len(table.columns))
     headings += [escape(column.heading) for column in table.columns]
     rows: list[Row] = []
-    for i, (labels, remark) in enumerate(zip(table.labels, table.remarks, strict=True)):
-        texts = [entry_text(column.entries[i], between) for column in table.columns]
+    for i, (labels, entries, remark) in enumerate(table.rows):
+        texts = [entry_text(entry, between) for entry in entries]
         if remark is not None and texts:
             texts[0] = escape(remark)
         row = [escape(text) for text in labels] + texts

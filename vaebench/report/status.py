@@ -80,10 +80,7 @@ def status(results: Path | str) -> list[GridStatus]:
     Raises:
         ResultsError: The folder is not there, or holds no grid.
     """
-    results = Path(results)
-    if (results / "grid.yaml").is_file():
-        return [_status_of(results)]
-    grids = grid_dirs(results) if results.is_dir() else []
+    grids = grid_dirs(Path(results))
     if not grids:
         raise ResultsError(
             f"{results}: holds no grid; train one with `vaebench run-grid`, "

@@ -6,7 +6,7 @@ carry, so a new ``test/...`` metric becomes a column by itself. To place it, see
 :mod:`vaebench.declarations`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +57,12 @@ class Table:
     labels: tuple[tuple[str, ...], ...]
     columns: tuple[Column, ...]
     remarks: tuple[str | None, ...]
+
+    @property
+    def rows(self) -> Iterator[tuple[tuple[str, ...], list[Entry], str | None]]:
+        """The rows: texts of the axes, numbers, and what an incomplete row says instead."""
+        for i, labels in enumerate(self.labels):
+            yield labels, [column.entries[i] for column in self.columns], self.remarks[i]
 
 
 def main_table(cells: Sequence[Cell], *, ranked: bool = True) -> Table:

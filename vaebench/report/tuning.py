@@ -7,7 +7,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vaebench.report.loading import Report
+from vaebench.report.loading import Report, listed
 from vaebench.report.markup import bullets, escape, grid_lines, section
 from vaebench.report.numbers import NOTHING, rounded
 from vaebench.schema.labels import cell_label
@@ -102,9 +102,7 @@ def settings_with_tuned(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _per(tune: Mapping[str, Any]) -> str:
     axes = [axis.rpartition(".")[2] for axis in tune["per"]]
-    if not axes:
-        return "tuned for all cells together"
-    return f"tuned per {' and '.join(filter(None, [', '.join(axes[:-1]), axes[-1]]))}"
+    return f"tuned per {listed(axes)}" if axes else "tuned for all cells together"
 
 
 def _label(group: Mapping[str, Any]) -> str:
