@@ -18,8 +18,8 @@ from vaebench.report.effects import difference_json
 from vaebench.report.loading import Record, counted, differing, dig
 from vaebench.report.markup import Row, bullets, document, escape, grid_lines, section
 from vaebench.report.numbers import NOTHING, p_text, p_value, rounded, signed, with_interval
-from vaebench.report.ranking import KEYS, dataset_key
-from vaebench.report.tables import ARROWS, Column, main_table
+from vaebench.report.ranking import dataset_key
+from vaebench.report.tables import ARROWS, Column
 from vaebench.schema.labels import cell_label
 from vaebench.schema.record import versions
 from vaebench.statistics import Difference, difference
@@ -87,7 +87,7 @@ class Comparison:
 def compare(first: Analysis, second: Analysis) -> Comparison:
     """Judge ``second`` against ``first`` by every metric of either that has a direction."""
     old, new = first.cells, second.cells
-    columns = {c.metric: c for found in (new, old) for c in main_table(found).columns}
+    columns = {c.metric: c for table in (second.table, first.table) for c in table.columns}
     _, clashes = declarations([r for cell in (*old, *new) for r in cell.records])
     outcomes: list[Outcome] = []
     for column in columns.values():
@@ -205,12 +205,10 @@ def _by_metric(
 ) -> list[Outcome]:
     """The outcomes of all cells by one metric, adjusted together."""
     partners = {repr(cell.cell): cell for cell in new}
-    known = {repr(cell.cell) for cell in old}
-    drafts = [_draft(column, cell, partners.get(repr(cell.cell)), clash) for cell in old]
+    drafts = [_draft(column, cell, partners.pop(repr(cell.cell), None), clash) for cell in old]
     drafts += [
         Outcome(cell.cell, column, NOT_COMPARABLE, "only in the second")
-        for key, cell in partners.items()
-        if key not in known
+        for cell in partners.values()
     ]
     tested = [draft.difference for draft in drafts]
     adjusted = adjust(tested, noun="cell", about=f"by {column.metric}")
@@ -221,9 +219,11 @@ def _by_metric(
 
 
 def _draft(column: Column, old: Cell, new: Cell | None, clash: bool) -> Outcome:
+    if new is None:
+        return Outcome(old.cell, column, NOT_COMPARABLE, "only in the first")
     reason = _obstacle(column, old, new, clash)
-    if reason is not None or new is None:
-        return Outcome(old.cell, column, NOT_COMPARABLE, reason or "only in the first")
+    if reason is not None:
+        return Outcome(old.cell, column, NOT_COMPARABLE, reason)
     seeds = tuple(seed for seed in old.seeds if seed in new.seeds)
     by_seed = [dict(zip(c.seeds, c.of(column.metric), strict=True)) for c in (old, new)]
     both = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
@@ -263,10 +263,8 @@ def _judged(its: Outcome) -> Outcome:
     return replace(its, outcome=outcome)
 
 
-def _obstacle(column: Column, old: Cell, new: Cell | None, clash: bool) -> str | None:
+def _obstacle(column: Column, old: Cell, new: Cell, clash: bool) -> str | None:
     """Why the two rows of a cell cannot be compared by a metric."""
-    if new is None:
-        return "only in the first"
     for where, cell in (("first", old), ("second", new)):
         if not cell.complete:
             return f"{cell.progress} in the {where}"
@@ -279,7 +277,8 @@ def _obstacle(column: Column, old: Cell, new: Cell | None, clash: bool) -> str |
         return "run by versions of vaebench that give other numbers"
     if len({_test_images(record) for record in records}) > 1:
         return "other test images"
-    if len({KEYS.get(column.comparable, dataset_key)(record) for record in records}) > 1:
+    keys = {old.key(column.comparable), new.key(column.comparable)}
+    if len(keys) > 1 or None in keys:
         return "another likelihood"
     return None
 
