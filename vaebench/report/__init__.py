@@ -35,6 +35,7 @@ __all__ = [
     "Analysis",
     "Cell",
     "Comparison",
+    "Format",
     "GridStatus",
     "compare",
     "comparison_json",
