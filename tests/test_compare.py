@@ -10,7 +10,7 @@ from records import assign, edit_manifest, edit_record, fail, make_results, run_
 
 from vaebench import report
 from vaebench.cli import main
-from vaebench.report.comparing import BETTER, NO_DIFFERENCE, NOT_COMPARABLE, OUTCOMES, WORSE
+from vaebench.report.compare import BETTER, NO_DIFFERENCE, NOT_COMPARABLE, OUTCOMES, WORSE
 
 AXES = {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}
 SSIM = "test/ssim"

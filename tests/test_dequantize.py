@@ -18,7 +18,7 @@ from vaebench.datasets.pixels import dequantized, quantized
 from vaebench.errors import ConfigError, DataError
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import METRICS, Evaluation, measure
-from vaebench.report.comparable import dataset_key, likelihood_key, separates
+from vaebench.report.ranking import dataset_key, likelihood_key, separates
 from vaebench.run import load_run, run
 from vaebench.run.measuring import drawn_once
 from vaebench.seeding import stream

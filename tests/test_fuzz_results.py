@@ -29,7 +29,7 @@ from vaebench.errors import DataError, ResultsError
 from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid import Options, plan
 from vaebench.grid.manifest import make_manifest
-from vaebench.report.records import Damaged, read_record
+from vaebench.report.loading import Damaged, read_record
 from vaebench.schema.manifest import Planned, grid_dirs, read_manifest
 from vaebench.storage import RunStore
 

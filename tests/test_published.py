@@ -8,10 +8,7 @@ import pytest
 
 from experiments.readme import PUBLISHED
 from vaebench.config import make_grid, read_yaml
-from vaebench.grid import REPORTS
-from vaebench.report import cells, load, render
-from vaebench.report.claims import claims
-from vaebench.report.published import published
+from vaebench.report import FORMATS, load, render
 from vaebench.storage import run_store
 
 ROOT = Path(__file__).parents[1]
@@ -25,9 +22,9 @@ def grid_file(name):
 
 
 @EACH
-@pytest.mark.parametrize("format_", REPORTS)
+@pytest.mark.parametrize("format_", FORMATS)
 def test_committed_report_is_what_the_committed_records_give(name, format_):
-    path = RESULTS / name / REPORTS[format_]
+    path = RESULTS / name / FORMATS[format_].file
     assert render(load(path.parent), format_, path) == path.read_text(encoding="utf-8")
 
 
@@ -74,16 +71,16 @@ def test_the_claims_were_settled_by_nine_seeds_of_clean_checkouts():
         assert record["environment"]["git"]["dirty"] is False
     assert set(itertools.product(["fnn", "cnn"], ["bce", "mse"], ["sgvb", "kl"])) <= seeds.keys()
     assert all(found == set(range(9)) for found in seeds.values())
-    verdicts = {judged.verdict for judged in claims(report, cells(report))}
+    verdicts = {judged.verdict for judged in report.claims}
     assert verdicts <= {"supported", "refuted", "inconclusive"}
 
 
 def test_the_published_numbers_are_reproduced():
     for name in ("ppca", "pytorch-examples", "vae-mnist"):
         report = load(RESULTS / name)
-        rows = [row for row in published(report, cells(report)) if row.ours is not None]
+        rows = [row for row in report.reproductions if row.ours is not None]
         assert rows
-        assert [(row.source, row.metric) for row in rows if not row.reproduced] == []
+        assert [row.published for row in rows if not row.reproduced] == []
 
 
 @EACH

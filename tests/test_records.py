@@ -26,7 +26,7 @@ def test_complete_run_that_the_manifest_does_not_list_changes_no_number(tmp_path
     assert without_it.foreign == ()
     assert len(without_it.records) == 5
     assert with_it.records == without_it.records
-    assert report.cells(with_it) == report.cells(without_it)
+    assert with_it.cells == without_it.cells
 
 
 def test_a_record_of_before_components_had_versions_has_first_versions() -> None:
@@ -45,9 +45,9 @@ def test_runs_of_two_versions_are_never_averaged(tmp_path: Path, another: dict[s
         edit_record(folder, lambda record: record.update(numbers_version=2))
     # the same versions in the words of another time change nothing
     edit_record(folders[0], lambda record: record.update(versions={"numbers": 2, "loss": 1}))
-    assert all(cell.complete and cell.summaries for cell in report.cells(report.load(grid)))
+    assert all(cell.complete and cell.summaries for cell in report.load(grid).cells)
     edit_record(folders[0], lambda record: record.update(another))
-    (mixed,) = [cell for cell in report.cells(report.load(grid)) if not cell.complete]
+    (mixed,) = [cell for cell in report.load(grid).cells if not cell.complete]
     assert (len(mixed.records), mixed.summaries) == (3, {})
     told = report.render(report.load(grid), "md")
     assert "incomplete (runs of different versions)" in told

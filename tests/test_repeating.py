@@ -22,7 +22,7 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Event, in_this_process, in_workers
 from vaebench.files import dump_yaml
 from vaebench.grid import Listener
-from vaebench.grid.repeating import Difference, repeat
+from vaebench.grid.repeat import Difference, repeat
 from vaebench.run import Task, run
 from vaebench.storage import RunStore
 
@@ -64,7 +64,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """In this process, without figures; where temporary folders lie, which all end."""
     without_figures(monkeypatch)
     monkeypatch.setattr(
-        "vaebench.grid.repeating.in_workers",
+        "vaebench.grid.repeat.in_workers",
         lambda tasks, hear, jobs: in_this_process(tasks, hear),
     )
     folder = tmp_path / "scratch"
@@ -187,7 +187,7 @@ def test_it_is_done_on_the_device_of_the_run_unless_another_is_named(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
-        "vaebench.grid.repeating.resolve_device", lambda name: asked.append(name) or "cpu"
+        "vaebench.grid.repeat.resolve_device", lambda name: asked.append(name) or "cpu"
     )
     repeat(finished)
     edit_record(finished, lambda record: record["environment"].update(device="cuda"))
@@ -206,8 +206,8 @@ def test_every_published_run_can_be_repeated(monkeypatch: pytest.MonkeyPatch) ->
         hear(Event("started", given[0], {}))
         hear(Event("done", given[0], {"status": "interrupted", "reason": "enough"}))
 
-    monkeypatch.setattr("vaebench.grid.repeating.in_workers", taken_down)
-    monkeypatch.setattr("vaebench.grid.repeating._require_same_data", lambda *_: None)
+    monkeypatch.setattr("vaebench.grid.repeat.in_workers", taken_down)
+    monkeypatch.setattr("vaebench.grid.repeat._require_same_data", lambda *_: None)
     folders = sorted(path.parent for path in RESULTS.glob("*/runs/*/record.json"))
     for folder in folders:
         with pytest.raises(ResultsError, match="enough"):
@@ -260,7 +260,7 @@ WRONG: list[tuple[Callable[[Path], object], str]] = [
 def test_a_run_that_cannot_be_repeated_says_why_with_exit_code_2(
     finished: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], told: str
 ) -> None:
-    monkeypatch.setattr("vaebench.grid.repeating.in_workers", pytest.fail)
+    monkeypatch.setattr("vaebench.grid.repeat.in_workers", pytest.fail)
     spoil(finished)
     done = cli(finished)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -293,7 +293,7 @@ def test_a_repetition_that_fails_is_an_error_with_its_reason(
         hear(Event("started", tasks[0], {}))
         hear(Event("done", tasks[0], {"status": "failed", "reason": "too hot"}))
 
-    monkeypatch.setattr("vaebench.grid.repeating.in_workers", failing)
+    monkeypatch.setattr("vaebench.grid.repeat.in_workers", failing)
     with pytest.raises(ResultsError, match="the repetition failed: too hot"):
         repeat(finished)
     assert cli(finished).exit_code == 1
@@ -306,7 +306,7 @@ def test_an_interrupt_leaves_nothing_behind(
         tasks[0].folder.mkdir(parents=True)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vaebench.grid.repeating.in_workers", interrupted)
+    monkeypatch.setattr("vaebench.grid.repeat.in_workers", interrupted)
     assert cli(finished).exit_code == 130
 
 
@@ -354,7 +354,7 @@ def test_a_run_of_a_grid_is_repeated_by_a_worker(
     path.write_text(dump_yaml(settings(name="small", axes=axes, seeds=[4])))
     vaebench.run_grid(path, vaebench.Options(results=tmp_path / "results", device="cpu"))
     [folder] = (tmp_path / "results" / "small" / "runs").iterdir()
-    monkeypatch.setattr("vaebench.grid.repeating.in_workers", in_workers)
+    monkeypatch.setattr("vaebench.grid.repeat.in_workers", in_workers)
     heard: list[Event] = []
 
     class Ear(Listener):

@@ -31,7 +31,7 @@ from records import (
 
 from vaebench import report
 from vaebench.errors import ResultsError
-from vaebench.report import latex, markup, rounding
+from vaebench.report import latex, markup, numbers
 
 SMALL = {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}
 
@@ -267,7 +267,7 @@ def test_every_format_shows_the_same_numbers(shared):
     [(-101.376, 2, "-101.38"), (-0.001, 2, "0.00"), (1082144.0, 0, "1,082,144"), (0.0, 3, "0.000")],
 )
 def test_rounding_keeps_fixed_decimals_and_has_no_minus_zero(value, decimals, text):
-    assert rounding.rounded(value, decimals) == text
+    assert numbers.rounded(value, decimals) == text
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_rounding_keeps_fixed_decimals_and_has_no_minus_zero(value, decimals, te
     ],
 )
 def test_decimals_suit_the_column(values, unit, decimals):
-    assert rounding.decimals_of(values, unit) == decimals
+    assert numbers.decimals_of(values, unit) == decimals
 
 
 def test_incomplete_row_has_no_mean_and_is_never_best(grid):
@@ -599,7 +599,7 @@ def test_pictures_in_the_documents_folder_are_linked_where_they_lie(shared):
 
 def test_pictures_elsewhere_are_copied_beside_the_document(shared, tmp_path):
     output = tmp_path / "a folder #1" / "my report.md"
-    report.write(shared, "md", output)
+    report.write(report.load(shared), "md", output)
     found = links(output.read_text(), output)
     assert len(set(found)) == 16
     assert all(path.parent == output.parent / "my report_files" for path in found)
@@ -689,10 +689,10 @@ def test_unknown_format_is_an_error_that_lists_the_known(shared):
 
 def test_writing_to_a_folder_or_below_a_file_is_an_error(shared, tmp_path):
     with pytest.raises(ResultsError, match=r"is a folder.*report\.md"):
-        report.write(shared, "md", tmp_path)
+        report.write(report.load(shared), "md", tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written"):
-        report.write(shared, "csv", tmp_path / "file" / "report.csv")
+        report.write(report.load(shared), "csv", tmp_path / "file" / "report.csv")
 
 
 def test_equal_records_give_equal_reports(tmp_path):
@@ -816,10 +816,10 @@ def test_reading_records_imports_neither_torch_nor_mlflow(shared):
 def test_a_device_is_not_replaced_and_a_link_stays_a_link(tmp_path):
     grid = make_results(tmp_path, axes=SMALL, seeds=[0])
     with pytest.raises(ResultsError, match="is no file"):
-        report.write(grid, "md", "/dev/null")
+        report.write(report.load(grid), "md", "/dev/null")
     assert Path("/dev/null").is_char_device()
     (tmp_path / "real.md").write_text("old")
     (tmp_path / "link.md").symlink_to(tmp_path / "real.md")
-    report.write(grid, "md", tmp_path / "link.md")
+    report.write(report.load(grid), "md", tmp_path / "link.md")
     assert (tmp_path / "link.md").is_symlink()
     assert (tmp_path / "real.md").read_text().startswith("#")

@@ -688,7 +688,7 @@ def test_the_commands_show_what_will_be_and_what_was_tuned(
 def test_a_run_with_a_pick_is_repeated_by_its_own_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaebench.grid.repeating import repeat
+    from vaebench.grid.repeat import repeat
 
     in_this_process_only(monkeypatch)
     without_figures(monkeypatch)

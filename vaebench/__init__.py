@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vaebench import datasets
     from vaebench.grid import Listener, Options, Results, load_results, run_grid, train
-    from vaebench.grid.repeating import Repetition, repeat
+    from vaebench.grid.repeat import Repetition, repeat
     from vaebench.run import LoadedRun, load_run
 
 __all__ = [
@@ -40,11 +40,11 @@ _HOMES = {
     "Listener": "vaebench.grid",
     "LoadedRun": "vaebench.run",
     "Options": "vaebench.grid",
-    "Repetition": "vaebench.grid.repeating",
+    "Repetition": "vaebench.grid.repeat",
     "Results": "vaebench.grid",
     "load_results": "vaebench.grid",
     "load_run": "vaebench.run",
-    "repeat": "vaebench.grid.repeating",
+    "repeat": "vaebench.grid.repeat",
     "run_grid": "vaebench.grid",
     "train": "vaebench.grid",
 }

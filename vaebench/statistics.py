@@ -9,7 +9,7 @@ import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -126,18 +126,13 @@ def sign_flip(values: Sequence[float]) -> float:
     References:
         Fisher (1935), "The Design of Experiments", section 21.
     """
-    return _sign_flip(tuple(map(float, values)))
-
-
-@lru_cache(maxsize=4096)  # a report is written in several formats
-def _sign_flip(values: tuple[float, ...]) -> float:
     from scipy.stats import permutation_test
 
     def mean(x: NDArray[np.float64], axis: int) -> Any:
         return np.mean(x, axis=axis)
 
     result = permutation_test(
-        (np.asarray(values),),
+        (np.asarray(values, dtype=np.float64),),
         mean,
         permutation_type="samples",
         vectorized=True,
@@ -160,18 +155,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     References:
         Holm (1979), "A simple sequentially rejective multiple test procedure".
     """
-    return list(_holm(tuple(map(float, p_values))))
-
-
-@lru_cache(maxsize=4096)
-def _holm(p_values: tuple[float, ...]) -> tuple[float, ...]:
     if not p_values:
-        return ()
+        return []
     from statsmodels.stats.multitest import multipletests
 
     gc.freeze()  # it collects garbage, half a second each time beside ten thousand records
     try:
-        return tuple(float(p) for p in multipletests(p_values, method="holm")[1])
+        return [float(p) for p in multipletests(p_values, method="holm")[1]]
     finally:
         gc.unfreeze()
 
@@ -188,6 +178,11 @@ class Equivalence:
 
     p: float
     ci90: float
+
+    @property
+    def smallest_p(self) -> None:
+        """A t test has no smallest p."""
+        return None
 
 
 def equivalence(values: Sequence[float], margin: float) -> Equivalence:

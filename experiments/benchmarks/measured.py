@@ -14,7 +14,7 @@ from vaebench.errors import ConfigError
 from vaebench.figures import to_png
 from vaebench.files import dump_json, write_atomic
 from vaebench.report.markup import bullets, escape, grid_lines
-from vaebench.report.rounding import decimals_of, rounded
+from vaebench.report.numbers import decimals_of, rounded
 
 MARGIN = 0.15  # a ratio that falls by more than this part is a regression, not noise
 UNITS = {"images/s": "images per second", "s": "seconds"}  # in words

@@ -1883,8 +1883,8 @@ STATISTICS = [
         name="p-values-unadjusted",
         fear="the p values of a family are not adjusted: something is always significant",
         module="vaebench.statistics",
-        old='tuple(float(p) for p in multipletests(p_values, method="holm")[1])',
-        new="p_values",
+        old='[float(p) for p in multipletests(p_values, method="holm")[1]]',
+        new="list(p_values)",
         tests=("test_statistics.py",),
     ),
     Mutant(
@@ -1973,23 +1973,23 @@ REPORT = [
     Mutant(
         name="ranked-across-losses",
         fear="bce is ranked against mse by ELBO",
-        module="vaebench.report.comparable",
-        old='return repr(_ordered(setting(record, "loss"))) + dataset_key(record)',
-        new="return dataset_key(record)",
+        module="vaebench.schema.labels",
+        old='return " ".join([name, *options, *pixels])',
+        new='return " ".join(pixels)',
         tests=("test_report.py",),
     ),
     Mutant(
         name="ranked-across-sigma2",
         fear="mse at two variances is ranked by ELBO",
-        module="vaebench.report.comparable",
-        old='return repr(_ordered(setting(record, "loss"))) + dataset_key(record)',
-        new='return repr(setting(record, "loss", "name")) + dataset_key(record)',
+        module="vaebench.schema.labels",
+        old='return " ".join([name, *options, *pixels])',
+        new='return " ".join([name, *pixels])',
         tests=("test_report.py",),
     ),
     Mutant(
         name="ranked-across-binarisations",
         fear="gray and binary images are ranked against each other",
-        module="vaebench.report.comparable",
+        module="vaebench.report.ranking",
         old='repr((setting(record, "dataset", "name"), setting(record, "dataset", "binarize")))',
         new='repr(setting(record, "dataset", "name"))',
         tests=("test_report.py",),
@@ -1997,7 +1997,7 @@ REPORT = [
     Mutant(
         name="worst-marked-as-best",
         fear="where lower is better, the highest is bold",
-        module="vaebench.report.comparable",
+        module="vaebench.report.ranking",
         old='{"higher": max, "lower": min}',
         new='{"higher": max, "lower": max}',
         tests=("test_report.py",),
@@ -2005,15 +2005,15 @@ REPORT = [
     Mutant(
         name="costs-ranked-across-machines",
         fear="times of two machines are ranked against each other",
-        module="vaebench.report.comparable",
-        old='if kind == "machine" and len(groups) > 1:',
+        module="vaebench.report.ranking",
+        old="if one_group and len(groups) > 1:",
         new="if False:",
         tests=("test_report.py",),
     ),
     Mutant(
         name="lone-row-marked-best",
         fear="a row without a rival is bold",
-        module="vaebench.report.comparable",
+        module="vaebench.report.ranking",
         old=" and len(rows) > 1}",
         new="}",
         tests=("test_report.py",),
@@ -2021,7 +2021,7 @@ REPORT = [
     Mutant(
         name="relaxed-not-labelled",
         fear="bce on gray pixels is shown as if it were a likelihood",
-        module="vaebench.report.comparable",
+        module="vaebench.report.ranking",
         old='return bool(loss == "bce" and binarize == "none")',
         new="return False",
         tests=("test_report.py",),
@@ -2029,23 +2029,23 @@ REPORT = [
     Mutant(
         name="foreign-runs-counted",
         fear="whatever lies in the folder counts, not only the runs of the manifest",
-        module="vaebench.report.records",
-        old="    runs = planned(manifest)\n    records",
-        new="""    runs = planned(manifest)
-    mine = {run.run_id for run in runs}
-    for folder in sorted((grid / "runs").glob("*")):
-        other = RunStore(folder).record if folder.name not in mine else None
-        if other is not None:
-            runs += (Planned(other["run_id"], other["cell"], other["seed"]),)
-    records""",
+        module="vaebench.report.loading",
+        old="        runs = planned(manifest)\n        found",
+        new="""        runs = planned(manifest)
+        mine = {run.run_id for run in runs}
+        for path in sorted((grid / "runs").glob("*/record.json")):
+            other = schema.Record.read(path)
+            if path.parent.name not in mine:
+                runs += (Planned(other["run_id"], other["cell"], other["seed"]),)
+        found""",
         tests=("test_records.py",),
     ),
     Mutant(
         name="gap-with-the-wrong-sign",
         fear="the gap between training and test has the wrong sign: overfitting looks like luck",
         module="vaebench.report.tables",
-        old="pair[0] - pair[1]",
-        new="pair[1] - pair[0]",
+        old="None else a - b for a, b in pairs",
+        new="None else b - a for a, b in pairs",
         tests=("test_report.py",),
     ),
     Mutant(
@@ -2092,8 +2092,8 @@ REPORT = [
         name="family-not-adjusted",
         fear="the tests of a report are not adjusted for their number",
         module="vaebench.report.contrasts",
-        old="zip(tested, holm([p for p in p_values if p is not None]), strict=True)",
-        new="zip(tested, [p for p in p_values if p is not None], strict=True)",
+        old="known = holm([test.p for test in tests if test is not None and test.p is not None])",
+        new="known = [test.p for test in tests if test is not None and test.p is not None]",
         tests=("test_evidence.py",),
     ),
     Mutant(
@@ -2132,7 +2132,7 @@ REPORT = [
         name="published-constant-forgotten",
         fear="our Gaussian with its constant is set beside a published one without",
         module="vaebench.report.published",
-        old="summarise([v + add for v in ours])",
+        old="summarise([v + published.add for v in ours])",
         new="summarise(ours)",
         tests=("test_evidence.py",),
     ),
@@ -2150,7 +2150,7 @@ COMPARE = [
     Mutant(
         name="component-versions-compared",
         fear="runs of a loss before and after it was corrected are compared as if they were equal",
-        module="vaebench.report.comparing",
+        module="vaebench.report.compare",
         old="len({repr(versions(record)) for record in records})",
         new='len({versions(record)["numbers"] for record in records})',
         tests=("test_compare.py",),
@@ -2158,7 +2158,7 @@ COMPARE = [
     Mutant(
         name="comparison-with-the-wrong-sign",
         fear="what got better is reported as worse",
-        module="vaebench.report.comparing",
+        module="vaebench.report.compare",
         old="math.isclose(a, b, rel_tol=ROUNDING) else b - a",
         new="math.isclose(a, b, rel_tol=ROUNDING) else a - b",
         tests=("test_compare.py",),
@@ -2166,7 +2166,7 @@ COMPARE = [
     Mutant(
         name="comparison-takes-higher-for-better",
         fear="where lower is better, a regression is an improvement",
-        module="vaebench.report.comparing",
+        module="vaebench.report.compare",
         old='BETTER if rises == (its.column.direction == "higher") else WORSE',
         new="BETTER if rises else WORSE",
         tests=("test_compare.py",),
@@ -2174,7 +2174,7 @@ COMPARE = [
     Mutant(
         name="any-difference-is-a-regression",
         fear="a difference that is not significant is a regression",
-        module="vaebench.report.comparing",
+        module="vaebench.report.compare",
         old="    if not its.adjusted.significant:\n        return its\n",
         new="",
         tests=("test_compare.py",),
@@ -2182,7 +2182,7 @@ COMPARE = [
     Mutant(
         name="likelihoods-compared",
         fear="the ELBO of one sigma2 is judged against that of another",
-        module="vaebench.report.comparing",
+        module="vaebench.report.compare",
         old='        return "another likelihood"',
         new="        return None",
         tests=("test_compare.py",),
@@ -2190,7 +2190,7 @@ COMPARE = [
     Mutant(
         name="test-images-compared",
         fear="two sets of other test images are judged against each other",
-        module="vaebench.report.comparing",
+        module="vaebench.report.compare",
         old='        return "other test images"',
         new="        pass",
         tests=("test_compare.py",),
@@ -2198,7 +2198,7 @@ COMPARE = [
     Mutant(
         name="versions-compared",
         fear="runs of code that gives other numbers are judged against each other",
-        module="vaebench.report.comparing",
+        module="vaebench.report.compare",
         old='        return "run by versions of vaebench that give other numbers"',
         new="        pass",
         tests=("test_compare.py",),
@@ -2206,9 +2206,9 @@ COMPARE = [
     Mutant(
         name="seeds-paired-by-position",
         fear="two sets are paired by position, not by seed",
-        module="vaebench.report.comparing",
-        old="return [by_seed.get(seed) for seed in seeds]",
-        new="return list(by_seed.values())[: len(seeds)]",
+        module="vaebench.report.compare",
+        old="both = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]",
+        new="both = list(zip(*(values.values() for values in by_seed)))[: len(seeds)]",
         tests=("test_compare.py",),
     ),
 ]
@@ -2252,8 +2252,8 @@ TRACKING = [
     Mutant(
         name="likelihood-without-its-options-in-mlflow",
         fear="the views put mse at two variances on one page of curves",
-        module="vaebench.tracking.payload",
-        old='options = [f"{k}={v}" for k, v in (loss.get(name) or {}).items()]',
+        module="vaebench.schema.labels",
+        old='options = [f"{k}={v}" for k, v in _mapping(loss.get(name)).items()]',
         new="options: list[str] = []",
         tests=("test_tracking.py",),
     ),
@@ -2322,7 +2322,7 @@ BENCH = [
     Mutant(
         name="costs-of-two-kinds-of-cpu-ranked",
         fear="a run is fastest because its CPU is of a later generation under the same name",
-        module="vaebench.report.comparable",
+        module="vaebench.report.ranking",
         old='"cpu", "cpu_kind", "cores"',
         new='"cpu", "cores"',
         tests=("test_report.py",),
@@ -2520,9 +2520,9 @@ DEQUANTISED = [
     Mutant(
         name="dequantised-ranked-with-gray",
         fear="the ELBO of dequantised images is ranked against that of others",
-        module="vaebench.report.comparable",
-        old="+ dataset_key(record) + repr(dequantize)",
-        new="+ dataset_key(record)",
+        module="vaebench.schema.labels",
+        old='["dequantized"] if dataset.get("dequantize") == "uniform" else []',
+        new="[]",
         tests=("test_dequantize.py",),
     ),
     Mutant(

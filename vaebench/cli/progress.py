@@ -16,9 +16,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from vaebench.executors import Event
-from vaebench.grid import REPORTS, Listener, Options, Planned, Results
+from vaebench.grid import Listener, Options, Planned, Results
 from vaebench.grid.evaluating import Outcome
-from vaebench.report import tuning_text
+from vaebench.report import FORMATS, tuning_text
 from vaebench.run import SCORE, model_cost
 from vaebench.schema.labels import cell_label, run_label
 
@@ -219,7 +219,7 @@ def print_results(results: Results, options: Options, rerun: str) -> None:
             tries = f" (tries: {record['retries'] + 1})" if record.get("retries") else ""
             say(f"  {run_label(record['cell'], record['seed'])}: {record['reason']}{tries}")
         say(f"just these again:  {rerun}")
-    say(f"report:  {results.folder / REPORTS['md']}")
+    say(f"report:  {results.folder / FORMATS['md'].file}")
     tracking = results.tracking
     if tracking.unsent:
         count, problem = tracking.unsent, tracking.problem

@@ -10,7 +10,7 @@ import click
 from vaebench.cli.options import FOLDER, data_option, json_option
 
 if TYPE_CHECKING:
-    from vaebench.grid.repeating import Repetition
+    from vaebench.grid.repeat import Repetition
 
 
 @click.command()
@@ -32,7 +32,7 @@ def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) 
     from rich.console import Console
 
     from vaebench.cli.progress import Progress
-    from vaebench.grid.repeating import repeat as execute
+    from vaebench.grid.repeat import repeat as execute
 
     # a program reads the standard output: what goes on is told beside it
     with Progress(Console(stderr=as_json, highlight=False, soft_wrap=True)) as progress:
@@ -47,15 +47,9 @@ def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) 
 
 def as_values(found: "Repetition") -> dict[str, Any]:
     """A repetition as ``--json`` shows it."""
-    return {
-        "run": found.run,
+    return vars(found) | {
         "identical": found.identical,
-        "epochs": found.epochs,
-        "metrics": found.metrics,
         "differences": [difference._asdict() for difference in found.differences],
-        "only_then": found.only_then,
-        "only_now": found.only_now,
-        "redefined": found.redefined,
         "environment": {
             key: {"then": then, "now": now} for key, (then, now) in found.environment.items()
         },

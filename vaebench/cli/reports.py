@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vaebench.cli.options import FOLDER, directory_argument, json_option
+from vaebench.cli.options import FOLDER, directory_argument, json_option, registered
 
 
 @click.command()
@@ -13,7 +13,7 @@ from vaebench.cli.options import FOLDER, directory_argument, json_option
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["md", "csv", "json", "latex"]),
+    type=click.Choice(registered("report", "FORMATS")),
     default="md",
     show_default=True,
     help="Format of the report.",
@@ -27,10 +27,12 @@ def report(directory: Path, format_: str, output: Path | None) -> None:
     """Write the tables of the grid in DIR, a grid's folder or a results folder that holds one."""
     from vaebench.report import load, render, write
 
+    analysis = load(directory)
     if output is None:
-        click.echo(render(load(directory), format_), nl=False)
+        click.echo(render(analysis, format_), nl=False)
     else:
-        click.echo(f"wrote {write(directory, format_, output)}")
+        write(analysis, format_, output)
+        click.echo(f"wrote {output}")
 
 
 @click.command()

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vaebench import datasets, report
+from vaebench import datasets
 from vaebench.config import DatasetChoice, Grid, make_grid, make_single, read_yaml
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
 from vaebench.files import dump_yaml, write_atomic
-from vaebench.grid.folder import REPORTS, alone, mend, unsafe, write_reports
+from vaebench.grid.folder import alone, mend, unsafe, write_reports
 from vaebench.grid.following import FailedFast, Follower, Listener, default_listener
 from vaebench.grid.groups import PART
 from vaebench.grid.manifest import merged_manifest
@@ -31,7 +31,6 @@ from vaebench.storage import run_store
 from vaebench.tracking import Window, Writer, connect
 
 __all__ = [
-    "REPORTS",
     "Listener",
     "Options",
     "Planned",
@@ -156,8 +155,7 @@ def _do(
         manifest = merged_manifest(folder, grid, runs, replace=replace, tuned=tuned)
         write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         if options.tune_only:
-            write_reports(folder)
-            return load_results(folder)
+            return Results(write_reports(folder))
         tasks, execute = prepared(todo)
         return _run(tasks, execute, window, options, listener)
 
@@ -193,12 +191,12 @@ def _run(
         raise
     finally:
         try:
-            write_reports(folder)
+            analysis = write_reports(folder)
         finally:
             tracking = writer.close(DRAIN, limit)
         if limit == HURRY and tracking.unsent:  # no results are printed that would say so
             listener.warning(f"MLflow: {tracking.unsent} runs unsent; send: {tracking.command}")
-    return Results(folder, report.load(folder).records, follower.done, tracking)
+    return Results(analysis, follower.done, tracking)
 
 
 def _why(error: BaseException) -> str:

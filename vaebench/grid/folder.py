@@ -10,16 +10,16 @@ from vaebench.files import clean, write_atomic
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import hold, network_file_system
 
-REPORTS = {"md": "report.md", "csv": "report.csv", "json": "report.json", "latex": "report.tex"}
 
-
-def write_reports(folder: Path) -> None:
+def write_reports(folder: Path) -> report.Analysis:
     """Write the reports of a grid in every format, and the picture that compares its cells."""
-    picture = report.comparison_picture(report.load(folder))
+    analysis = report.load(folder)
+    picture = report.comparison_picture(analysis)
     if picture is not None:
         write_atomic(folder / "comparison.png", picture)
-    for format_, name in REPORTS.items():
-        report.write(folder, format_, folder / name)
+    for name, format_ in report.FORMATS.items():
+        report.write(analysis, name, folder / format_.file)
+    return analysis
 
 
 def mend(folder: Path) -> str | None:

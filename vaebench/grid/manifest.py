@@ -13,7 +13,7 @@ from typing import Any
 from vaebench.config import NUMBERS_VERSION, Grid, Run, make_run, with_later_keys
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import Entry, group_of, stale, stored_entries
-from vaebench.report.records import Damaged, read_record
+from vaebench.report.loading import Damaged, read_record
 from vaebench.schema.manifest import MANIFEST_VERSION, Planned, read_manifest
 from vaebench.schema.record import versions
 

@@ -12,7 +12,7 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Entry, Group, groups, known_picks, picks
 from vaebench.grid.manifest import make_manifest, require_same_settings
-from vaebench.report.records import Damaged, read_record
+from vaebench.report.loading import Damaged, read_record
 from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.storage import run_store

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench import report
-from vaebench.report.claims import Judged, claims
-from vaebench.report.records import counted
+from vaebench.report.claims import Judged
+from vaebench.report.loading import counted
 from vaebench.tracking import Outcome
 
 if TYPE_CHECKING:
@@ -20,16 +20,24 @@ class Results:
     """What a grid left.
 
     Attributes:
-        folder: The grid's folder.
-        records: One for each of its runs that has a record.
+        analysis: The grid's folder as it was read when the runs had ended.
         done: Records of the runs that this call did.
         tracking: What became of it in MLflow.
     """
 
-    folder: Path
-    records: Sequence[dict[str, Any]]
+    analysis: report.Analysis
     done: Sequence[dict[str, Any]] = ()
     tracking: Outcome = field(default_factory=lambda: Outcome(0, 0, [], None))
+
+    @property
+    def folder(self) -> Path:
+        """The grid's folder."""
+        return self.analysis.directory
+
+    @property
+    def records(self) -> Sequence[dict[str, Any]]:
+        """One for each of its runs that has a record."""
+        return self.analysis.records
 
     def __repr__(self) -> str:
         counts = Counter(record["status"] for record in self.records)
@@ -44,18 +52,17 @@ class Results:
     @property
     def tuned(self) -> list[dict[str, Any]]:
         """The scores and picks of every tuned group, as in ``grid.yaml``."""
-        return list(report.load(self.folder).manifest.get("tuned", []))
+        return list(self.analysis.manifest.get("tuned", []))
 
     @property
     def cells(self) -> tuple[report.Cell, ...]:
-        """The cells with their summaries over seeds, as in the report; reads the folder."""
-        return report.cells(report.load(self.folder))
+        """The cells with their summaries over seeds, as in the report."""
+        return self.analysis.cells
 
     @property
     def claims(self) -> tuple[Judged, ...]:
-        """The claims of the grid with their verdicts, as in the report; reads the folder."""
-        loaded = report.load(self.folder)
-        return claims(loaded, report.cells(loaded))
+        """The claims of the grid with their verdicts, as in the report."""
+        return self.analysis.claims
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per run: axes, seed, status, metrics."""
@@ -71,5 +78,4 @@ def load_results(directory: Path | str) -> Results:
     Raises:
         ResultsError: There is no grid, there are several, or the manifest cannot be read.
     """
-    loaded = report.load(directory)
-    return Results(loaded.directory, loaded.records)
+    return Results(report.load(directory))

@@ -5,12 +5,12 @@ runs are of different versions of the code.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 from vaebench.declarations import merged
-from vaebench.report.records import Record, Report, counted
+from vaebench.report.loading import Record, counted
+from vaebench.report.ranking import shared_keys
 from vaebench.schema.labels import best_seed
 from vaebench.schema.manifest import Planned
 from vaebench.schema.record import versions
@@ -26,7 +26,10 @@ class Cell:
         seeds: Seeds that the manifest plans.
         records: Records of the complete runs, in the order of the seeds.
         others: Records of the runs that failed or were interrupted.
-        summaries: Metric to summary over the seeds; empty when the row is incomplete.
+        values: Metric to a value for each seed, in their order; empty when the row is incomplete.
+        summaries: Metric to summary over the seeds; likewise.
+        keys: What the complete runs share by each kind of comparability, as
+            :func:`vaebench.report.ranking.shared_keys` has it.
         mixed: Whether the complete runs are of different versions of the code: no mean of them.
     """
 
@@ -34,13 +37,21 @@ class Cell:
     seeds: tuple[int, ...]
     records: tuple[Record, ...]
     others: tuple[Record, ...]
+    values: dict[str, tuple[float | None, ...]]
     summaries: dict[str, Summary]
+    keys: dict[str, str | None] = field(default_factory=dict)
     mixed: bool = False
 
-    @cached_property
-    def keys(self) -> dict[str, str | None]:
-        """What :func:`vaebench.report.comparable.cell_key` has found."""
-        return {}
+    def key(self, kind: str) -> str | None:
+        """What cells share that a metric of this kind compares; None: it compares with none.
+
+        An unknown kind compares within a data set.
+        """
+        return self.keys.get(kind, self.keys.get("dataset"))
+
+    def of(self, metric: str) -> tuple[float | None, ...]:
+        """The values of a metric, one for each seed; None where it was not measured."""
+        return self.values.get(metric, (None,) * len(self.seeds))
 
     @property
     def complete(self) -> bool:
@@ -55,28 +66,30 @@ class Cell:
         return f"incomplete ({len(self.records)} of {counted(len(self.seeds), 'seed')})"
 
 
-def cells(report: Report) -> tuple[Cell, ...]:
+def cells(planned: Sequence[Planned], records: Sequence[Record]) -> tuple[Cell, ...]:
     """The manifest's cells in its order, each summarised over its seeds."""
-    by_id = {record["run_id"]: record for record in report.records}
+    by_id = {record["run_id"]: record for record in records}
     groups: dict[str, list[Planned]] = {}
-    for run in report.planned:
+    for run in planned:
         groups.setdefault(repr(run.cell), []).append(run)
     result = []
     for runs in groups.values():
         found = [by_id[run.run_id] for run in runs if run.run_id in by_id]
         complete = tuple(r for r in found if r["status"] == "complete")
-        summaries: dict[str, Summary] = {}
+        values: dict[str, tuple[float | None, ...]] = {}
         mixed = len({repr(versions(record)) for record in complete}) > 1
         if len(complete) == len(runs) and not mixed:
             names = dict.fromkeys(name for r in complete for name in r["metrics"])
-            summaries = {n: summarise([r["metrics"].get(n) for r in complete]) for n in names}
+            values = {name: tuple(r["metrics"].get(name) for r in complete) for name in names}
         result.append(
             Cell(
                 cell=runs[0].cell,
                 seeds=tuple(run.seed for run in runs),
                 records=complete,
                 others=tuple(r for r in found if r["status"] != "complete"),
-                summaries=summaries,
+                values=values,
+                summaries={name: summarise(numbers) for name, numbers in values.items()},
+                keys=shared_keys(complete),
                 mixed=mixed,
             )
         )

@@ -17,25 +17,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from vaebench.errors import ResultsError
 from vaebench.report.cells import Cell, declarations, matching
 from vaebench.report.contrasts import (
     Adjusted,
     Contrast,
     adjust,
-    adjust_differences,
     label,
     measure,
     paired,
 )
 from vaebench.report.effects import contrast_json
-from vaebench.report.records import Report
-from vaebench.report.rounding import p_text, signed
+from vaebench.report.loading import Report
+from vaebench.report.numbers import p_text, signed
 from vaebench.report.tables import ARROWS, Column, axis_text, metric_column
 from vaebench.schema.claims import Claim
-from vaebench.schema.faults import first_fault
 from vaebench.statistics import Equivalence, equivalence
 
 SUPPORTED, REFUTED = "supported", "refuted"
@@ -75,28 +70,24 @@ def claims(report: Report, cells: Sequence[Cell]) -> tuple[Judged, ...]:
     Raises:
         ResultsError: The manifest's claims are damaged.
     """
-    stated = _stated(report)
+    stated = report.stated("claims", Claim)
     columns = [metric_column(cells, claim.metric) for claim in stated]
     contrasts = [_contrast(c, k, cells) for c, k in zip(stated, columns, strict=True)]
     equal = [_equivalence(c, k) for c, k in zip(stated, contrasts, strict=True)]
     differ = [
-        k.difference if claim.margin is None else None
-        for claim, k in zip(stated, contrasts, strict=True)
+        k.difference if c.margin is None else None for c, k in zip(stated, contrasts, strict=True)
     ]
-    differing = adjust_differences(differ, noun="claim", about="of a difference")
-    equals = adjust(
-        [None if e is None else e.p for e in equal],
-        [None] * len(equal),
-        noun="claim",
-        about="of an equivalence",
-    )
-    found = []
+    differing = adjust(differ, noun="claim", about="of a difference")
+    equals = adjust(equal, noun="claim", about="of an equivalence")
+    judged = []
     for i, claim in enumerate(stated):
         its = differing[i] if claim.margin is None else equals[i]
         verdict, reason = _verdict(claim, columns[i], contrasts[i], equal[i], its)
         sides = label(*(_named(side, cells) for side in claim.sides))
-        found.append(Judged(claim, columns[i], sides, contrasts[i], equal[i], its, verdict, reason))
-    return tuple(found)
+        judged.append(
+            Judged(claim, columns[i], sides, contrasts[i], equal[i], its, verdict, reason)
+        )
+    return tuple(judged)
 
 
 def claims_json(found: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -127,16 +118,6 @@ def _equivalence_json(judged: Judged) -> dict[str, Any]:
         "ci90": known.ci90 if known else None,
         "smallest_p": None,
     }
-
-
-def _stated(report: Report) -> list[Claim]:
-    try:
-        return [Claim.model_validate(raw) for raw in report.manifest.get("claims") or []]
-    except ValidationError as error:
-        raise ResultsError(
-            f"{report.directory / 'grid.yaml'}: claims: damaged ({first_fault(error)}); "
-            "run the grid again to write it anew"
-        ) from error
 
 
 def _contrast(claim: Claim, column: Column, cells: Sequence[Cell]) -> Contrast:
@@ -196,7 +177,7 @@ def _verdict(
     if equal is not None and claim.margin is not None:
         return _of_equivalence(contrast.difference.mean, equal, claim.margin, adjusted, column)
     if adjusted.out_of_reach:
-        n, least = contrast.difference.n, p_text(adjusted.smallest or 0.0)
+        n, least = contrast.difference.n, p_text(adjusted.smallest)
         return (
             INCONCLUSIVE,
             f"significance cannot be reached with {n} seeds: smallest adjusted p {least}",

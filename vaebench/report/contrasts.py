@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.report.cells import Cell
-from vaebench.report.comparable import cell_key
-from vaebench.report.records import counted
+from vaebench.report.loading import counted
 from vaebench.schema.labels import cell_label
-from vaebench.statistics import LEVEL, Difference, difference, holm
+from vaebench.statistics import LEVEL, Difference, Equivalence, difference, holm
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
     Arguments:
         terms: The cells.
         metric: A final metric, ``test/ssim``.
-        kind: How far it compares, a key of :data:`vaebench.report.comparable.KEYS`.
+        kind: How far it compares, a key of :data:`vaebench.report.ranking.KEYS`.
     """
     cells = (*terms.plus, *terms.minus)
 
@@ -116,7 +115,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
 
     if not terms.blocks:
         return without("no cells that differ in nothing else")
-    keys = {cell_key(cell, kind) for cell in cells if cell.records}
+    keys = {cell.key(kind) for cell in cells if cell.records}
     if len(keys) > 1 or None in keys:
         what = {"likelihood": "losses", "machine": "machines"}.get(kind, "data sets")
         return without(f"its cells are of different {what}", comparable=False)
@@ -125,7 +124,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
             return without(f"{cell_label(cell.cell)} is {cell.progress}")
     if len({cell.seeds for cell in cells}) > 1:
         return without("its cells have different seeds")
-    columns = [[record["metrics"].get(metric) for record in cell.records] for cell in cells]
+    columns = [cell.of(metric) for cell in cells]
     gaps = sum(value is None for column in columns for value in column)
     if gaps:
         return without(f"not measured in {counted(gaps, 'run')}")
@@ -139,43 +138,28 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
     )
 
 
-def adjust_differences(
-    found: Sequence[Difference | None], *, noun: str, about: str
-) -> list[Adjusted]:
-    """:func:`adjust` of paired differences; None where there is none."""
-    return adjust(
-        [None if d is None else d.p for d in found],
-        [None if d is None else d.smallest_p for d in found],
-        noun=noun,
-        about=about,
-    )
-
-
 def adjust(
-    p_values: Sequence[float | None], smallest: Sequence[float | None], noun: str, about: str
+    tests: Sequence[Difference | Equivalence | None], *, noun: str, about: str
 ) -> list[Adjusted]:
-    """Holm over those of a family that were tested.
+    """Holm over the tests of a family.
 
     Arguments:
-        p_values: One per test; None where nothing was tested, which does not count.
-        smallest: The smallest p that each test could give.
+        tests: None where nothing could be tested, which does not count.
         noun: What each of them is.
         about: And by what.
     """
-    tested = [i for i, p in enumerate(p_values) if p is not None]
-    adjusted = dict(zip(tested, holm([p for p in p_values if p is not None]), strict=True))
+    # the difference of one seed has no p
+    tested = [i for i, test in enumerate(tests) if test is not None and test.p is not None]
+    known = holm([test.p for test in tests if test is not None and test.p is not None])
+    adjusted = dict(zip(tested, known, strict=True))
     size = len(tested)
-    return [
-        Adjusted(
-            p=adjusted.get(i),
-            # whichever of them is the smallest is multiplied by the size of the family
-            smallest=None if i not in adjusted or least is None else min(1.0, size * least),
-            size=size,
-            noun=noun,
-            about=about,
-        )
-        for i, least in enumerate(smallest)
-    ]
+    family = []
+    for i, test in enumerate(tests):
+        least = test.smallest_p if test is not None and i in adjusted else None
+        # whichever of them is the smallest is multiplied by the size of the family
+        smallest = None if least is None else min(1.0, size * least)
+        family.append(Adjusted(adjusted.get(i), smallest, size, noun, about))
+    return family
 
 
 def label(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

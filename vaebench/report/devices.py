@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vaebench.cpu import describe_cpu
 from vaebench.report.cells import Cell
-from vaebench.report.records import Record, counted
+from vaebench.report.loading import Record, counted
 from vaebench.schema.labels import cell_label
 
 NAMED = 3  # cells that a note names for a kind of device

@@ -9,21 +9,22 @@ their effects within each, never across. To change what an axis is compared with
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
 
 from vaebench.report.cells import Cell, matching
-from vaebench.report.comparable import separates
 from vaebench.report.contrasts import (
     Adjusted,
     Contrast,
     Terms,
-    adjust_differences,
+    adjust,
     label,
     measure,
     paired,
 )
-from vaebench.report.tables import Column, main_table
+from vaebench.report.ranking import separates
+from vaebench.report.tables import Column, Table
+from vaebench.statistics import Difference
 
 # what the other values of an axis are set against; of any other axis, its first value
 BASELINES: dict[str, str] = {"model": "fnn", "loss": "mse", "estimator": "kl"}
@@ -36,7 +37,6 @@ class Effect:
     Attributes:
         column: The metric, with its declaration.
         name: ``cnn - fnn``, or ``(cnn - fnn) × (bce - mse)``.
-        kind: A factor effect, or an interaction.
         axes: The axis, or the two of an interaction.
         within: What all cells share by which the metric does not compare: ``{"loss": "bce"}``.
         stratum: A cell that has it.
@@ -46,32 +46,38 @@ class Effect:
 
     column: Column
     name: str
-    kind: Literal["factor", "interaction"]
     axes: tuple[str, ...]
     within: dict[str, Any]
     stratum: Cell
     contrast: Contrast
     adjusted: Adjusted
 
+    @property
+    def kind(self) -> Literal["factor", "interaction"]:
+        """A factor effect, or an interaction."""
+        return "factor" if len(self.axes) == 1 else "interaction"
 
-@dataclass(frozen=True)
-class _Draft:
+
+class _Draft(NamedTuple):
+    """An effect before it is measured."""
+
     name: str
-    kind: Literal["factor", "interaction"]
     axes: tuple[str, ...]
     terms: Terms
 
 
-def effects(cells: Sequence[Cell]) -> tuple[Effect, ...]:
-    """Every effect by every metric of the test split that says which direction is better.
+_Stratum = tuple[dict[str, Any], Cell, list[_Draft]]
+
+
+def effects(table: Table, cells: Sequence[Cell]) -> tuple[Effect, ...]:
+    """Every effect by every metric of the main table that says which direction is better.
 
     Costs are not among them. Holm's family is all contrasts of one metric.
     """
+    columns = [c for c in table.columns if c.direction is not None and c.comparable != "machine"]
+    strata = {kind: list(_strata(cells, kind)) for kind in {c.comparable for c in columns}}
     return tuple(
-        effect
-        for column in main_table(cells).columns
-        if column.direction is not None and column.comparable != "machine"
-        for effect in _effects_by(column, cells)
+        effect for column in columns for effect in _effects_by(column, strata[column.comparable])
     )
 
 
@@ -90,12 +96,15 @@ def effects_json(found: Sequence[Effect]) -> list[dict[str, Any]]:
     ]
 
 
+def difference_json(difference: Difference | None) -> dict[str, Any]:
+    """Estimate, interval and test of a difference; null where there is none."""
+    return vars(difference) if difference else dict.fromkeys(f.name for f in fields(Difference))
+
+
 def contrast_json(contrast: Contrast, adjusted: Adjusted) -> dict[str, Any]:
     """The numbers of a contrast: estimate, interval, test; null where there are none."""
-    known = contrast.difference
-    numbers = dict.fromkeys(("n", "mean", "ci95", "effect_size", "p", "smallest_p"))
     return {
-        **(asdict(known) if known is not None else numbers),
+        **difference_json(contrast.difference),
         "p_holm": adjusted.p,
         "smallest_p_holm": adjusted.smallest,
         "family": adjusted.family,
@@ -107,28 +116,29 @@ def contrast_json(contrast: Contrast, adjusted: Adjusted) -> dict[str, Any]:
     }
 
 
-def _effects_by(column: Column, cells: Sequence[Cell]) -> list[Effect]:
-    found = [
-        (within, stratum[0], draft, measure(draft.terms, column.metric, column.comparable))
-        for within, stratum in _strata(cells, column.comparable)
-        for draft in (*_factors(stratum), *_interactions(stratum))
+def _effects_by(column: Column, strata: Sequence[_Stratum]) -> list[Effect]:
+    measured = [
+        (within, first, draft, measure(draft.terms, column.metric, column.comparable))
+        for within, first, drafts in strata
+        for draft in drafts
     ]
-    known = [contrast.difference for _, _, _, contrast in found]
-    adjusted = adjust_differences(known, noun="contrast", about=f"of {column.metric}")
+    known = [contrast.difference for *_, contrast in measured]
+    adjusted = adjust(known, noun="contrast", about=f"of {column.metric}")
     return [
-        Effect(column, draft.name, draft.kind, draft.axes, within, first, contrast, its)
-        for (within, first, draft, contrast), its in zip(found, adjusted, strict=True)
+        Effect(column, draft.name, draft.axes, within, first, contrast, its)
+        for (within, first, draft, contrast), its in zip(measured, adjusted, strict=True)
     ]
 
 
-def _strata(cells: Sequence[Cell], kind: str) -> Iterator[tuple[dict[str, Any], list[Cell]]]:
-    """Cells that a metric compares, group by group, with what they share and others lack."""
-    axes = [a for a in _varying(cells) if separates(a, kind)]
+def _strata(cells: Sequence[Cell], kind: str) -> Iterator[_Stratum]:
+    """Per group of cells that a metric compares: what only they share, the first, the effects."""
+    axes = [axis for axis in _varying(cells) if separates(axis, kind)]
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(repr([cell.cell.get(axis) for axis in axes]), []).append(cell)
     for group in groups.values():
-        yield {axis: group[0].cell.get(axis) for axis in axes}, group
+        within = {axis: group[0].cell.get(axis) for axis in axes}
+        yield within, group[0], [*_factors(group), *_interactions(group)]
 
 
 def _factors(cells: Sequence[Cell]) -> Iterator[_Draft]:
@@ -137,9 +147,8 @@ def _factors(cells: Sequence[Cell]) -> Iterator[_Draft]:
         for value in values:
             if value != base:
                 first, second = matching(cells, {axis: value}), matching(cells, {axis: base})
-                terms = paired(first, second, (axis,))
                 name = label({axis: value}, {axis: base})
-                yield _Draft(name, "factor", (axis,), terms)
+                yield _Draft(name, (axis,), paired(first, second, (axis,)))
 
 
 def _interactions(cells: Sequence[Cell]) -> Iterator[_Draft]:
@@ -156,7 +165,7 @@ def _interactions(cells: Sequence[Cell]) -> Iterator[_Draft]:
         ]
         terms = _difference_of_pairs(at[0], at[1], other)
         name = f"({label({axis: high}, {axis: low})}) × ({label({other: up}, {other: down})})"
-        yield _Draft(name, "interaction", (axis, other), terms)
+        yield _Draft(name, (axis, other), terms)
 
 
 def _difference_of_pairs(first: Terms, second: Terms, axis: str) -> Terms:
@@ -164,12 +173,7 @@ def _difference_of_pairs(first: Terms, second: Terms, axis: str) -> Terms:
     upper = paired(first.plus, second.plus, (axis,))
     lower = paired(first.minus, second.minus, (axis,))
     alone = first.alone + second.alone + upper.alone + lower.alone
-    return Terms(
-        plus=upper.plus + lower.minus,
-        minus=upper.minus + lower.plus,
-        blocks=upper.blocks,
-        alone=alone,
-    )
+    return Terms(upper.plus + lower.minus, upper.minus + lower.plus, upper.blocks, alone)
 
 
 def _varying(cells: Sequence[Cell]) -> dict[str, list[Any]]:

@@ -6,11 +6,12 @@ The columns are those of the Markdown report without the pictures; its notes are
 from collections.abc import Iterable, Sequence
 
 from vaebench.report import notes
-from vaebench.report.cells import cells
-from vaebench.report.claims import Judged, claims
-from vaebench.report.evidence import CLAIM_HEADINGS, claim_notes, claim_texts
-from vaebench.report.records import Report
-from vaebench.report.tables import Column, Entry, main_table
+from vaebench.report.analysis import Analysis
+from vaebench.report.claims import Judged
+from vaebench.report.loading import Report
+from vaebench.report.pictures import Pictures
+from vaebench.report.sections import CLAIM_HEADINGS, claim_notes, claim_texts
+from vaebench.report.tables import Column, Entry
 from vaebench.report.tuning import tuning_table
 
 _ESCAPES = {
@@ -38,14 +39,13 @@ _ESCAPES = {
 _ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}
 
 
-def latex_report(report: Report) -> str:
+def latex_report(analysis: Analysis, _: Pictures) -> str:
     """The tables between comments that say what they show and what they need."""
-    found = cells(report)
-    table = main_table(found)
-    said = [f"{report.name}: {notes.summary(report, found)}", *notes.table_notes(table, found)]
+    table = analysis.table
+    said = [f"{analysis.name}: {notes.summary(analysis)}", *notes.table_notes(analysis)]
     rows = []
-    for i, (labels, remark) in enumerate(zip(table.labels, table.remarks, strict=True)):
-        texts = [_entry(column.entries[i]) for column in table.columns]
+    for labels, entries, remark in table.rows:
+        texts = [_entry(entry) for entry in entries]
         if remark is not None and texts:
             texts = [rf"\multicolumn{{{len(texts)}}}{{l}}{{{escape(remark)}}}"]
         rows.append([*map(escape, labels), *texts])
@@ -54,8 +54,8 @@ def latex_report(report: Report) -> str:
         r"% Needs \usepackage{booktabs} and UTF-8 input.",
         *map(_comment, said),
         *_tabular("l" * len(table.axes) + "r" * len(table.columns), headings, rows),
-        *_claims(claims(report, found)),
-        *_tuning(report),
+        *_claims(analysis.claims),
+        *_tuning(analysis),
     ]
     return "\n".join(lines) + "\n"
 

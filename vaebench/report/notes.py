@@ -4,13 +4,15 @@ Plain text, escaped by whoever writes it out. Only what the records show is said
 append it in :func:`table_notes` under the condition that makes it true.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen, declarations
-from vaebench.report.comparable import likelihood_key, machine_key, relaxed
 from vaebench.report.devices import device_kind, device_notes
-from vaebench.report.records import Record, Report, counted, dig, setting
+from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
+from vaebench.report.ranking import likelihood_key, machine_key, relaxed
 from vaebench.report.tables import Table
 from vaebench.report.tuning import tuned_phrase
 
@@ -21,27 +23,27 @@ _BINARIZE = {
 }
 
 
-def summary(report: Report, cells: Sequence[Cell]) -> str:
+def summary(analysis: Analysis) -> str:
     """One paragraph: data, size of the grid, training, machine."""
-    done = [record for cell in cells for record in cell.records]
-    seeds = list(dict.fromkeys(run.seed for run in report.planned))
+    done = [record for cell in analysis.cells for record in cell.records]
+    seeds = list(dict.fromkeys(run.seed for run in analysis.planned))
     training = [
         text
         for text in (
-            _phrase("{} epochs", _settings(report, "training", "epochs")),
-            _phrase("batch size {}", _settings(report, "training", "batch_size")),
-            _phrase("latent size {}", _settings(report, "model", "latent_dim")),
-            tuned_phrase(report.manifest),
+            _phrase("{} epochs", _settings(analysis, "training", "epochs")),
+            _phrase("batch size {}", _settings(analysis, "training", "batch_size")),
+            _phrase("latent size {}", _settings(analysis, "model", "latent_dim")),
+            tuned_phrase(analysis.manifest),
         )
         if text
     ]
     text = (
-        f"{counted(len(cells), 'cell')} with {counted(len(seeds), 'seed')} each "
-        f"({_list(seeds)}) on {_dataset(report)}. "
+        f"{counted(len(analysis.cells), 'cell')} with {counted(len(seeds), 'seed')} each "
+        f"({listed(seeds)}) on {_dataset(analysis)}. "
     )
     if training:
         text += f"{', '.join(training)}. "
-    text += f"{len(done):,} of {counted(len(report.planned), 'run')} complete."
+    text += f"{len(done):,} of {counted(len(analysis.planned), 'run')} complete."
     places = list(dict.fromkeys(machine(record) for record in done))
     if len(places) == 1:
         text += f" All ran on {places[0]}."
@@ -63,8 +65,9 @@ def machine(record: Record) -> str:
     return ", ".join(part for part in parts if part and part[0] != " ")
 
 
-def table_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
+def table_notes(analysis: Analysis) -> list[str]:
     """What a reader must know to read the main table."""
+    table, cells = analysis.table, analysis.cells
     records = [record for cell in cells for record in cell.records]
     if not records:
         return ["No run is complete: there is nothing to compare yet."]
@@ -75,7 +78,7 @@ def table_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
             units.setdefault(column.unit, []).append(column.title)
     if units:
         named = (
-            f"{_list(titles)} in {'nats per image' if unit == 'nats' else unit}"
+            f"{listed(titles)} in {'nats per image' if unit == 'nats' else unit}"
             for unit, titles in units.items()
         )
         notes.append(f"{'; '.join(named)}.")
@@ -89,7 +92,7 @@ def table_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
     notes += device_notes(cells)
     _, clashes = declarations(records)
     if clashes:
-        notes.append(f"Not ranked, since the runs declare them differently: {_list(clashes)}.")
+        notes.append(f"Not ranked, since the runs declare them differently: {listed(clashes)}.")
     incomplete = sum(not cell.complete for cell in cells)
     if incomplete:
         notes.append(f"{counted(incomplete, 'row')} incomplete: no mean is shown for such a row.")
@@ -105,7 +108,7 @@ def picture_note(cells: Sequence[Cell]) -> str:
     )
     choices = [chosen(cell) for cell in cells if len(cell.seeds) > 1]
     reasons = list(dict.fromkeys(choice[1] for choice in choices if choice))
-    return f"{text} Shown: {_list(reasons)} of each cell." if reasons else text
+    return f"{text} Shown: {listed(reasons)} of each cell." if reasons else text
 
 
 def cost_notes(cells: Sequence[Cell]) -> list[str]:
@@ -128,18 +131,17 @@ def load_of(cell: Cell) -> list[str]:
     """How many of a cell's runs ran at a time, and where; several when they differ."""
     environments = [record.get("environment", {}) for record in cell.records]
     return [
-        _list(_distinct(e.get("jobs") for e in environments)) or "—",
-        _list(_distinct(e.get("device_name") or e.get("device") for e in environments)) or "—",
+        listed(_distinct(e.get("jobs") for e in environments)) or "—",
+        listed(_distinct(e.get("device_name") or e.get("device") for e in environments)) or "—",
     ]
 
 
 def record_notes(report: Report) -> list[str]:
     """The notes that the runs made, each once, with their number where not all made it."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for record in report.records:
         notes = record.get("notes")
-        for note in dict.fromkeys(map(str, notes if isinstance(notes, list) else [])):
-            counts[note] = counts.get(note, 0) + 1
+        counts.update(dict.fromkeys(map(str, notes), 1) if isinstance(notes, list) else {})
     total = len(report.records)
     return [
         note if n == total else f"{note} ({n} of {counted(total, 'run')})"
@@ -149,27 +151,23 @@ def record_notes(report: Report) -> list[str]:
 
 def environment_rows(records: Iterable[Record]) -> list[tuple[str, str]]:
     """What ran where, flat; values that differ between runs are listed with their numbers."""
-    values: dict[str, dict[str, int]] = {}
+    values: dict[str, Counter[str]] = {}
     for record in records:
         around = {key: record[key] for key in ("versions",) if key in record}
-        for key, value in flat({**around, **record.get("environment", {})}):
-            seen = values.setdefault(key, {})
-            seen[value] = seen.get(value, 0) + 1
-    return [
-        (
-            key,
-            next(iter(seen))
-            if len(seen) == 1
-            else "; ".join(f"{value} ({counted(n, 'run')})" for value, n in seen.items()),
-        )
+        for key, value in flat({**around, **record.get("environment", {})}).items():
+            values.setdefault(key, Counter())[in_words(value)] += 1
+    told = {
+        key: [f"{value} ({counted(n, 'run')})" for value, n in seen.items()]
         for key, seen in values.items()
-    ]
+        if len(seen) > 1
+    }
+    return [(key, "; ".join(told.get(key, seen))) for key, seen in values.items()]
 
 
 def _interval(cells: Sequence[Cell]) -> str:
     counts = sorted({len(cell.seeds) for cell in cells if cell.complete})
     if counts and counts[-1] > 1:
-        ns = _list(counts, last="or")
+        ns = listed(counts, last="or")
         return (
             f"Numbers are means ± the half width of their 95 % Student-t interval over seeds, "
             f"n = {ns}; there is no ± where all seeds gave the same."
@@ -184,7 +182,7 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
     titles = [column.title for column in table.columns if column.comparable == "likelihood"]
     if titles and len({likelihood_key(record) for record in records}) > 1:
         notes.append(
-            f"{_list(titles)} are comparable only within one loss (its options, the data set and "
+            f"{listed(titles)} are comparable only within one loss (its options, the data set and "
             "its binarisation included): rows of different losses are not comparable there and "
             "are never ranked against each other."
         )
@@ -196,7 +194,7 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
     sigmas = _distinct(dig(setting(record, "loss"), "mse", "sigma2") for record in records)
     if sigmas:
         notes.append(
-            f"mse is the Gaussian with fixed variance σ² = {_list(sigmas, last='or')}, constant "
+            f"mse is the Gaussian with fixed variance σ² = {listed(sigmas, last='or')}, constant "
             "included; σ² sets the balance of rate and distortion, and what is said of mse holds "
             "at that value."
         )
@@ -205,13 +203,13 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
 
 def _dataset(report: Report) -> str:
     names = _settings(report, "dataset", "name")
-    text = _list(names) if names else "an unknown data set"
+    text = listed(names) if names else "an unknown data set"
     facts = []
     for split in ("train", "validation", "test"):
         sizes = _distinct(dig(r, "environment", "dataset", split) for r in report.records)
         if len(sizes) == 1 and isinstance(sizes[0], int):
             facts.append(f"{sizes[0]:,} {split}")
-    details = [f"{_list(facts)} images"] if facts else []
+    details = [f"{listed(facts)} images"] if facts else []
     if "test" in _settings(report, "dataset", "validation"):
         details.append("the test images serve as validation split")
     binarize = _settings(report, "dataset", "binarize")
@@ -237,20 +235,4 @@ def _number(value: Any, noun: str) -> str:
 
 
 def _phrase(template: str, values: Sequence[Any]) -> str:
-    return template.format(_list(values, last="or")) if values else ""
-
-
-def _list(values: Iterable[Any], last: str = "and") -> str:
-    """``a, b and c``."""
-    texts = [str(value) for value in values]
-    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
-def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as rows of a dotted key and its value in words."""
-    if not isinstance(value, dict):
-        return [(prefix, "none" if value is None else str(value))]
-    rows = []
-    for key, item in value.items():
-        rows += flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return rows
+    return template.format(listed(values, last="or")) if values else ""

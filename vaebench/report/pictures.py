@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from vaebench.errors import VaebenchError
 from vaebench.files import write_atomic
-from vaebench.report.cells import Cell, cells, chosen
-from vaebench.report.records import Report, dig
-from vaebench.report.tables import main_table
+from vaebench.report.analysis import Analysis
+from vaebench.report.cells import Cell, chosen
+from vaebench.report.loading import Report, dig
 from vaebench.schema.labels import cell_label
 from vaebench.storage import RunStore
 
@@ -74,7 +74,7 @@ def last_tile(report: Report, cell: Cell, kind: str) -> tuple[Path, int] | None:
     return path, epoch
 
 
-def comparison_picture(report: Report) -> bytes | None:
+def comparison_picture(analysis: Analysis) -> bytes | None:
     """All cells on the same test images, as PNG; None when no run has its arrays.
 
     Each cell is shown by the run whose pictures stand for it in the table. Cells of other test
@@ -84,20 +84,18 @@ def comparison_picture(report: Report) -> bytes | None:
     from vaebench import figures  # matplotlib is slow to import, and tables need none of it
 
     rows: list[figures.CellImages] = []
-    found = cells(report)
-    table = main_table(found)
-    for i, cell in enumerate(found):
+    for i, cell in enumerate(analysis.cells):
         choice = chosen(cell)
-        arrays = None if choice is None else _arrays(report.run_dir(choice[0]["run_id"]))
+        arrays = None if choice is None else _arrays(analysis.run_dir(choice[0]["run_id"]))
         if arrays is None or (rows and not np.array_equal(arrays[0], rows[0].originals)):
             continue
         metrics = ", ".join(
             f"{column.title} {column.entries[i].mean}"
-            for column in table.columns
+            for column in analysis.table.columns
             if column.metric in ("test/ssim", "test/psnr") and column.entries[i].mean
         )
         rows.append(figures.CellImages(cell_label(cell.cell), metrics, *arrays))
-    return figures.to_png(figures.comparison(rows, title=report.name)) if rows else None
+    return figures.to_png(figures.comparison(rows, title=analysis.name)) if rows else None
 
 
 def _arrays(run: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:

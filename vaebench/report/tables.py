@@ -1,20 +1,20 @@
 """The one table model behind every format: which columns, which numbers, which are best.
 
-Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``rounding`` and
+Markdown, LaTeX and the tests read the same :class:`Table`; a number is rounded in ``numbers`` and
 nowhere else. Titles, directions and comparability come from the declarations that the records
 carry, so a new ``test/...`` metric becomes a column by itself. To place it, see
 :mod:`vaebench.declarations`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vaebench.declarations import COSTS, in_order
 from vaebench.report.cells import Cell, declarations
-from vaebench.report.comparable import best_rows, relaxed
-from vaebench.report.records import setting
-from vaebench.report.rounding import decimals_of, rounded
+from vaebench.report.loading import setting
+from vaebench.report.numbers import decimals_of, rounded
+from vaebench.report.ranking import best_rows, relaxed
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary, summarise
 
@@ -58,9 +58,15 @@ class Table:
     columns: tuple[Column, ...]
     remarks: tuple[str | None, ...]
 
+    @property
+    def rows(self) -> Iterator[tuple[tuple[str, ...], list[Entry], str | None]]:
+        """The rows: texts of the axes, numbers, and what an incomplete row says instead."""
+        for i, labels in enumerate(self.labels):
+            yield labels, [column.entries[i] for column in self.columns], self.remarks[i]
 
-def main_table(cells: Sequence[Cell]) -> Table:
-    """What was measured on the test split, one row per cell."""
+
+def main_table(cells: Sequence[Cell], *, ranked: bool = True) -> Table:
+    """What was measured on the test split, one row per cell; the best marked unless told not to."""
     measured = dict.fromkeys(
         name.removeprefix("test/")
         for cell in cells
@@ -68,7 +74,7 @@ def main_table(cells: Sequence[Cell]) -> Table:
         for name in record["metrics"]
         if name.startswith("test/")
     )
-    return _table(cells, [f"test/{name}" for name in in_order(measured)])
+    return _table(cells, [f"test/{name}" for name in in_order(measured)], ranked=ranked)
 
 
 def cost_table(cells: Sequence[Cell]) -> Table:
@@ -85,26 +91,15 @@ def gap_table(cells: Sequence[Cell]) -> Table | None:
     gaps = [_gap(cell) for cell in cells]
     if all(gap is None or gap.mean is None for gap in gaps):
         return None
-    table = _table(cells, ("train_eval/elbo", "test/elbo"))
-    train, test = (replace(column, entries=_unmarked(column)) for column in table.columns)
-    gap = Column(
-        metric="gap",
-        title="Gap",
-        unit=test.unit,
-        direction=None,
-        comparable=test.comparable,
-        decimals=_decimals(gaps, test.unit),
-        entries=_entries(gaps, test.unit),
+    table = _table(cells, ("train_eval/elbo", "test/elbo"), ranked=False)
+    train, test = table.columns
+    declaration = {"title": "Gap", "unit": test.unit, "comparable": test.comparable}
+    columns = (
+        replace(train, title=f"{test.title}, training images"),
+        replace(test, title=f"{test.title}, test images"),
+        _column("gap", gaps, declaration),
     )
-    title = test.title
-    return replace(
-        table,
-        columns=(
-            replace(train, title=f"{title}, training images"),
-            replace(test, title=f"{title}, test images"),
-            gap,
-        ),
-    )
+    return replace(table, columns=columns)
 
 
 def metric_column(cells: Sequence[Cell], metric: str) -> Column:
@@ -125,17 +120,16 @@ def run_table(cells: Sequence[Cell]) -> Table | None:
             seeds=(record["seed"],),
             records=(record,),
             others=(),
+            values={},
             summaries={name: summarise([value]) for name, value in record["metrics"].items()},
         )
         for cell in cells
         for record in cell.records
     ]
-    table = main_table(runs)
     return replace(
-        table,
+        main_table(runs, ranked=False),
         axes=("Cell", "Seed"),  # the cell in one column leaves room for the numbers
         labels=tuple((cell_label(run.cell), str(run.seeds[0])) for run in runs),
-        columns=tuple(replace(column, entries=_unmarked(column)) for column in table.columns),
     )
 
 
@@ -158,7 +152,7 @@ def axis_text(axis: str, cell: Cell) -> str:
     return f"{text} (σ² {sigma2})" if isinstance(sigma2, str) else f"{text} (σ²={sigma2})"
 
 
-def _table(cells: Sequence[Cell], metrics: Iterable[str]) -> Table:
+def _table(cells: Sequence[Cell], metrics: Iterable[str], *, ranked: bool = True) -> Table:
     declared, _ = declarations([record for cell in cells for record in cell.records])
     axes = tuple(dict.fromkeys(axis for cell in cells for axis in cell.cell))
     return Table(
@@ -167,33 +161,30 @@ def _table(cells: Sequence[Cell], metrics: Iterable[str]) -> Table:
             tuple(axis_text(axis, cell) if axis in cell.cell else "" for axis in axes)
             for cell in cells
         ),
-        columns=tuple(_column(cells, metric, declared) for metric in metrics),
+        columns=tuple(
+            _column(
+                metric,
+                [cell.summaries.get(metric) for cell in cells],
+                declared.get(metric.partition("/")[2], {}),
+                cells if ranked else (),
+            )
+            for metric in metrics
+        ),
         remarks=tuple(None if cell.complete else cell.progress for cell in cells),
     )
 
 
-def _column(cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, Any]]) -> Column:
-    name = metric.partition("/")[2]
-    declaration = declared.get(name, {})
-    unit = str(declaration.get("unit") or "")
-    direction = str(declaration.get("direction"))
+def _column(
+    metric: str,
+    summaries: Sequence[Summary | None],
+    declaration: Mapping[str, Any],
+    ranked: Sequence[Cell] = (),
+) -> Column:
+    """A column of these numbers; its best are marked where the cells that they are of are given."""
+    unit, direction = str(declaration.get("unit") or ""), str(declaration.get("direction"))
     comparable = str(declaration.get("comparable") or "dataset")
-    summaries = [cell.summaries.get(metric) for cell in cells]
-    entries = _entries(summaries, unit)
-    best = best_rows(cells, [entry.mean for entry in entries], metric, direction, comparable)
-    return Column(
-        metric=metric,
-        title=str(declaration.get("title") or name),
-        unit=unit,
-        direction=direction if direction in ARROWS else None,
-        comparable=comparable,
-        decimals=_decimals(summaries, unit),
-        entries=tuple(replace(entry, best=i in best) for i, entry in enumerate(entries)),
-    )
-
-
-def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...]:
-    decimals = _decimals(summaries, unit)
+    means = [None if summary is None else summary.mean for summary in summaries]
+    decimals = decimals_of((mean for mean in means if mean is not None), unit)
     # parameters, say, are the same for every seed
     varies = any(summary.std for summary in summaries if summary is not None)
     entries = []
@@ -203,22 +194,26 @@ def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...
             continue
         width = rounded(summary.ci95, decimals) if varies and summary.ci95 is not None else None
         entries.append(Entry(mean=rounded(summary.mean, decimals), half_width=width))
-    return tuple(entries)
-
-
-def _decimals(summaries: Sequence[Summary | None], unit: str) -> int:
-    return decimals_of((s.mean for s in summaries if s is not None and s.mean is not None), unit)
+    best = best_rows(
+        means,
+        [entry.mean for entry in entries],
+        [cell.key(comparable) for cell in ranked],
+        direction,
+        one_group=comparable == "machine",
+    )
+    return Column(
+        metric=metric,
+        title=str(declaration.get("title") or metric.partition("/")[2]),
+        unit=unit,
+        direction=direction if direction in ARROWS else None,
+        comparable=comparable,
+        decimals=decimals,
+        entries=tuple(replace(entry, best=i in best) for i, entry in enumerate(entries)),
+    )
 
 
 def _gap(cell: Cell) -> Summary | None:
     if not cell.complete:
         return None
-    pairs = [
-        (record["metrics"].get("train_eval/elbo"), record["metrics"].get("test/elbo"))
-        for record in cell.records
-    ]
-    return summarise([None if None in pair else pair[0] - pair[1] for pair in pairs])
-
-
-def _unmarked(column: Column) -> tuple[Entry, ...]:
-    return tuple(replace(entry, best=False) for entry in column.entries)
+    pairs = zip(cell.of("train_eval/elbo"), cell.of("test/elbo"), strict=True)
+    return summarise([None if a is None or b is None else a - b for a, b in pairs])

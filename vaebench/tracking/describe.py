@@ -7,8 +7,8 @@ thing is.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebench.schema.labels import cell_label, run_label
-from vaebench.tracking.payload import Point, Record, Seed, likelihood
+from vaebench.schema.labels import cell_label, likelihood_label, run_label
+from vaebench.tracking.payload import Point, Record, Seed
 
 HEADLINE = ("test/ssim", "test/psnr", "test/elbo")
 COMPARABLE = {
@@ -110,7 +110,7 @@ def _setting(config: Mapping[str, Any]) -> str:
     training, dataset = config.get("training", {}), config.get("dataset", {})
     told = {
         "": dataset.get("name"),
-        "likelihood ": likelihood(config),
+        "likelihood ": likelihood_label(config),
         "latent size ": config.get("model", {}).get("latent_dim"),
         "epochs ": training.get("epochs"),
         "batch size ": training.get("batch_size"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaebench.schema.labels import cell_label
+from vaebench.schema.labels import cell_label, likelihood_label
 from vaebench.storage import RunStore
 
 Cell = Mapping[str, Any]
@@ -90,22 +90,6 @@ def cell_params(cell: Cell) -> dict[str, str]:
     return {
         short(axis) if count[short(axis)] == 1 else axis: str(value) for axis, value in cell.items()
     }
-
-
-def likelihood(config: Mapping[str, Any]) -> str:
-    """A name for all that must be equal before two ELBOs may be compared (data set apart).
-
-    ``bce``; ``mse sigma2=0.5 output=sigmoid``; ``bce static`` on binarised pixels,
-    ``cb dequantized`` on dequantised ones.
-    """
-    loss = dict(config["loss"])
-    name = str(loss["name"])
-    options = [f"{k}={v}" for k, v in (loss.get(name) or {}).items()]
-    dataset = config.get("dataset", {})
-    binarize = dataset.get("binarize") or "none"
-    pixels = [] if binarize == "none" else [str(binarize)]
-    pixels += ["dequantized"] if dataset.get("dequantize") == "uniform" else []
-    return " ".join([name, *options, *pixels])
 
 
 def finished_record(store: RunStore, journal: Sequence[Mapping[str, Any]]) -> Record | None:
@@ -206,7 +190,7 @@ def run_tags(run: Seed, config: Mapping[str, Any], attempt: int, colour: str) ->
         "vaebench.run_id": run.run_id,
         "vaebench.attempt": str(attempt),
         "vaebench.cell": cell_label(run.cell),
-        "vaebench.likelihood": likelihood(config),
+        "vaebench.likelihood": likelihood_label(config),
         "mlflow.runColor": colour,
     }
 

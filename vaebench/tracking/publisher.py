@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.errors import VaebenchError
-from vaebench.schema.labels import best_seed, cell_label
+from vaebench.schema.labels import best_seed, cell_label, likelihood_label
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.storage import RunStore, run_store
 from vaebench.tracking import payload, views
@@ -284,6 +284,6 @@ def _page(run: Seed) -> tuple[str, int] | None:
     """What the views need of a run: its likelihood and number of epochs; None where damaged."""
     config = run.store.config
     try:
-        return (payload.likelihood(config), int(config["training"]["epochs"])) if config else None
+        return (likelihood_label(config), int(config["training"]["epochs"])) if config else None
     except DAMAGE:
         return None

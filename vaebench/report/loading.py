@@ -6,15 +6,21 @@ apart with the reason and never stop a report. To use another field of a record,
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from vaebench.errors import ResultsError, VaebenchError
 from vaebench.schema import record as schema
+from vaebench.schema.faults import first_fault
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
+from vaebench.schema.section import Section
 
 Record = dict[str, Any]
+_Section = TypeVar("_Section", bound=Section)
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Damaged:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Report:
     """A grid's folder as it was read.
 
@@ -47,6 +53,30 @@ class Report:
     foreign: tuple[str, ...]
     damaged: tuple[Damaged, ...]
 
+    @classmethod
+    def read(cls, directory: Path | str) -> Self:
+        """Read the grid in ``directory``, or the only grid of a results folder.
+
+        Raises:
+            ResultsError: There is no grid, there are several, or the manifest cannot be read.
+        """
+        grid = _grid_of(Path(directory))
+        manifest = read_manifest(grid)
+        runs = planned(manifest)
+        found = [(run, read_record(grid, run)) for run in runs]
+        known = {run.run_id for run in runs}
+        root = grid / "runs"
+        folders = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        return cls(
+            directory=grid,
+            manifest=manifest,
+            planned=runs,
+            records=tuple(record for _, record in found if isinstance(record, dict)),
+            missing=tuple(run for run, record in found if record is None),
+            foreign=tuple(name for name in folders if name not in known and name[0] != "."),
+            damaged=tuple(record for _, record in found if isinstance(record, Damaged)),
+        )
+
     @property
     def name(self) -> str:
         """The grid's name."""
@@ -56,39 +86,19 @@ class Report:
         """The folder of one run."""
         return self.directory / "runs" / run_id
 
+    def stated(self, key: str, kind: type[_Section]) -> list[_Section]:
+        """What the manifest states under ``key``: its claims, say.
 
-def load(directory: Path | str) -> Report:
-    """Read the grid in ``directory``, or the only grid of a results folder.
-
-    Raises:
-        ResultsError: There is no grid, there are several, or the manifest cannot be read.
-    """
-    grid = _grid_of(Path(directory))
-    manifest = read_manifest(grid)
-    runs = planned(manifest)
-    records: list[Record] = []
-    missing: list[Planned] = []
-    damaged: list[Damaged] = []
-    for run in runs:
-        found = read_record(grid, run)
-        if found is None:
-            missing.append(run)
-        elif isinstance(found, Damaged):
-            damaged.append(found)
-        else:
-            records.append(found)
-    known = {run.run_id for run in runs}
-    root = grid / "runs"
-    folders = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    return Report(
-        directory=grid,
-        manifest=manifest,
-        planned=runs,
-        records=tuple(records),
-        missing=tuple(missing),
-        foreign=tuple(name for name in folders if name not in known and name[0] != "."),
-        damaged=tuple(damaged),
-    )
+        Raises:
+            ResultsError: It is damaged.
+        """
+        try:
+            return TypeAdapter(list[kind]).validate_python(self.manifest.get(key) or [])  # type: ignore[valid-type]
+        except ValidationError as error:
+            raise ResultsError(
+                f"{self.directory / 'grid.yaml'}: {key}: damaged ({first_fault(error)}); "
+                "run the grid again to write it anew"
+            ) from error
 
 
 def read_record(grid: Path, run: Planned, part: str = "runs") -> Record | Damaged | None:
@@ -115,9 +125,35 @@ def dig(value: Any, *path: str) -> Any:
     return value
 
 
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    below = (flat(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items())
+    return {key: leaf for part in below for key, leaf in part.items()}
+
+
+def differing(first: Any, second: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys at which two nested mappings differ, with both values; None for a missing one."""
+    one, other = flat(first), flat(second)
+    pairs = {key: (one.get(key), other.get(key)) for key in {**one, **other}}
+    return {key: (a, b) for key, (a, b) in pairs.items() if a != b}
+
+
+def in_words(value: object) -> str:
+    """A value of a mapping for readers."""
+    return "none" if value is None else str(value)
+
+
 def counted(n: int, noun: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def listed(values: Iterable[Any], last: str = "and") -> str:
+    """``a, b and c``."""
+    texts = [str(value) for value in values]
+    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def _grid_of(directory: Path) -> Path:
@@ -126,8 +162,6 @@ def _grid_of(directory: Path) -> Path:
             f"{directory}: no such folder; train a grid with `vaebench run-grid`, "
             "or name the folder it wrote to"
         )
-    if (directory / "grid.yaml").is_file():
-        return directory
     grids = grid_dirs(directory)
     if len(grids) == 1:
         return grids[0]

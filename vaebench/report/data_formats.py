@@ -7,77 +7,75 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vaebench.report.cells import Cell, cells
-from vaebench.report.claims import claims, claims_json
+from vaebench.report.analysis import Analysis
+from vaebench.report.claims import claims_json
 from vaebench.report.devices import by_device
-from vaebench.report.effects import effects, effects_json
-from vaebench.report.published import published, published_json
-from vaebench.report.records import Record, Report
+from vaebench.report.effects import effects_json
+from vaebench.report.loading import Record
+from vaebench.report.pictures import Pictures
+from vaebench.report.published import reproductions_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def json_report(report: Report) -> str:
+def json_report(analysis: Analysis, _: Pictures) -> str:
     """``{"grid", "manifest", "runs", "cells", "effects", "claims", "published", ...}``, unrounded.
 
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
     null. Where the complete runs are of several kinds of device, ``devices`` has their ids by kind.
     """
-    found = cells(report)
+    devices = {
+        kind: [record["run_id"] for record in records]
+        for kind, records in by_device(analysis.cells).items()
+    }
     content = {
-        "grid": report.name,
-        "manifest": report.manifest,
-        "runs": list(report.records),
+        "grid": analysis.name,
+        "manifest": analysis.manifest,
+        "runs": list(analysis.records),
         "cells": [
             {
                 "cell": cell.cell,
                 "n": len(cell.records),
-                "metrics": {name: asdict(summary) for name, summary in cell.summaries.items()},
+                "metrics": {name: vars(summary) for name, summary in cell.summaries.items()},
             }
-            for cell in found
+            for cell in analysis.cells
         ],
-        "effects": effects_json(effects(found)),
-        "claims": claims_json(claims(report, found)),
-        "published": published_json(published(report, found)),
-        **_devices(found),
-        "missing": [asdict(run) for run in report.missing],
-        "foreign": list(report.foreign),
-        "damaged": [{**asdict(found.run), "reason": found.reason} for found in report.damaged],
+        "effects": effects_json(analysis.effects),
+        "claims": claims_json(analysis.claims),
+        "published": reproductions_json(analysis.reproductions),
+        **({"devices": devices} if len(devices) > 1 else {}),
+        "missing": [asdict(run) for run in analysis.missing],
+        "foreign": list(analysis.foreign),
+        "damaged": [{**asdict(found.run), "reason": found.reason} for found in analysis.damaged],
     }
     return json_lines(content)
 
 
-def _devices(found: Sequence[Cell]) -> dict[str, Any]:
-    kinds = by_device(found)
-    ids = {kind: [record["run_id"] for record in records] for kind, records in kinds.items()}
-    return {"devices": ids} if len(ids) > 1 else {}
-
-
-def csv_report(report: Report) -> str:
+def csv_report(analysis: Analysis, _: Pictures) -> str:
     """One row per cell: the axes, ``n``, ``seeds``, then mean, std, ci95 and n of each metric."""
-    found = cells(report)
-    axes = dict.fromkeys(axis for cell in found for axis in cell.cell)
-    metrics = dict.fromkeys(name for cell in found for name in cell.summaries)
-    fields = ("mean", "std", "ci95", "n")
+    axes = dict.fromkeys(axis for cell in analysis.cells for axis in cell.cell)
+    metrics = dict.fromkeys(name for cell in analysis.cells for name in cell.summaries)
+    parts = [f"{name}_{part}" for name in metrics for part in ("mean", "std", "ci95", "n")]
     buffer = io.StringIO()
     # every text quoted: the minimum leaves a carriage return bare, which ends a row for readers
-    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(
-        [*axes, "n", "seeds", *(f"{name}_{part}" for name in metrics for part in fields)]
+    writer = csv.DictWriter(
+        buffer, [*axes, "n", "seeds", *parts], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
     )
-    for cell in found:
-        row = [cell.cell.get(axis, "") for axis in axes]
-        row += [len(cell.records), len(cell.seeds)]
-        for name in metrics:
-            summary = cell.summaries.get(name)
-            row += ["" if summary is None else getattr(summary, part) for part in fields]
-        writer.writerow(row)
+    writer.writeheader()
+    for cell in analysis.cells:
+        counts = {"n": len(cell.records), "seeds": len(cell.seeds)}
+        numbers = {
+            f"{name}_{part}": value
+            for name, summary in cell.summaries.items()
+            for part, value in vars(summary).items()
+        }
+        writer.writerow(cell.cell | counts | numbers)
     return buffer.getvalue()
 
 

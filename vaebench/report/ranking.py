@@ -6,50 +6,52 @@ set against each other. To add a kind of comparability, write its key and name i
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from vaebench.report.cells import Cell
-from vaebench.report.records import Record, setting
+from vaebench.report.loading import Record, setting
+from vaebench.schema.labels import likelihood_label
 
 PICK: dict[object, Callable[[list[float]], float]] = {"higher": max, "lower": min}
 
 
 def best_rows(
-    cells: Sequence[Cell], shown: Sequence[str | None], metric: str, direction: object, kind: str
+    means: Sequence[float | None],
+    shown: Sequence[str | None],
+    keys: Sequence[str | None],
+    direction: object,
+    *,
+    one_group: bool,
 ) -> set[int]:
     """Rows with the best mean of a metric among those they compare with.
 
-    Equal as shown is equally best. A row without a mean is never best, nor is one with no rival;
-    costs are not ranked at all unless all of them come from one machine under one load.
+    Equal as shown is equally best. A row without a mean is never best, nor is one with no rival.
 
     Arguments:
-        cells: The rows.
-        shown: Their means as the table shows them; None where there is none.
-        metric: Whose means.
+        means: Of the rows.
+        shown: The means as the table shows them; None where there is none.
+        keys: What rows that compare share; None where a row compares with no other.
         direction: ``higher``, ``lower``, or anything else for neither.
-        kind: A key of :data:`KEYS`; an unknown one compares within a data set.
+        one_group: Rank only where all rows compare, as costs of one machine under one load do.
     """
     if direction not in PICK:
         return set()
     groups: dict[str | None, list[int]] = {}
-    for i, cell in enumerate(cells):
+    for i, key in enumerate(keys):
         if shown[i] is not None:
-            groups.setdefault(cell_key(cell, kind), []).append(i)
-    if kind == "machine" and len(groups) > 1:
+            groups.setdefault(key, []).append(i)
+    if one_group and len(groups) > 1:
         return set()
     groups.pop(None, None)
     best: set[int] = set()
     for rows in groups.values():
-        means = [cells[i].summaries[metric].mean or 0.0 for i in rows]
-        winner = rows[means.index(PICK[direction](means))]
+        group = [means[i] or 0.0 for i in rows]
+        winner = rows[group.index(PICK[direction](group))]
         best |= {i for i in rows if shown[i] == shown[winner] and len(rows) > 1}
     return best
 
 
 def likelihood_key(record: Record) -> str:
     """What two comparable ELBOs share: loss with its options, data set, what pixels became."""
-    dequantize = setting(record, "dataset", "dequantize") or "none"
-    return repr(_ordered(setting(record, "loss"))) + dataset_key(record) + repr(dequantize)
+    return likelihood_label(record.get("config", {})) + dataset_key(record)
 
 
 def dataset_key(record: Record) -> str:
@@ -70,12 +72,10 @@ def relaxed(record: Record) -> bool:
     return bool(loss == "bce" and binarize == "none")
 
 
-def cell_key(cell: Cell, kind: str) -> str | None:
-    """The key that all runs of a cell share; None when they do not, and it compares with none."""
-    if kind not in cell.keys:
-        keys = {KEYS.get(kind, dataset_key)(record) for record in cell.records}
-        cell.keys[kind] = keys.pop() if len(keys) == 1 else None
-    return cell.keys[kind]
+def shared_keys(records: Sequence[Record]) -> dict[str, str | None]:
+    """The keys that all of these records share, by kind; None where they do not share one."""
+    found = {kind: {key_of(record) for record in records} for kind, key_of in KEYS.items()}
+    return {kind: keys.pop() if len(keys) == 1 else None for kind, keys in found.items()}
 
 
 def separates(axis: str, kind: str) -> bool:
@@ -83,13 +83,6 @@ def separates(axis: str, kind: str) -> bool:
     if kind == "likelihood" and (axis.partition(".")[0] == "loss" or axis == "dataset.dequantize"):
         return True
     return axis in ("dataset", "dataset.name", "dataset.binarize")
-
-
-def _ordered(value: Any) -> Any:
-    """A nested mapping in one order, so that equal settings have equal texts."""
-    if isinstance(value, dict):
-        return sorted((str(key), repr(_ordered(item))) for key, item in value.items())
-    return value
 
 
 KEYS: dict[str, Callable[[Record], str]] = {
