@@ -1050,8 +1050,8 @@ CONFIG = [
         name="versions-of-all-components-in-the-fingerprint",
         fear="a new version of one model trains the runs of all others anew",
         module="vaebench.config.versions",
-        old='_version(entries.get(config[key]["name"]))',
-        new="max(map(_version, entries.values()))",
+        old='getattr(entries.get(config[key]["name"]), "version", 1)',
+        new='max(getattr(entry, "version", 1) for entry in entries.values())',
         tests=("test_config.py",),
     ),
     Mutant(

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -26,6 +26,16 @@ def in_one_line(found: Collection[str]) -> str:
 def shortened(text: str, most: int = 60) -> str:
     """A text of the user's, cut where it is longer than anybody reads."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def unknown_axes(where: str, named: Iterable[str], axes: Iterable[str]) -> list[str]:
+    """What is wrong with names that are no axes: one line each."""
+    known = list(axes)
+    return [
+        f"{where}: {shortened(axis)!r} is no axis; {did_you_mean(axis[:60], known)}"
+        for axis in named
+        if axis not in known
+    ]
 
 
 def messages(error: ValidationError, root: type[Section], also: Collection[str] = ()) -> list[str]:
@@ -56,7 +66,6 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
 
 
 def _is_list_for_a_value(mistake: Mapping[str, Any]) -> bool:
-    """Whether a key that takes one value has a list of them."""
     is_item = any(isinstance(part, int) for part in mistake["loc"])
     return not is_item and isinstance(mistake["input"], list) and mistake["type"] in _NO_LISTS
 
@@ -82,9 +91,8 @@ def _paths(section: Any, before: tuple[str, ...] = ()) -> Iterator[list[str]]:
     """Every key of a section and of the sections in it, as a path."""
     for key, field in section.model_fields.items():
         yield [*before, key]
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if is_section(inner):
-                yield from _paths(inner, (*before, key))
+        if inner := _inner(field):
+            yield from _paths(inner, (*before, key))
 
 
 def _is_key(part: str) -> bool:
@@ -103,12 +111,15 @@ def _plain(message: str) -> str:
     return message.replace(" after validation", "")
 
 
+def _inner(field: Any) -> Any:
+    """The section that a key holds, or a list of them, if it does."""
+    annotations = (field.annotation, *get_args(field.annotation))
+    return next((a for a in annotations if is_section(a)), None)
+
+
 def _fields(section: Any, path: list[str]) -> list[str]:
     """Names of the keys that the section at a path knows."""
     for key in path:
-        if key.isdecimal():
-            continue  # an index: the annotation before it was that of a list of sections
-        annotation = section.model_fields[key].annotation if hasattr(section, "model_fields") else 0
-        sections = [a for a in (annotation, *get_args(annotation)) if is_section(a)]
-        section = sections[0] if sections else None
-    return list(getattr(section, "model_fields", {}))
+        if not key.isdecimal():  # an index: the section before it was that of a list
+            section = _inner(section.model_fields[key]) if section else None
+    return list(section.model_fields) if section else []

@@ -30,9 +30,7 @@ def component_versions(config: Mapping[str, Any]) -> dict[str, int]:
     Arguments:
         config: A run's configuration as plain values. A name not in its registry has version 1.
     """
-    return {key: _version(entries.get(config[key]["name"])) for key, entries in REGISTRIES.items()}
-
-
-def _version(entry: object) -> int:
-    version: int = getattr(entry, "version", 1)
-    return version
+    return {
+        key: getattr(entries.get(config[key]["name"]), "version", 1)
+        for key, entries in REGISTRIES.items()
+    }
