@@ -160,8 +160,8 @@ class Grid(Section):
         errors.update(dict.fromkeys(self._unknown_cells()))
         if self.tune is not None:
             configs = [run.config for run in runs]
-            found = faults(self.tune, self.axes, self.seeds, self.settings, configs)
-            errors.update(dict.fromkeys(found))
+            mistakes = faults(self.tune, self.axes, self.seeds, self.settings, configs)
+            errors.update(dict.fromkeys(mistakes))
         if not runs and not errors:
             errors["exclude leaves no run of the grid"] = None
         return runs, list(errors)

@@ -16,10 +16,10 @@ _NO_LISTS = ("bool_type", "float_type", "int_type", "literal_error", "model_type
 MAX_MISTAKES = 10  # mistakes that are told: who has more mends these first
 
 
-def in_one_line(found: Collection[str]) -> str:
+def in_one_line(mistakes: Collection[str]) -> str:
     """The first mistakes, and how many there are beyond them."""
-    more = len(found) - MAX_MISTAKES
-    told = [shortened(text, 300) for text in itertools.islice(found, MAX_MISTAKES)]
+    more = len(mistakes) - MAX_MISTAKES
+    told = [shortened(text, 300) for text in itertools.islice(mistakes, MAX_MISTAKES)]
     return "; ".join([*told, f"and {more:,} more"] if more > 0 else told)
 
 
@@ -42,11 +42,11 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
     """One line for each of the first mistakes: the dotted key, and what is wrong with it.
 
     Arguments:
-        error: What pydantic found.
+        error: As pydantic raised it.
         root: The section that was validated.
         also: Further keys that a file may have at its top.
     """
-    found = []
+    lines = []
     mistakes = error.errors(include_url=False, include_context=False)
     for mistake in mistakes[:MAX_MISTAKES]:
         unknown = mistake["type"] == "extra_forbidden"
@@ -60,9 +60,9 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
             path.append(key if _is_key(key) else repr(key))
         elif also and _is_list_for_a_value(mistake):
             text += f"; several values are an axis: `axes: {{{'.'.join(path)}: [...]}}`"
-        found.append(": ".join(filter(None, [".".join(path), text])))
-    more = len(mistakes) - len(found)
-    return [*found, f"{more:,} more mistakes"] if more else found
+        lines.append(": ".join(filter(None, [".".join(path), text])))
+    more = len(mistakes) - len(lines)
+    return [*lines, f"{more:,} more mistakes"] if more else lines
 
 
 def _is_list_for_a_value(mistake: Mapping[str, Any]) -> bool:
