@@ -1034,8 +1034,8 @@ CONFIG = [
         name="numbers-version-not-in-the-fingerprint",
         fear="runs of code that gives other numbers are taken for done",
         module="vaebench.config.run",
-        old='{"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}',
-        new='{"numbers": 1, **component_versions(self.to_dict())}',
+        old='{"numbers": NUMBERS_VERSION, **components}',
+        new='{"numbers": 1, **components}',
         tests=("test_config.py",),
     ),
     Mutant(
@@ -1049,9 +1049,9 @@ CONFIG = [
     Mutant(
         name="versions-of-all-components-in-the-fingerprint",
         fear="a new version of one model trains the runs of all others anew",
-        module="vaebench.config.versions",
-        old='getattr(entries.get(config[key]["name"]), "version", 1)',
-        new='max(getattr(entry, "version", 1) for entry in entries.values())',
+        module="vaebench.config.run",
+        old='getattr(entry, "version", 1) for key, entry in named.items()',
+        new='max(getattr(e, "version", 1) for e in REGISTRIES[key].values()) for key in named',
         tests=("test_config.py",),
     ),
     Mutant(
