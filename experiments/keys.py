@@ -6,9 +6,9 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vaebench.config import Grid, RunConfig
+from vaebench.config import Grid, run_type
+from vaebench.config.run import REGISTRIES as COMPONENTS
 from vaebench.config.run import EstimatorChoice, ModelChoice
-from vaebench.config.versions import REGISTRIES as COMPONENTS
 from vaebench.datasets import load
 from vaebench.training import OPTIMIZERS, SCHEDULES, Plan
 
@@ -79,7 +79,7 @@ def key_rows() -> Iterator[list[str]]:
     grid = Grid.model_json_schema()
     grid["properties"].pop("settings")
     yield from _rows("", grid, grid)
-    run = RunConfig.model_json_schema()
+    run = run_type().model_json_schema()
     run["properties"].pop("seed")
     yield from _rows("", run, run)
 

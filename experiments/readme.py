@@ -23,7 +23,7 @@ from vaebench.cli import main as program
 from vaebench.config import make_grid, read_yaml
 from vaebench.cpu import describe_cpu
 from vaebench.datasets import DATASETS
-from vaebench.declarations import COST_MEANINGS, COSTS
+from vaebench.declarations import COSTS
 from vaebench.estimators import Estimator
 from vaebench.files import dump_yaml
 from vaebench.grid.manifest import make_manifest
@@ -164,7 +164,7 @@ def metrics() -> str:
     """Every metric's and cost's declaration."""
     entries = [
         *((f"test/{n}", m.declaration, first_paragraph(m.function)) for n, m in METRICS.items()),
-        *((f"cost/{n}", d, plain(COST_MEANINGS[n])) for n, d in COSTS.items()),
+        *((f"cost/{n}", c.declaration, first_paragraph(c.function)) for n, c in COSTS.items()),
     ]
     rows = [
         [f"`{name}`", d.unit or "-", d.direction or "-", f"one {d.comparable}", text]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vaebench.config import make_run, with_value
-from vaebench.config.versions import REGISTRIES
+from vaebench.config.run import REGISTRIES
 from vaebench.executors import in_this_process
 from vaebench.run import Task
 from vaebench.tracking import Outcome
@@ -58,9 +58,20 @@ def raise_version(monkeypatch: pytest.MonkeyPatch, key: str, name: str) -> None:
     registry: Any = REGISTRIES[key]
     entry = registry[name]
     if is_dataclass(entry) and not isinstance(entry, type):
-        monkeypatch.setitem(registry, name, replace(entry, version=entry.version + 1))
+        exchange(monkeypatch, registry, name, replace(entry, version=entry.version + 1))
     else:
         monkeypatch.setattr(entry, "version", getattr(entry, "version", 1) + 1, raising=False)
+
+
+def exchange(
+    monkeypatch: pytest.MonkeyPatch, registry: dict[str, Any], name: str, entry: object
+) -> None:
+    """Put another entry in the place of a known one, which a registry refuses; keep the order."""
+    entries = registry | {name: entry}
+    for key in reversed(list(registry)):  # it is undone the other way round
+        monkeypatch.delitem(registry, key)
+    for key, value in entries.items():
+        monkeypatch.setitem(registry, key, value)
 
 
 def numbers(journal: list[dict[str, Any]]) -> list[dict[str, float]]:

@@ -165,7 +165,7 @@ def test_the_limit_does_the_products_of_a_step_and_no_others(model: str) -> None
 def test_the_peers_have_pytorchs_own_layers_with_our_weights(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaebench.layers.LEAST_WORK", 0)
+    monkeypatch.setattr("vaebench.layers.MIN_WORK", 0)
     given: list[Any] = []
     monkeypatch.setattr("vaebench.layers.onednn_product", lambda *all_: given.append(all_))
     config: dict[str, Any] = {"model": model, "dataset": {"name": "digits", "train": 64}}

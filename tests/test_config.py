@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
+from annotated_types import Gt
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import raise_version
+from small_runs import exchange, raise_version
 
 from experiments.keys import REGISTRIES
 from vaebench.cli.options import registered
@@ -26,10 +27,11 @@ from vaebench.config import (
     make_run,
     make_single,
     read_yaml,
+    run_type,
     with_value,
     without_file,
 )
-from vaebench.config.versions import REGISTRIES as VERSIONED
+from vaebench.config.run import REGISTRIES as VERSIONED
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
@@ -676,7 +678,7 @@ def test_an_entry_that_says_nothing_of_versions_is_a_first_version(
 ) -> None:
     config = make_run({})
     before = config.run_id
-    monkeypatch.setitem(MODELS, "fnn", lambda *_, **__: MODELS["linear"]((1, 8, 8), 2))
+    exchange(monkeypatch, MODELS, "fnn", lambda *_, **__: MODELS["linear"]((1, 8, 8), 2))
     assert config.versions["model"] == 1
     assert config.run_id == before
 
@@ -878,3 +880,29 @@ def test_a_key_that_stands_twice_is_an_error(tmp_path: Path, text: str) -> None:
 def test_a_value_that_an_axis_names_twice_is_an_error() -> None:
     with pytest.raises(ConfigError, match="model names a value twice"):
         make_grid({"axes": {"model": ["fnn", "fnn"]}})
+
+
+# ---------------------------------------------------------------- entries that are added
+
+
+def test_an_entry_that_is_added_can_be_chosen_with_its_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mine(shape: Any, latent_dim: int, *, width: Annotated[int, Gt(0)] = 7) -> Any:
+        return MODELS["fnn"](shape, latent_dim, hidden=(width,))
+
+    with pytest.raises(ConfigError, match="mine"):
+        make_run({"model": "mine"})
+    before = make_run({})
+    assert run_type() is run_type(), "it is built once"
+    with monkeypatch.context() as patch:
+        patch.setitem(MODELS, "mine", mine)
+        assert make_run({"model": "mine"}).to_dict()["model"]["mine"] == {"width": 7}
+        assert make_run({}).run_id == before.run_id
+        with pytest.raises(ConfigError, match=r"model\.mine\.width: .*greater than 0"):
+            make_run({"model": {"name": "mine", "mine": {"width": 0}}})
+        with pytest.raises(ConfigError, match=r"model\.mine\.widht: .*width"):
+            make_run({"model": {"name": "mine", "mine": {"widht": 1}}})
+    with pytest.raises(ConfigError, match="unknown name 'mine'"):
+        make_run({"model": "mine"})
+    assert make_run({}) == before

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +21,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small_runs import exchange
 
 from vaebench.datasets import (
     DATASETS,
@@ -273,7 +274,7 @@ def known(monkeypatch: pytest.MonkeyPatch, tiny: Mirror) -> Mirror:
         for name, body in tiny_files().items()
     }
     remote = replace(describe(), unpacked=unpacked)
-    monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], files=lambda: remote))
+    exchange(monkeypatch, DATASETS, "tiny", replace(DATASETS["tiny"], files=lambda: remote))
     return tiny
 
 
@@ -352,6 +353,51 @@ def test_colour_images_keep_their_channels(monkeypatch: pytest.MonkeyPatch) -> N
     splits = load("colour")
     assert splits.shape == (3, 2, 5)
     assert torch.equal(splits.test.x, torch.ones(2, 3, 2, 5))
+
+
+# --- once per process -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch, tiny: Mirror) -> list[int]:
+    """The number of files that each reading of ``tiny`` got."""
+    readings: list[int] = []
+
+    def read(contents: Mapping[str, bytes]) -> Arrays:
+        readings.append(len(contents))
+        return idx(contents)
+
+    exchange(monkeypatch, DATASETS, "tiny", replace(DATASETS["tiny"], read=read))
+    return readings
+
+
+def test_a_data_set_is_read_once_whatever_the_cut(readings: list[int], tmp_path: Path) -> None:
+    fill(tmp_path, tiny_files())
+    first = load("tiny", data_dir=tmp_path)
+    before = first.test.x.clone()
+    first.test.x.zero_()  # the caller's own
+    second = load("tiny", data_dir=tmp_path, train=3, binarize="static")
+    assert readings == [4]
+    assert second.digest == first.digest
+    assert len(second.train.x) == 3
+    assert torch.equal(load("tiny", data_dir=tmp_path).test.x, before)
+    load("tiny", data_dir=fill(tmp_path / "elsewhere", tiny_files()))
+    assert readings == [4, 4]
+
+
+def test_a_file_that_changes_is_read_and_verified_again(
+    readings: list[int], tmp_path: Path
+) -> None:
+    path = fill(tmp_path, tiny_files()) / NAMES[0]
+    load("tiny", data_dir=tmp_path)
+    status, content = path.stat(), bytearray(path.read_bytes())
+    path.write_bytes(content)
+    load("tiny", data_dir=tmp_path)
+    assert readings == [4, 4]
+    content[-5] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # of the same size and time
+    assert NAMES[0] in error_of(partial(load, "tiny", data_dir=tmp_path))
 
 
 # --- splits ---------------------------------------------------------------------------------------
@@ -539,9 +585,8 @@ def test_a_second_mirror_is_tried_when_the_first_serves_wrong_bytes(
     describe = DATASETS["tiny"].files
     assert describe is not None
     both = RemoteFiles("tiny", "Tiny/raw", (wrong.as_uri(), tiny.url), describe().md5)
-    monkeypatch.setitem(
-        DATASETS, "tiny", Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: both)
-    )
+    entry = Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: both)
+    exchange(monkeypatch, DATASETS, "tiny", entry)
     fetch("tiny", data_dir=tmp_path, report=silent)
     assert load("tiny", data_dir=tmp_path).train.y.tolist() == list(range(16))
     assert NAMES[0] in tiny.requests

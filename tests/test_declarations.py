@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vaebench.declarations import COST_MEANINGS, COSTS, ORDER, definition, in_order, merged
+from vaebench.declarations import COSTS, ORDER, Spent, definition, in_order, merged
 from vaebench.metrics import METRICS
 
 DECLARED = {
@@ -39,8 +39,25 @@ def test_a_metric_without_a_place_comes_last() -> None:
     assert in_order(["mine", "ssim", "elbo"]) == ["elbo", "ssim", "mine"]
 
 
-def test_every_cost_says_what_it_means() -> None:
-    assert COST_MEANINGS.keys() == COSTS.keys()
+@pytest.mark.parametrize("name", COSTS)
+def test_every_cost_says_what_it_means(name: str) -> None:
+    assert COSTS[name].function.__doc__
+
+
+def test_costs_are_means_over_epochs_or_not_measured_where_one_lacks_them() -> None:
+    lines = [
+        {"metrics": {"train/seconds": 1.0}},
+        {"metrics": {"train/seconds": 2.0, "train/cpu_seconds": 3.0}},
+    ]
+    spent = Spent(lines, 30, None, 7, 8, None)
+    assert {name: cost.function(spent) for name, cost in COSTS.items()} == {
+        "images_per_second": 20.0,
+        "seconds_per_epoch": 1.5,
+        "cpu_seconds_per_epoch": None,
+        "peak_memory_mb": None,
+        "parameters": 7,
+        "flops_per_image": 8,
+    }
 
 
 def test_values_of_another_version_or_number_of_samples_are_of_another_definition() -> None:

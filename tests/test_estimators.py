@@ -537,13 +537,13 @@ def test_an_estimator_works_with_the_fewest_samples_it_declares_and_with_its_def
     name: str,
 ) -> None:
     estimator = ESTIMATORS[name]
-    assert estimator.samples >= estimator.least_samples
-    for samples in (estimator.least_samples, estimator.samples):
+    assert estimator.samples >= estimator.min_samples
+    for samples in (estimator.min_samples, estimator.samples):
         estimate = estimator(make_vae(), images(4), draws(samples, 4, 3))
         assert estimate.surrogate.isfinite().all()
-    if estimator.least_samples > 1:
-        with pytest.raises(ValueError, match=f"at least {estimator.least_samples} samples"):
-            estimator(make_vae(), images(4), draws(estimator.least_samples - 1, 4, 3))
+    if estimator.min_samples > 1:
+        with pytest.raises(ValueError, match=f"at least {estimator.min_samples} samples"):
+            estimator(make_vae(), images(4), draws(estimator.min_samples - 1, 4, 3))
 
 
 @EACH

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from small_runs import in_this_process_only, settings, task, without_figures
+from small_runs import exchange, in_this_process_only, settings, task, without_figures
 
 from vaebench.cli import main
 from vaebench.errors import ConfigError, ResultsError
@@ -126,7 +126,8 @@ def test_a_new_version_is_measured_again_and_nothing_else(
 ) -> None:
     before, old = record_of(folder), METRICS["ssim"]
     newer = replace(old.declaration, version=2)
-    monkeypatch.setitem(METRICS, "ssim", replace(old, function=lambda _: 0.125, declaration=newer))
+    new = replace(old, function=lambda _: 0.125, declaration=newer)
+    exchange(monkeypatch, METRICS, "ssim", new)
     heard: list[Outcome] = []
     assert evaluate(folder, Request(device="cpu"), heard.append) == {"measured": 1}
     assert heard == [Outcome("measured", "fnn / bce / kl, seed 0", {"ssim": 0.125})]
@@ -135,7 +136,7 @@ def test_a_new_version_is_measured_again_and_nothing_else(
     assert after["metric_declarations"]["ssim"]["version"] == 2
     assert kept(after, "ssim") == kept(before, "ssim")
 
-    monkeypatch.setitem(METRICS, "ssim", old)  # an older vaebench does not turn it back
+    exchange(monkeypatch, METRICS, "ssim", old)  # an older vaebench does not turn it back
     assert evaluate(folder, Request(device="cpu")) == {"current": 1}
 
 

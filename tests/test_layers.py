@@ -17,7 +17,7 @@ from vaebench import layers
 from vaebench.cpu import cpu_kind
 from vaebench.layers import (
     FEW_CHANNELS,
-    LEAST_WORK,
+    MIN_WORK,
     ConvTranspose2d,
     Flatten,
     Linear,
@@ -123,7 +123,7 @@ def test_products_of_any_shape_are_pytorchs(rows: int, inputs: int, outputs: int
     ours, theirs = pair(inputs, outputs)
     x, gradient = draws(rows, inputs), draws(rows, outputs, name="gradient")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "LEAST_WORK", 0)
+        patch.setattr(layers, "MIN_WORK", 0)
         found = outcome(ours, x, gradient)
     for value, expected in zip(found, outcome(theirs, x, gradient), strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-4)
@@ -134,7 +134,7 @@ def test_products_of_any_shape_are_pytorchs(rows: int, inputs: int, outputs: int
 def test_the_layout_of_images_and_gradients_does_not_matter(
     layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "LEAST_WORK", 0)
+    monkeypatch.setattr(layers, "MIN_WORK", 0)
 
     def laid_out(rows: int, columns: int, name: str) -> Tensor:
         if layout == "transposed":
@@ -178,7 +178,7 @@ def test_the_same_products_give_the_same_bits() -> None:
 
 @HERE
 def test_gradients_can_be_differentiated_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "LEAST_WORK", 0)
+    monkeypatch.setattr(layers, "MIN_WORK", 0)
     ours, theirs = pair(6, 4)
     found = []
     for layer in (ours, theirs):
@@ -206,7 +206,7 @@ def test_everything_else_is_pytorchs_own_to_the_last_bit(
     seen = used(monkeypatch)
     ours, theirs = pair(784, 512)
     x = draws(5 if case == "small" else 100, 784)
-    assert (len(x) * theirs.weight.numel() < LEAST_WORK) is (case == "small")
+    assert (len(x) * theirs.weight.numel() < MIN_WORK) is (case == "small")
     if case == "float64":
         ours, theirs, x = ours.double(), theirs.double(), x.double()
     if case == "three dimensions":

@@ -56,7 +56,7 @@ from vaebench.models import MODELS
 from vaebench.seeding import stream
 
 SHAPE = (1, 8, 7)
-DECLARATIONS = {name: metric.declaration for name, metric in METRICS.items()} | COSTS
+DECLARATIONS = {name: entry.declaration for name, entry in (METRICS | COSTS).items()}
 
 
 def batch_norm(model: str) -> dict[str, bool]:

@@ -34,6 +34,7 @@ FIELDS = {
     "seed",
     "attempt",
     "config",
+    "support",
     "metrics",
     "rate_per_dimension",
     "metric_declarations",

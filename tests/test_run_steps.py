@@ -10,7 +10,6 @@ from small_runs import settings, task, without_figures
 
 from vaebench import datasets
 from vaebench.run import close, load_run, run
-from vaebench.run.record import mean_over_epochs
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
 from vaebench.training import validate
@@ -52,13 +51,6 @@ def test_the_record_has_the_mean_cpu_time_of_the_epochs(
     first, second = (line["metrics"]["train/cpu_seconds"] for line in RunStore(tmp_path).journal)
     assert metrics["cost/cpu_seconds_per_epoch"] == pytest.approx((first + second) / 2)
     assert metrics["cost/cpu_seconds_per_epoch"] != metrics["cost/seconds_per_epoch"]
-
-
-def test_a_journal_that_an_older_version_began_has_no_mean_of_what_it_lacks() -> None:
-    journal = [{"metrics": {"train/seconds": 1.0}}]
-    journal.append({"metrics": {"train/seconds": 2.0, "train/cpu_seconds": 2.0}})
-    assert mean_over_epochs(journal, "train/cpu_seconds") is None
-    assert mean_over_epochs(journal, "train/seconds") == 1.5
 
 
 def test_an_optimal_variance_is_frozen_on_the_whole_training_split_before_it_is_measured(

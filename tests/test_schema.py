@@ -15,7 +15,7 @@ from vaebench.cli import main
 from vaebench.errors import ResultsError
 from vaebench.schema import manifest as manifests
 from vaebench.schema.manifest import MANIFEST_VERSION, planned, read_manifest
-from vaebench.schema.record import MIGRATIONS, SCHEMA_VERSION, Record, versions
+from vaebench.schema.record import MIGRATIONS, SCHEMA_VERSION, Record, is_relaxed, versions
 
 RESULTS = Path(__file__).parents[1] / "results"
 OLD: dict[int, Path] = {1: RESULTS / "claims"}  # a grid that was published at the time, by version
@@ -54,6 +54,26 @@ def test_a_record_of_version_1_gets_what_it_left_out(tmp_path: Path) -> None:
     del old["metric_declarations"], old["notes"]
     assert Record.check(old) == old | {"metric_declarations": {}, "notes": []}
     assert "notes" not in old, "what was given is not changed"
+
+
+@pytest.mark.parametrize(
+    ("support", "loss", "binarize", "relaxed"),
+    [
+        *(("binary", "mine", "none", True), ("binary", "mine", "static", False)),
+        *(("real", "bce", "none", False), ("unit", "mine", "none", False)),
+        # from before records said it
+        *(
+            (None, "bce", "none", True),
+            (None, "bce", "dynamic", False),
+            (None, "cb", "none", False),
+        ),
+    ],
+)
+def test_a_loss_of_binary_pixels_is_relaxed_on_gray_ones_whatever_its_name(
+    support: str | None, loss: str, binarize: str, relaxed: bool
+) -> None:
+    config = {"loss": {"name": loss}, "dataset": {"binarize": binarize}}
+    assert is_relaxed({"support": support, "config": config}) is relaxed
 
 
 @pytest.mark.parametrize("key", ["run_id", "status", "cell", "seed", "metrics", "finished"])

@@ -29,6 +29,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vaebench.distributions import DiagonalGaussian, standard_normal_log_prob
+from vaebench.plugins import Registry
 from vaebench.vae import VAE
 
 
@@ -61,7 +62,7 @@ class Estimator:
             draws (L, B, Z).
         splits: Whether the bound is a rate and a distortion, which beta could weigh.
         samples: L, unless the configuration says otherwise.
-        least_samples: The smallest L for which it is defined.
+        min_samples: The smallest L for which it is defined.
         version: Raised whenever the same configuration would give other numbers.
         importance_weighted: Whether the bound is the log of the mean of L importance weights.
     """
@@ -69,7 +70,7 @@ class Estimator:
     function: EstimateFunction
     splits: bool = True
     samples: int = 1
-    least_samples: int = 1
+    min_samples: int = 1
     version: int = 1
     importance_weighted: bool = False
 
@@ -77,10 +78,10 @@ class Estimator:
         """Estimate the bound.
 
         Raises:
-            ValueError: ``noise`` has fewer than ``least_samples`` draws.
+            ValueError: ``noise`` has fewer than ``min_samples`` draws.
         """
-        if len(noise) < self.least_samples:
-            raise ValueError(f"needs at least {self.least_samples} samples, not {len(noise)}")
+        if len(noise) < self.min_samples:
+            raise ValueError(f"needs at least {self.min_samples} samples, not {len(noise)}")
         return self.function(vae, x, noise)
 
 
@@ -255,11 +256,14 @@ def _split(rate: Tensor, distortion: Tensor) -> Estimate:
     return Estimate(surrogate=bound, bound=bound, rate=rate, distortion=distortion)
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    "sgvb": Estimator(sgvb),
-    "kl": Estimator(closed_form_kl),
-    "stl": Estimator(stl),
-    "iwae": Estimator(iwae, splits=False, samples=5, importance_weighted=True),
-    "dreg": Estimator(dreg, splits=False, samples=5, importance_weighted=True),
-    "score": Estimator(score, samples=5, least_samples=2),
-}
+ESTIMATORS: Registry[Estimator] = Registry(
+    "estimator",
+    {
+        "sgvb": Estimator(sgvb),
+        "kl": Estimator(closed_form_kl),
+        "stl": Estimator(stl),
+        "iwae": Estimator(iwae, splits=False, samples=5, importance_weighted=True),
+        "dreg": Estimator(dreg, splits=False, samples=5, importance_weighted=True),
+        "score": Estimator(score, samples=5, min_samples=2),
+    },
+)

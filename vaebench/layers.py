@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vaebench.cpu import cpu_kind
 
-LEAST_WORK = 2**21
+MIN_WORK = 2**21
 """Multiply-adds of a product below which what a call of oneDNN costs outweighs what it gains."""
 
 FEW_CHANNELS = 4
@@ -53,7 +53,7 @@ class Linear(nn.Linear):
             _is_plain(x, self.weight)
             and ONEDNN
             and x.dim() == 2
-            and len(x) * self.weight.numel() >= LEAST_WORK
+            and len(x) * self.weight.numel() >= MIN_WORK
         ):
             mapped: Tensor = _Product.apply(x, self.weight, self.bias)
             return mapped
@@ -171,10 +171,10 @@ class _Transposed(torch.autograd.Function):
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         stride, padding, output_padding = ctx.geometry
         wanted = [of_x, of_weight, False]
-        found = torch.ops.aten.convolution_backward(
+        gradients = torch.ops.aten.convolution_backward(
             gradient, x, weight, None, stride, padding, (1, 1), True, output_padding, 1, wanted
         )
-        return found[0], found[1], gradient.sum((0, 2, 3)) if of_bias else None, None
+        return gradients[0], gradients[1], gradient.sum((0, 2, 3)) if of_bias else None, None
 
 
 def _transposed_by_product(

@@ -26,14 +26,16 @@ from torch import Tensor
 
 from vaebench.fitted_gaussian import FittedGaussian, Link, Support
 from vaebench.layers import is_eager
+from vaebench.plugins import Registry
 
 
 class Likelihood(Protocol):
     """What a VAE asks of p(x|z).
 
     Attributes:
-        support: The pixels on which it is a normalised density: ``binary`` {0, 1}, ``unit``
-            [0, 1] or ``real``.
+        support: The pixels on which it is a normalised density, and so with respect to what:
+            ``binary`` {0, 1} (counting), ``unit`` [0, 1] or ``real`` (lengths). On gray pixels a
+            ``binary`` one is relaxed: trainable, but no density.
     """
 
     support: ClassVar[Support]
@@ -223,9 +225,12 @@ def _langevin(t: Tensor) -> Tensor:
     return torch.where(is_small, series, 1 / large.tanh() - 1 / large)
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "bce": Bernoulli,
-    "mse": Gaussian,
-    "gaussian": FittedGaussian,
-    "cb": ContinuousBernoulli,
-}
+LIKELIHOODS: Registry[type[Likelihood]] = Registry(
+    "loss",
+    {
+        "bce": Bernoulli,
+        "mse": Gaussian,
+        "gaussian": FittedGaussian,
+        "cb": ContinuousBernoulli,
+    },
+)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vaebench.distributions import DiagonalGaussian
 from vaebench.layers import ConvTranspose2d, Flatten, Linear, Unflatten
+from vaebench.plugins import Registry
 
 Shape = tuple[int, int, int]
 Width = Annotated[int, Gt(0)]
@@ -189,4 +190,6 @@ def cnn(
     return Networks(Encoder(body, widths[-1], latent_dim), decoder)
 
 
-MODELS: dict[str, Callable[..., Networks]] = {"fnn": fnn, "cnn": cnn, "linear": linear}
+MODELS: Registry[Callable[..., Networks]] = Registry(
+    "model", {"fnn": fnn, "cnn": cnn, "linear": linear}
+)

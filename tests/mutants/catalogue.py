@@ -1002,8 +1002,8 @@ CONFIG = [
         name="numbers-version-not-in-the-fingerprint",
         fear="runs of code that gives other numbers are taken for done",
         module="vaebench.config.run",
-        old='{"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}',
-        new='{"numbers": 1, **component_versions(self.to_dict())}',
+        old='{"numbers": NUMBERS_VERSION, **components}',
+        new='{"numbers": 1, **components}',
         tests=("test_config.py",),
     ),
     Mutant(
@@ -1017,9 +1017,9 @@ CONFIG = [
     Mutant(
         name="versions-of-all-components-in-the-fingerprint",
         fear="a new version of one model trains the runs of all others anew",
-        module="vaebench.config.versions",
-        old='_version(entries.get(config[key]["name"]))',
-        new="max(map(_version, entries.values()))",
+        module="vaebench.config.run",
+        old='getattr(entry, "version", 1) for key, entry in named.items()',
+        new='max(getattr(e, "version", 1) for e in REGISTRIES[key].values()) for key in named',
         tests=("test_config.py",),
     ),
     Mutant(
@@ -1227,7 +1227,7 @@ METRICS = [
     Mutant(
         name="log-px-means-logs",
         fear="log p(x) averages log-weights: the ELBO under a prouder name",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old="total = torch.logaddexp(total, log_weights)",
         new=(
             "total = (log_weights + (k * (total - math.log(k)) if k else 0)) / (k + 1)"
@@ -1238,7 +1238,7 @@ METRICS = [
     Mutant(
         name="log-px-without-log-k",
         fear="log p(x) is not divided by K: it rises by log K for nothing",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old="return Evidence(total - math.log(samples), ",
         new="return Evidence(total, ",
         tests=("test_log_px.py",),
@@ -1246,7 +1246,7 @@ METRICS = [
     Mutant(
         name="log-px-with-one-sample-less",
         fear="log p(x) takes K - 1 samples and says K",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old="for k in range(samples):",
         new="for k in range(max(1, samples - 1)):",
         tests=("test_log_px.py",),
@@ -1254,7 +1254,7 @@ METRICS = [
     Mutant(
         name="log-px-with-one-draw-k-times",
         fear="all K samples are the same draw",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old='stream(seed, "log_px", k)',
         new='stream(seed, "log_px")',
         tests=("test_log_px.py",),
@@ -1262,7 +1262,7 @@ METRICS = [
     Mutant(
         name="log-px-without-log-q",
         fear="the importance weights lack q(z|x)",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old="standard_normal_log_prob(z) - q.log_prob(z)",
         new="standard_normal_log_prob(z)",
         tests=("test_log_px.py",),
@@ -1270,7 +1270,7 @@ METRICS = [
     Mutant(
         name="ess-of-weights-that-are-not-squared",
         fear="the effective sample size is the sum of the weights: it depends on p(x)'s unit",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old="torch.logaddexp(squares, 2 * log_weights)",
         new="torch.logaddexp(squares, log_weights)",
         tests=("test_log_px.py",),
@@ -1278,7 +1278,7 @@ METRICS = [
     Mutant(
         name="curve-over-k-without-log-k",
         fear="the curve over K rises by log K for nothing, and no K is ever large enough",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old="(total - math.log(k + 1)).mean()",
         new="(total - math.log(samples)).mean()",
         tests=("test_log_px.py",),
@@ -1286,7 +1286,7 @@ METRICS = [
     Mutant(
         name="curve-over-k-without-its-end",
         fear="the curve over K ends before the number that is reported",
-        module="vaebench.metrics.evidence",
+        module="vaebench.metrics.log_px",
         old="if k + 1 == samples or _is_round(k + 1):",
         new="if k == 0 or _is_round(k + 1):",
         tests=("test_log_px.py",),
@@ -1966,7 +1966,7 @@ REPORT = [
         name="versions-of-a-metric-ranked",
         fear="values of two definitions of a metric are ranked against each other",
         module="vaebench.declarations",
-        old='found[name] = {**found[name], "direction": None}',
+        old='known[name] = {**known[name], "direction": None}',
         new="pass",
         tests=("test_report.py",),
     ),
@@ -2021,8 +2021,8 @@ REPORT = [
     Mutant(
         name="relaxed-not-labelled",
         fear="bce on gray pixels is shown as if it were a likelihood",
-        module="vaebench.report.ranking",
-        old='return bool(loss == "bce" and binarize == "none")',
+        module="vaebench.schema.record",
+        old='return support == "binary" and dataset.get("binarize") == "none"',
         new="return False",
         tests=("test_report.py",),
     ),
@@ -2505,8 +2505,8 @@ DEQUANTISED = [
         name="images-compared-with-their-noise",
         fear="image metrics are against dequantised pixels, not the original ones",
         module="vaebench.metrics.subject",
-        old="if self.dequantized else found",
-        new="if False else found",
+        old="if self.dequantized else measured",
+        new="if False else measured",
         tests=("test_dequantize.py",),
     ),
     Mutant(

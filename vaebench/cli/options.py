@@ -36,8 +36,8 @@ def registered(module: str, name: str) -> list[str]:
     source = path if path.exists() else package / module / "__init__.py"
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
-            assert isinstance(node.value, ast.Dict)
-            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+            entries = next(n for n in ast.walk(node) if isinstance(n, ast.Dict))
+            return [ast.literal_eval(key) for key in entries.keys if key is not None]
     raise LookupError(f"{source} has no {name}")
 
 

@@ -12,7 +12,7 @@ that a run's identity does not depend on what other runs of the grid choose.
 
 from vaebench.config.choices import Choice
 from vaebench.config.grid import AXES, Grid, Run, with_value
-from vaebench.config.making import make_grid, make_single, read_yaml, without_file
+from vaebench.config.grid_file import make_grid, make_single, read_yaml, without_file
 from vaebench.config.run import (
     NUMBERS_VERSION,
     DatasetChoice,
@@ -20,6 +20,7 @@ from vaebench.config.run import (
     ModelChoice,
     RunConfig,
     make_run,
+    run_type,
     with_later_keys,
 )
 from vaebench.config.tuning import Tune, group_key
@@ -42,6 +43,7 @@ __all__ = [
     "make_run",
     "make_single",
     "read_yaml",
+    "run_type",
     "with_later_keys",
     "with_value",
     "without_file",

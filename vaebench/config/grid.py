@@ -10,14 +10,14 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from vaebench.config.messages import in_one_line, messages, shortened
-from vaebench.config.run import RunConfig
+from vaebench.config.messages import in_one_line, messages, shortened, unknown_axes
+from vaebench.config.run import RunConfig, run_type
 from vaebench.config.tuning import Tune, faults, group_key
 from vaebench.errors import ConfigError
 from vaebench.schema.claims import Claim, Published
-from vaebench.schema.section import Section, did_you_mean
+from vaebench.schema.section import Section
 
-MOST_RUNS = 10_000
+MAX_RUNS = 10_000
 _WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
 
 AXES: dict[str, list[Any]] = {
@@ -80,8 +80,8 @@ class Grid(Section):
         if "seed" in axes:
             raise ValueError("seed is no axis; use seeds")
         for axis, values in axes.items():
-            if len(values) > MOST_RUNS:
-                raise ValueError(f"{shortened(axis)} has more than {MOST_RUNS:,} values")
+            if len(values) > MAX_RUNS:
+                raise ValueError(f"{shortened(axis)} has more than {MAX_RUNS:,} values")
             if any(value in values[:i] for i, value in enumerate(values)):
                 raise ValueError(f"{shortened(axis)} names a value twice")
         return axes
@@ -95,12 +95,12 @@ class Grid(Section):
 
     @model_validator(mode="after")
     def _are_not_too_many(self) -> Self:
-        if len(self.seeds) * math.prod(map(len, self.axes.values())) > MOST_RUNS:
-            raise ValueError(f"axes and seeds make more than {MOST_RUNS:,} runs")
+        if len(self.seeds) * math.prod(map(len, self.axes.values())) > MAX_RUNS:
+            raise ValueError(f"axes and seeds make more than {MAX_RUNS:,} runs")
         if self.tune is not None:
             groups = math.prod(len(self.axes.get(axis, ())) for axis in self.tune.per)
-            if groups * len(self.tune.values) * self.tune.count > MOST_RUNS:
-                raise ValueError(f"tune makes more than {MOST_RUNS:,} tuning runs")
+            if groups * len(self.tune.values) * self.tune.count > MAX_RUNS:
+                raise ValueError(f"tune makes more than {MAX_RUNS:,} tuning runs")
         return self
 
     def settings_of(self, cell: Mapping[str, Any], picks: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +137,7 @@ class Grid(Section):
 
     def checked(self, picks: Mapping[str, Any] | None = None) -> tuple[list[Run], list[str]]:
         """The valid runs, and what is wrong in any of the others: one line each."""
+        kind = run_type()
         runs: list[Run] = []
         errors: dict[str, None] = {}
         seen: dict[str, dict[str, Any]] = {}
@@ -145,9 +146,9 @@ class Grid(Section):
             if any(all(cell.get(k) == v for k, v in entry.items()) for entry in self.exclude):
                 continue
             try:
-                config = RunConfig.model_validate(self.settings_of(cell, picks or {}))
+                config = kind.model_validate(self.settings_of(cell, picks or {}))
             except ValidationError as error:
-                errors.update(dict.fromkeys(messages(error, RunConfig, GRID_KEYS)))
+                errors.update(dict.fromkeys(messages(error, kind, GRID_KEYS)))
                 continue
             twin = seen.setdefault(config.run_id, cell)
             if twin is not cell:
@@ -159,8 +160,8 @@ class Grid(Section):
         errors.update(dict.fromkeys(self._unknown_cells()))
         if self.tune is not None:
             configs = [run.config for run in runs]
-            found = faults(self.tune, self.axes, self.seeds, self.settings, configs)
-            errors.update(dict.fromkeys(found))
+            mistakes = faults(self.tune, self.axes, self.seeds, self.settings, configs)
+            errors.update(dict.fromkeys(mistakes))
         if not runs and not errors:
             errors["exclude leaves no run of the grid"] = None
         return runs, list(errors)
@@ -171,12 +172,7 @@ class Grid(Section):
             (f"claims.{i}", side) for i, claim in enumerate(self.claims) for side in claim.sides
         ]
         sides += [(f"published.{i}", entry.cell) for i, entry in enumerate(self.published)]
-        return [
-            f"{where}: {shortened(axis)!r} is no axis; {did_you_mean(axis[:60], self.axes)}"
-            for where, side in sides
-            for axis in side
-            if axis not in self.axes
-        ]
+        return [text for where, side in sides for text in unknown_axes(where, side, self.axes)]
 
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key != "settings")

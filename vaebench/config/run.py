@@ -3,22 +3,19 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from vaebench.config.choices import Choice, choice
 from vaebench.config.messages import messages
-from vaebench.config.versions import component_versions
 from vaebench.datasets import DATASETS, Binarize, Dequantize
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
+from vaebench.plugins import function_of
 from vaebench.schema.section import Grown, Named, Section, one_of
 from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
 
@@ -26,7 +23,19 @@ NUMBERS_VERSION = 3
 """Raised whenever code that all runs share moves a number: all runs are then other runs.
 
 What moves the numbers of one model, loss, estimator or data set raises the version of that one
-alone, see :mod:`vaebench.config.versions`.
+alone, its attribute ``version`` (1 where it has none): the runs that use it get other ids and are
+trained anew, and no other run moves.
+"""
+
+REGISTRIES: dict[str, Mapping[str, object]] = {
+    "model": MODELS,
+    "loss": LIKELIHOODS,
+    "estimator": ESTIMATORS,
+    "dataset": DATASETS,
+}
+"""What has versions, by the key of a configuration that names an entry.
+
+To give another registry versions, name it in :data:`vaebench.schema.record.COMPONENTS` as well.
 """
 
 
@@ -63,25 +72,10 @@ class EstimatorChoice(Choice):
 
     @model_validator(mode="after")
     def _samples_suffice(self) -> Self:
-        least = ESTIMATORS[self.name].least_samples
+        least = ESTIMATORS[self.name].min_samples
         if self.samples < least:
             raise ValueError(f"{self.name} needs samples of at least {least}, not {self.samples}")
         return self
-
-
-if TYPE_CHECKING:  # what follows from the dicts is known only when the program runs
-    _Model = ModelChoice
-    _Loss = Choice
-    _Estimator = EstimatorChoice
-    _Optimizer = Choice
-    _Schedule = Choice
-else:
-    _Model = choice(ModelChoice, MODELS, "fnn")
-    _Loss = choice(Choice, LIKELIHOODS, "bce")
-    _functions = {name: estimator.function for name, estimator in ESTIMATORS.items()}
-    _Estimator = choice(EstimatorChoice, _functions, "kl")
-    _Optimizer = choice(Choice, OPTIMIZERS, "adam")
-    _Schedule = choice(Choice, SCHEDULES, "constant")
 
 
 class DatasetChoice(Grown, Named):
@@ -128,9 +122,9 @@ class Training(Grown):
 
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     batch_size: int = Field(default=256, ge=1)
-    optimizer: _Optimizer = _Optimizer(name="adam")
+    optimizer: Choice
     learning_rate: float = Field(default=1e-3, gt=0)
-    schedule: _Schedule = _Schedule(name="constant")
+    schedule: Choice
     gradient_clip: float | None = Field(default=None, gt=0)
     beta: float = Field(default=1.0, ge=0)
     beta_warmup: int = Field(default=0, ge=0)
@@ -172,7 +166,7 @@ class MetricOptions(Section):
 
 
 class RunConfig(Grown):
-    """One cell of the grid for one seed, every value resolved.
+    """One cell of the grid for one seed, every value resolved; make one with :func:`make_run`.
 
     Attributes:
         evaluate: The weights that are measured: those of the ``last`` epoch, or of the ``best``
@@ -182,11 +176,11 @@ class RunConfig(Grown):
     LATER = frozenset({"diagnostics", "metrics"})
 
     dataset: DatasetChoice = DatasetChoice(name="mnist")
-    model: _Model = _Model(name="fnn")
-    loss: _Loss = _Loss(name="bce")
-    estimator: _Estimator = _Estimator(name="kl")
+    model: ModelChoice
+    loss: Choice
+    estimator: EstimatorChoice
     seed: int = Field(default=0, ge=0, lt=2**63)
-    training: Training = Training()
+    training: Training
     evaluate: Literal["last", "best"] = "last"
     figures: FigureOptions = FigureOptions()
     diagnostics: Diagnostics = Diagnostics()
@@ -240,13 +234,44 @@ class RunConfig(Grown):
     @property
     def versions(self) -> dict[str, int]:
         """:data:`NUMBERS_VERSION` as ``numbers``, and the versions of the components in use."""
-        return {"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}
+        named = {key: entries[getattr(self, key).name] for key, entries in REGISTRIES.items()}
+        components = {key: getattr(entry, "version", 1) for key, entry in named.items()}
+        return {"numbers": NUMBERS_VERSION, **components}
 
     @property
     def run_id(self) -> str:
         """Fingerprint of :attr:`versions` and :meth:`identity`: 12 hex digits."""
         text = json.dumps([self.versions, self.identity()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_type() -> type[RunConfig]:
+    """The type of a run's configuration, with the names and options that the registries have now.
+
+    It is built when it is first asked for, and again after an entry was added: add before you ask.
+    """
+    registries = (MODELS, LIKELIHOODS, ESTIMATORS, OPTIMIZERS, SCHEDULES)
+    return _run_type(tuple((n, function_of(e)) for r in registries for n, e in r.items()))
+
+
+@lru_cache(maxsize=4)
+def _run_type(_entries: tuple[tuple[str, Any], ...]) -> type[RunConfig]:
+    training = create_model(
+        "Training",
+        __base__=Training,
+        __doc__=Training.__doc__,
+        optimizer=choice(Choice, OPTIMIZERS, "adam"),
+        schedule=choice(Choice, SCHEDULES, "constant"),
+    )
+    return create_model(
+        "RunConfig",
+        __base__=RunConfig,
+        __doc__=RunConfig.__doc__,
+        model=choice(ModelChoice, MODELS, "fnn"),
+        loss=choice(Choice, LIKELIHOODS, "bce"),
+        estimator=choice(EstimatorChoice, ESTIMATORS, "kl"),
+        training=(training, training.model_validate({})),
+    )
 
 
 def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,6 +294,6 @@ def make_run(raw: Mapping[str, Any], source: str = "config") -> RunConfig:
         ConfigError: Naming ``source``, and everything that is wrong.
     """
     try:
-        return RunConfig.model_validate(dict(raw))
+        return run_type().model_validate(dict(raw))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {'; '.join(messages(error, RunConfig))}") from error
+        raise ConfigError(f"{source}: {'; '.join(messages(error, run_type()))}") from error

@@ -11,6 +11,7 @@ entry's `version` whenever the same configuration would give other numbers.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,15 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.datasets.files import (
+    FileStates,
     RemoteFiles,
     data_directory,
     fetch_files,
+    file_states,
     read_verified,
 )
 from vaebench.datasets.idx_format import decode_idx
 from vaebench.datasets.pixels import binarize, dequantized, require_8_bits
 from vaebench.datasets.published import fashion_mnist_files, mnist_files
 from vaebench.errors import DataError
+from vaebench.plugins import Registry
 from vaebench.seeding import stream
 
 Binarize = Literal["none", "static", "dynamic"]
@@ -130,8 +134,7 @@ def load(
         raise DataError(f"unknown binarize {binarize!r}; choose from none, static, dynamic")
     if dequantize not in ("none", "uniform"):
         raise DataError(f"unknown dequantize {dequantize!r}; choose from none, uniform")
-    files = dataset.files() if dataset.files else None
-    arrays = dataset.read(read_verified(files, data_directory(data_dir)) if files else {})
+    arrays, digest = _read(dataset, data_directory(data_dir))
     size = dataset.validation if validation is None else validation
     held_out = 0 if size == "test" else size
     first, rest = _cut(name, len(arrays.train_x), train, held_out)
@@ -151,7 +154,7 @@ def load(
     source = drawn if binarize == "static" else pool
     return Splits(
         name=name,
-        digest=_digest(arrays),
+        digest=digest,
         train=Split(source.x[:first], source.y[:first]),
         validation=test if size == "test" else Split(drawn.x[rest:], drawn.y[rest:]),
         test=test,
@@ -193,6 +196,18 @@ def _entry(name: str) -> Dataset:
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; choose from {', '.join(sorted(DATASETS))}")
     return DATASETS[name]
+
+
+def _read(dataset: Dataset, root: Path) -> tuple[Arrays, str]:
+    """The arrays of a data set and their digest, read once as long as its files stay the same."""
+    files = dataset.files() if dataset.files else None
+    return _read_once(dataset, root, file_states(files, root) if files else ())
+
+
+@lru_cache(maxsize=2)  # in a process that does run after run; nobody outside gets these arrays
+def _read_once(dataset: Dataset, root: Path, _states: FileStates) -> tuple[Arrays, str]:
+    arrays = dataset.read(read_verified(dataset.files(), root) if dataset.files else {})
+    return arrays, _digest(arrays)
 
 
 def _cut(name: str, pool: int, train: int | None, validation: int) -> tuple[int, int]:
@@ -262,10 +277,13 @@ def idx(contents: Mapping[str, bytes]) -> Arrays:
     return Arrays(*parts)
 
 
-DATASETS: dict[str, Dataset] = {
-    "mnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=mnist_files),
-    "fashion-mnist": Dataset(
-        read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
-    ),
-    "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
-}
+DATASETS: Registry[Dataset] = Registry(
+    "data set",
+    {
+        "mnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=mnist_files),
+        "fashion-mnist": Dataset(
+            read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
+        ),
+        "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
+    },
+)

@@ -35,6 +35,9 @@ LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the sam
 MAX_BYTES = 256_000_000  # of a downloaded file; the largest of MNIST and its kin has 26,421,880
 
 
+FileStates = tuple[tuple[int, ...] | None, ...]
+
+
 @dataclass(frozen=True)
 class RemoteFiles:
     """The files of one data set and where they come from.
@@ -56,19 +59,41 @@ class RemoteFiles:
     mirror_variable: str | None = None
     unpacked: Mapping[str, str] = field(default_factory=dict)
 
-    def is_whole(self, name: str, content: bytes | None) -> bool:
-        """Whether the content of the file ``name`` is the published one, however it is packed."""
+    def verified(self, name: str, content: bytes | None) -> str | None:
+        """By which digest a file's content is the published one; None where it is not."""
         if content is None:
-            return False
-        return _md5(content) == self.md5[name] or (
-            name in self.unpacked and _sha256_unpacked(content) == self.unpacked[name]
-        )
+            return None
+        if (md5 := _md5(content)) == self.md5[name]:
+            return f"md5 {md5}"
+        if name in self.unpacked and _sha256_unpacked(content) == self.unpacked[name]:
+            return f"content (sha256 {self.unpacked[name][:12]}…, packed again)"
+        return None
+
+    def wrong(self, name: str, content: bytes) -> str:
+        """What is wrong with a file's content that is not the published one."""
+        return f"md5 {_md5(content)}, expected {self.md5[name]}"
 
 
 def data_directory(data_dir: Path | None = None) -> Path:
     """Return ``data_dir``, else ``$VAEBENCH_DATA``, else ``vaebench`` in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return Path(data_dir or os.environ.get("VAEBENCH_DATA") or cache / "vaebench").expanduser()
+
+
+def file_states(files: RemoteFiles, root: Path) -> FileStates:
+    """What changes when a file does, wherever under ``root`` it may lie."""
+    paths = [folder / name for folder in (root, root / files.folder) for name in files.md5]
+    return tuple(
+        (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) if (s := _stat(path)) else None
+        for path in paths
+    )
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:  # said by whoever reads it
+        return None
 
 
 def read_verified(files: RemoteFiles, root: Path) -> dict[str, bytes]:
@@ -102,31 +127,25 @@ def fetch_files(
         DataError: No mirror delivered the right bytes, or the folder cannot be written.
     """
     folder = _folder(files, root)
-    complete = all(files.is_whole(name, _read(folder / name)) for name in files.md5)
+    complete = all(files.verified(name, _read(folder / name)) for name in files.md5)
     # A complete folder may well be read-only: it needs neither a lock nor a place for one.
     with nullcontext() if complete else _locked(folder):
-        for name, expected in files.md5.items():
+        for name in files.md5:
             present = _read(folder / name)
-            if present is not None and files.is_whole(name, present):
-                report(f"{name}: present, {_digest(files, name, present)} verified")
+            if digest := files.verified(name, present):
+                report(f"{name}: present, {digest} verified")
                 continue
-            found = "missing"
-            if present is not None:
-                found = f"corrupt (md5 {_md5(present)}, expected {expected})"
-            report(f"{name}: {found}, downloading")
-            content, url = _download(files, name, root, mirror)
+            state = "missing" if present is None else f"corrupt ({files.wrong(name, present)})"
+            report(f"{name}: {state}, downloading")
+            content, url, digest = _download(files, name, root, mirror)
             _write(folder / name, content)
-            verified = f"{_digest(files, name, content)} verified"
-            report(f"{name}: downloaded {len(content):,} bytes from {url}, {verified}")
+            report(f"{name}: downloaded {len(content):,} bytes from {url}, {digest} verified")
     return folder
 
 
 def _folder(files: RemoteFiles, root: Path) -> Path:
-    """Return ``root`` when it directly holds a file of this data set, else torchvision's place.
-
-    MNIST and its look-alikes share their file names, so only their content tells whose they are.
-    """
-    own = any(files.is_whole(name, _read(root / name)) for name in files.md5)
+    """``root`` if it directly holds a file of this data set, by its content; or torchvision's."""
+    own = any(files.verified(name, _read(root / name)) for name in files.md5)
     return root if own else root / files.folder
 
 
@@ -163,27 +182,19 @@ def _sha256_unpacked(content: bytes) -> str | None:
     return digest.hexdigest() if unpacker.eof else None
 
 
-def _digest(files: RemoteFiles, name: str, content: bytes) -> str:
-    """By which digest a file was verified."""
-    if (md5 := _md5(content)) == files.md5[name]:
-        return f"md5 {md5}"
-    return f"content (sha256 {files.unpacked[name][:12]}…, packed again)"
-
-
 def _fetch_command(files: RemoteFiles, root: Path) -> str:
     return f"`vaebench data fetch {files.name} --data-dir {shlex.quote(str(root))}`"
 
 
 def _read_present(files: RemoteFiles, root: Path) -> dict[str, bytes]:
-    contents = {}
-    folder = _folder(files, root)
-    for name, expected in files.md5.items():
+    contents, folder = {}, _folder(files, root)
+    for name in files.md5:
         if (content := _read(folder / name)) is None:
             continue
-        if not files.is_whole(name, content):
+        if not files.verified(name, content):
             raise DataError(
-                f"{folder / name}: corrupt, truncated or of another data set: its md5 is "
-                f"{_md5(content)}, expected {expected}; {_fetch_command(files, root)} replaces it"
+                f"{folder / name}: corrupt, truncated or of another data set: "
+                f"{files.wrong(name, content)}; {_fetch_command(files, root)} replaces it"
             )
         contents[name] = content
     return contents
@@ -215,8 +226,10 @@ def _cannot_write(path: Path, error: OSError) -> DataError:
     )
 
 
-def _download(files: RemoteFiles, name: str, root: Path, mirror: str | None) -> tuple[bytes, str]:
-    """Return a file's verified content from the first mirror that has it, and its URL."""
+def _download(
+    files: RemoteFiles, name: str, root: Path, mirror: str | None
+) -> tuple[bytes, str, str]:
+    """A file's content from the first mirror that has it, its URL, and how it was verified."""
     mirror = mirror or os.environ.get(files.mirror_variable or "")
     failures = []
     for base in (mirror,) if mirror else files.mirrors:
@@ -226,10 +239,9 @@ def _download(files: RemoteFiles, name: str, root: Path, mirror: str | None) -> 
         except (OSError, http.client.HTTPException, ValueError) as error:
             failures.append(redact(f"{base}: {_reason(error)}"))
             continue
-        if files.is_whole(name, content):
-            return content, redact(url)
-        wrong = f"wrong bytes, md5 {_md5(content)}, expected {files.md5[name]}"
-        failures.append(redact(f"{base}: {wrong}"))
+        if digest := files.verified(name, content):
+            return content, redact(url), digest
+        failures.append(redact(f"{base}: wrong bytes, {files.wrong(name, content)}"))
     variable = f" or {files.mirror_variable}" if files.mirror_variable else ""
     raise DataError(
         f"{files.name}: cannot download {name} ({'; '.join(failures)})\n"

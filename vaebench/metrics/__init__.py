@@ -17,7 +17,6 @@ from vaebench.declarations import Declaration
 from vaebench.errors import DivergedError
 from vaebench.metrics.classifier import Reference, reference
 from vaebench.metrics.evaluation import Evaluation, bits_per_dim, distortion, elbo, evaluate, rate
-from vaebench.metrics.evidence import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.generation import Generation, classifier_frechet, precision, recall
 from vaebench.metrics.images import (
     mae_px,
@@ -28,12 +27,13 @@ from vaebench.metrics.images import (
     ssim_per_image,
     ssim_window,
 )
-from vaebench.metrics.latents import Latents, active_units, knn_accuracy, posterior_means
+from vaebench.metrics.latents import Latents, active_units, knn_accuracy
+from vaebench.metrics.log_px import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.subject import Part, Subject
+from vaebench.plugins import Registry
 
 __all__ = [
     "METRICS",
-    "Declaration",
     "Evaluation",
     "Evidence",
     "Generation",
@@ -43,7 +43,6 @@ __all__ = [
     "Reference",
     "Subject",
     "active_units",
-    "bits_per_dim",
     "classifier_frechet",
     "distortion",
     "elbo",
@@ -54,7 +53,6 @@ __all__ = [
     "mae_px",
     "measure",
     "mse_px",
-    "posterior_means",
     "precision",
     "psnr",
     "rate",
@@ -104,27 +102,34 @@ def measure(subject: Subject, prefix: str, names: Iterable[str]) -> dict[str, fl
     return values
 
 
-METRICS: dict[str, Metric] = {
-    "elbo": Metric(elbo, Declaration("ELBO", "nats", "higher", "likelihood")),
-    "rate": Metric(rate, Declaration("Rate", "nats", None, "likelihood")),
-    "distortion": Metric(distortion, Declaration("Distortion", "nats", "lower", "likelihood")),
-    "bits_per_dim": Metric(
-        bits_per_dim, Declaration("Bits per dimension", "bits", "lower", "likelihood")
-    ),
-    "log_px": Metric(
-        log_px, Declaration("log p(x)", "nats", "higher", "likelihood"), "evidence", opt_in=True
-    ),
-    "ssim": Metric(ssim, Declaration("SSIM", "", "higher", "dataset"), "similarity"),
-    "psnr": Metric(psnr, Declaration("PSNR", "dB", "higher", "dataset")),
-    "mse_px": Metric(mse_px, Declaration("MSE per pixel", "", "lower", "dataset")),
-    "mae_px": Metric(mae_px, Declaration("MAE per pixel", "", "lower", "dataset")),
-    "active_units": Metric(active_units, Declaration("Active units", "", None, "dataset")),
-    "knn_accuracy": Metric(
-        knn_accuracy, Declaration("5-NN accuracy", "", "higher", "dataset"), "latents"
-    ),
-    "classifier_frechet": Metric(
-        classifier_frechet, Declaration("Classifier Fréchet", "", "lower", "dataset"), "generation"
-    ),
-    "precision": Metric(precision, Declaration("Precision", "", "higher", "dataset"), "generation"),
-    "recall": Metric(recall, Declaration("Recall", "", "higher", "dataset"), "generation"),
-}
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "elbo": Metric(elbo, Declaration("ELBO", "nats", "higher", "likelihood")),
+        "rate": Metric(rate, Declaration("Rate", "nats", None, "likelihood")),
+        "distortion": Metric(distortion, Declaration("Distortion", "nats", "lower", "likelihood")),
+        "bits_per_dim": Metric(
+            bits_per_dim, Declaration("Bits per dimension", "bits", "lower", "likelihood")
+        ),
+        "log_px": Metric(
+            log_px, Declaration("log p(x)", "nats", "higher", "likelihood"), "evidence", opt_in=True
+        ),
+        "ssim": Metric(ssim, Declaration("SSIM", "", "higher", "dataset"), "similarity"),
+        "psnr": Metric(psnr, Declaration("PSNR", "dB", "higher", "dataset")),
+        "mse_px": Metric(mse_px, Declaration("MSE per pixel", "", "lower", "dataset")),
+        "mae_px": Metric(mae_px, Declaration("MAE per pixel", "", "lower", "dataset")),
+        "active_units": Metric(active_units, Declaration("Active units", "", None, "dataset")),
+        "knn_accuracy": Metric(
+            knn_accuracy, Declaration("5-NN accuracy", "", "higher", "dataset"), "latents"
+        ),
+        "classifier_frechet": Metric(
+            classifier_frechet,
+            Declaration("Classifier Fréchet", "", "lower", "dataset"),
+            "generation",
+        ),
+        "precision": Metric(
+            precision, Declaration("Precision", "", "higher", "dataset"), "generation"
+        ),
+        "recall": Metric(recall, Declaration("Recall", "", "higher", "dataset"), "generation"),
+    },
+)

@@ -17,10 +17,10 @@ from vaebench.datasets import Split
 from vaebench.datasets.pixels import quantized
 from vaebench.metrics.classifier import Reference
 from vaebench.metrics.evaluation import Evaluation, evaluate
-from vaebench.metrics.evidence import Evidence, importance_weighted_bound
 from vaebench.metrics.generation import Generation
 from vaebench.metrics.images import ssim_per_image
 from vaebench.metrics.latents import Latents, posterior_means
+from vaebench.metrics.log_px import Evidence, importance_weighted_bound
 from vaebench.seeding import stream
 from vaebench.vae import VAE
 
@@ -64,8 +64,8 @@ class Subject:
         """The bound, its terms and reconstructions, image by image."""
         shape = (EVALUATION_DRAWS, len(self.images.x), self.vae.latent_dim)
         noise = torch.randn(shape, generator=stream(self.seed, self.noise))
-        found = evaluate(self.vae, self.images.x, noise, self.batch_size)
-        return found._replace(x=quantized(found.x)) if self.dequantized else found
+        measured = evaluate(self.vae, self.images.x, noise, self.batch_size)
+        return measured._replace(x=quantized(measured.x)) if self.dequantized else measured
 
     @cached_property
     def similarity(self) -> NDArray[np.float64]:

@@ -12,9 +12,10 @@ from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
-from vaebench.report.ranking import likelihood_key, machine_key, relaxed
+from vaebench.report.ranking import likelihood_key, machine_key
 from vaebench.report.tables import Table
 from vaebench.report.tuning import tuned_phrase
+from vaebench.schema.record import is_relaxed
 
 _BINARIZE = {
     "none": "gray pixels, not binarised",
@@ -186,10 +187,11 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
             "its binarisation included): rows of different losses are not comparable there and "
             "are never ranked against each other."
         )
-    if any(relaxed(record) for record in records):
+    relaxed = _distinct(setting(r, "loss", "name") for r in records if is_relaxed(r))
+    if relaxed:
         notes.append(
-            "bce on gray pixels is the relaxed Bernoulli: not a normalised density, so its ELBO "
-            "bounds no likelihood."
+            f"{listed(relaxed)} on gray pixels is the relaxed Bernoulli: not a normalised density, "
+            "so its ELBO bounds no likelihood."
         )
     sigmas = _distinct(dig(setting(record, "loss"), "mse", "sigma2") for record in records)
     if sigmas:

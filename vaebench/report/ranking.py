@@ -66,12 +66,6 @@ def machine_key(record: Record) -> str:
     return repr([environment.get(name) for name in names])
 
 
-def relaxed(record: Record) -> bool:
-    """Whether the loss is the Bernoulli on gray pixels: relaxed, so not a normalised density."""
-    loss, binarize = setting(record, "loss", "name"), setting(record, "dataset", "binarize")
-    return bool(loss == "bce" and binarize == "none")
-
-
 def shared_keys(records: Sequence[Record]) -> dict[str, str | None]:
     """The keys that all of these records share, by kind; None where they do not share one."""
     found = {kind: {key_of(record) for record in records} for kind, key_of in KEYS.items()}

@@ -14,8 +14,9 @@ from vaebench.declarations import COSTS, in_order
 from vaebench.report.cells import Cell, declarations
 from vaebench.report.loading import setting
 from vaebench.report.numbers import decimals_of, rounded
-from vaebench.report.ranking import best_rows, relaxed
+from vaebench.report.ranking import best_rows
 from vaebench.schema.labels import cell_label
+from vaebench.schema.record import is_relaxed
 from vaebench.statistics import Summary, summarise
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -79,8 +80,14 @@ def main_table(cells: Sequence[Cell], *, ranked: bool = True) -> Table:
 
 def cost_table(cells: Sequence[Cell]) -> Table:
     """What the runs cost, one row per cell."""
-    measured = {name for cell in cells for record in cell.records for name in record["metrics"]}
-    return _table(cells, [f"cost/{name}" for name in COSTS if f"cost/{name}" in measured])
+    measured = {
+        name.removeprefix("cost/")
+        for cell in cells
+        for record in cell.records
+        for name in record["metrics"]
+        if name.startswith("cost/")
+    }
+    return _table(cells, [f"cost/{name}" for name in in_order(sorted(measured), COSTS)])
 
 
 def gap_table(cells: Sequence[Cell]) -> Table | None:
@@ -144,7 +151,7 @@ def axis_text(axis: str, cell: Cell) -> str:
     if axis != "loss" or not cell.records + cell.others:
         return text
     record = (cell.records + cell.others)[0]
-    if relaxed(record):
+    if is_relaxed(record):
         return f"{text} (relaxed)"
     sigma2 = setting(record, "loss", text, "sigma2")
     if sigma2 is None:

@@ -76,12 +76,6 @@ def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
     return {"epoch": statistics.epoch, "time": now(), "metrics": metrics}
 
 
-def mean_over_epochs(journal: list[dict[str, Any]], name: str) -> float | None:
-    """Mean of a journal's metric; None where an epoch lacks it (vaebench may be newer than it)."""
-    values = [line["metrics"].get(name) for line in journal]
-    return None if None in values else sum(values) / len(values)
-
-
 def close(task: Task, status: str, reason: str, failure: str | None = None) -> dict[str, Any]:
     """Write and return the record of a run that did not complete; one that did keeps its own.
 
@@ -119,6 +113,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "attempt": store.attempt,
         "versions": task.config.versions,
         "config": task.config.to_dict(),
+        "support": LIKELIHOODS[task.config.loss.name].support,
         "metrics": {},
         "metric_declarations": {},
         "rate_per_dimension": [],
@@ -148,17 +143,13 @@ def completed_record(
     ``peak_mb``: peak of memory in the training; None where it is not known.
     """
     config, vae, journal = task.config, state.vae, RunStore(task.folder).journal
-    seconds = sum(line["metrics"]["train/seconds"] for line in journal) / len(journal)
+    flops = flops_per_image(vae, splits.shape)
+    spent = Spent(journal, len(splits.train.x), peak_mb, parameter_count(vae), flops, vae)
     names = measured_names(config)
     record = make_record(task, "complete", None)
     record["metrics"] = {
         **metrics,
-        "cost/images_per_second": len(splits.train.x) / seconds,
-        "cost/seconds_per_epoch": seconds,
-        "cost/cpu_seconds_per_epoch": mean_over_epochs(journal, "train/cpu_seconds"),
-        "cost/peak_memory_mb": peak_mb,
-        "cost/parameters": parameter_count(vae),
-        "cost/flops_per_image": flops_per_image(vae, splits.shape),
+        **{f"cost/{name}": cost.function(spent) for name, cost in COSTS.items()},
     }
     record["rate_per_dimension"] = subject.evaluation.rate_per_dimension.mean(dim=0).tolist()
     if "log_px" in names:
@@ -198,7 +189,7 @@ def declarations(config: RunConfig, names: Iterable[str]) -> dict[str, dict[str,
     """What metrics and costs of a run declare, by the name behind the slash."""
     declared = {}
     for name in names:
-        declaration = COSTS[name] if name in COSTS else METRICS[name].declaration
+        declaration = (COSTS[name] if name in COSTS else METRICS[name]).declaration
         samples = _samples(config, name)
         declared[name] = (declaration.with_samples(samples) if samples else declaration).to_dict()
     return declared

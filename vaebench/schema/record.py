@@ -35,6 +35,9 @@ class Record(BaseModel):
     attempt: Any = Field(1, description="which attempt at the run it was, from 1 on")
     versions: dict[str, Any] = Field({}, description="of the shared code and of the components")
     config: dict[str, Any] = Field({}, description="the resolved configuration")
+    support: Any = Field(
+        None, description="pixels on which the loss is a normalised density: binary, unit, real"
+    )
     metrics: dict[str, float | None] = Field(
         description='final numbers, {"test/elbo": ...}; null: not measured'
     )
@@ -138,3 +141,17 @@ def versions(record: Mapping[str, Any]) -> dict[str, Any]:
         **dict.fromkeys(COMPONENTS, 1),
         **(known if isinstance(known, dict) else {}),
     }
+
+
+_SUPPORTS = {"bce": "binary", "mse": "real", "gaussian": "real", "cb": "unit"}
+
+
+def is_relaxed(record: Mapping[str, Any]) -> bool:
+    """Whether its loss is one of binary pixels, on gray ones: no normalised density of them."""
+    config = record.get("config", {})
+    loss, dataset = config.get("loss"), config.get("dataset")
+    if not isinstance(loss, dict) or not isinstance(dataset, dict):
+        return False
+    # records once did not say it, of the losses that there were
+    support = record.get("support") or _SUPPORTS.get(str(loss.get("name")))
+    return support == "binary" and dataset.get("binarize") == "none"

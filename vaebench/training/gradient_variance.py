@@ -78,8 +78,7 @@ def comparable(samples: int, beta: float) -> list[str]:
     return [
         name
         for name, estimator in ESTIMATORS.items()
-        if samples >= estimator.least_samples
-        and (estimator.splits or (samples > 1 and beta == 1.0))
+        if samples >= estimator.min_samples and (estimator.splits or (samples > 1 and beta == 1.0))
     ]
 
 
