@@ -8,7 +8,7 @@ from typing import Any
 
 from vaebench.config import RunConfig
 from vaebench.datasets import Splits
-from vaebench.declarations import COSTS, definition
+from vaebench.declarations import COSTS, Spent, definition
 from vaebench.environment import describe, resolve_device
 from vaebench.files import dump_json, write_atomic
 from vaebench.fitted_gaussian import FittedGaussian
