@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vaebench.config import Grid, run_type
+from vaebench.config.run import REGISTRIES as COMPONENTS
 from vaebench.config.run import EstimatorChoice, ModelChoice
-from vaebench.config.versions import REGISTRIES as COMPONENTS
 from vaebench.datasets import load
 from vaebench.training import OPTIMIZERS, SCHEDULES, Plan
 

@@ -7,7 +7,9 @@ images are in ``tiny.py``, made-up results folders in ``records.py``.
 
 import os
 import random
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,28 @@ def data_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         if "VAEBENCH_DATA" not in os.environ:
             patch.setenv("VAEBENCH_DATA", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_mlflow_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user's environment says of MLflow counts in no test."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_ALLOW_FILE_STORE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store of MLflow, made once as vaebench makes it; tests copy it."""
+    from vaebench.tracking.store import open_client, prepare_mlflow
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    (path.parent / ".mlflow.db.new").write_bytes(b"half made by a process that was killed")
+    prepare_mlflow()
+    open_client(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return path
 
 
 @pytest.fixture(autouse=True)

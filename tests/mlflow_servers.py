@@ -3,6 +3,7 @@
 ``Faulty`` is MLflow's own application on a loopback port; its ``fault`` happens to the requests
 that it ``hits``. ``RealServer`` is ``mlflow server``, to be started, stopped and started again.
 ``points`` reads what a SQLite store holds, ``expected`` what it must hold of a grid's folder.
+``MLFLOWS_OWN`` are the warnings to ignore where MLflow works.
 """
 
 import contextlib
@@ -13,8 +14,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,11 +23,18 @@ import pytest
 
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import run_store
-from vaebench.tracking import server
-from vaebench.tracking.store import MLFLOW_SETTINGS
+from vaebench.tracking import Window, server
 
 PATIENCE = 240.0  # seconds until a real server must answer, on a busy machine
 REASONS = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 429: "TOO MANY", 500: "ERROR", 503: "AWAY"}
+
+# of MLflow, Alembic and SQLAlchemy, which leave connections to the garbage collector
+MLFLOWS_OWN = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
+    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),
+]
 
 Points = Counter[tuple[str, str, int, int, float]]
 
@@ -122,34 +128,14 @@ class RealServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = ["--host", server.HOST, "--port", self.address.rpartition(":")[2]]
-        options += ["--workers", "1", "--artifacts-destination", str(self.folder / "files")]
-        environment = {
-            **MLFLOW_SETTINGS,
-            **os.environ,
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.database}",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        }
-        guard = Path(server.__file__).with_name("guard.py")
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(guard), *options],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"{self.address}/health", timeout=5),
-            ):
-                return
-            time.sleep(0.2)
-        self.stop()
-        raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
+        window = Window(self.folder, "", f"sqlite:///{self.database}", "", "artifacts")
+        with (
+            (self.folder / "server.log").open("a+b") as log,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(server, "PATIENCE", PATIENCE)
+            self._process = server._start(window, self.address, log)
+            server._wait(self._process, self.address, log, window)
 
     def stop(self) -> None:
         """Kill it and all its children, as when the machine goes away."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vaebench.config import make_run, with_value
-from vaebench.config.versions import REGISTRIES
+from vaebench.config.run import REGISTRIES
 from vaebench.executors import in_this_process
 from vaebench.run import Task
 from vaebench.tracking import Outcome

@@ -86,7 +86,7 @@ def seconds_in_all(spent: Spent) -> float:
     return sum(line["metrics"]["train/seconds"] for line in spent.journal)
 
 
-def names_only(shown: report.Report, *_: object) -> str:
+def names_only(shown: report.Analysis, *_: object) -> str:
     """A report format: the metrics that there are."""
     return "\n".join(sorted({name for record in shown.records for name in record["metrics"]}))
 
@@ -106,7 +106,7 @@ def additions(monkeypatch: pytest.MonkeyPatch) -> None:
             COSTS,
             Cost(seconds_in_all, Declaration("Seconds in all", "s", "lower", "machine")),
         ),
-        "names": (report.FORMATS, names_only),
+        "names": (report.FORMATS, report.Format("report.names", names_only)),
     }
     for name, (registry, entry) in entries.items():
         monkeypatch.setitem(registry, name, entry)

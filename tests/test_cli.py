@@ -31,10 +31,8 @@ VAEBENCH = [sys.executable, "-m", "vaebench"]
 
 
 @pytest.fixture(autouse=True)
-def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command line takes over SIGTERM: give it back. No environment of the user counts."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
+def handlers() -> Iterator[None]:
+    """The command line takes over SIGTERM: give it back."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

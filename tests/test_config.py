@@ -31,7 +31,7 @@ from vaebench.config import (
     with_value,
     without_file,
 )
-from vaebench.config.versions import REGISTRIES as VERSIONED
+from vaebench.config.run import REGISTRIES as VERSIONED
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS

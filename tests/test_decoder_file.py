@@ -304,9 +304,22 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "no geometry": (lambda d, _: layer(d, "linear").pop("in_features"), "KeyError"),
     "stride": (change("conv_transpose2d", stride=[1, 2]), "output padding|its layers make"),
     "a huge stride": (change("conv_transpose2d", stride=[10_000, 10_000]), "a layer makes"),
+    "huge weights": (
+        change("conv_transpose2d", out_channels=2**26, kernel=[2**26, 2**26]),
+        "it is given|a layer makes",
+    ),
+    "a huge kernel": (
+        change("conv_transpose2d", kernel=[2000, 2000], padding=[999, 999]),
+        "too much memory",
+    ),
     "no stride": (change("conv_transpose2d", stride=[0, 0]), "whole numbers"),
     "output padding": (change("conv_transpose2d", output_padding=[2, 2]), "output padding"),
-    "padding": (change("conv_transpose2d", padding=[9, 9]), "whole numbers"),
+    "padding": (change("conv_transpose2d", padding=[9, 9]), "it is given"),
+    "channels": (change("conv_transpose2d", in_channels=5), "it is given"),
+    "rank": (
+        lambda d, _: d["layers"].insert(1, {"kind": "reshape", "shape": [1, 10]}),
+        "it is given",
+    ),
     "kernel": (change("conv_transpose2d", kernel=[3]), "whole numbers"),
     "unflatten": (change("unflatten", shape=[5, 5, 5]), "unflatten"),
     "order": (lambda d, _: d["layers"].reverse(), "it is given"),

@@ -1,4 +1,4 @@
-"""Contract tests over all figures, then known answers for the grids, the charts and the tiles."""
+"""Contract tests over all figures, then known answers for the grids and the charts."""
 
 import copy
 import io
@@ -120,7 +120,7 @@ def enlarged(image: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def test_every_public_figure_is_under_contract() -> None:
-    others = {"tile", "paired_tile", "tile_png", "to_png", "CellImages"}
+    others = {"to_png", "CellImages"}
     assert set(figures.__all__) - others == set(DRAW) - {"turns"}
 
 
@@ -169,19 +169,12 @@ def test_drawing_imports_neither_pyplot_nor_torch() -> None:
         "x = np.zeros((4, 1, 8, 8))\n"
         "f.to_png(f.samples(x, title='t'))\n"
         "f.to_png(f.curves([{'epoch': 1, 'metrics': {'train/elbo': -1.0}}], title='t'))\n"
-        "f.tile_png(f.tile(x))\n"
         "print(json.dumps([m for m in ('matplotlib.pyplot', 'torch') if m in sys.modules]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
     assert json.loads(done.stdout) == []
-
-
-def test_resolution_of_the_png_can_be_chosen() -> None:
-    figure = DRAW["samples"](TITLE)
-    full, half = (pixels(figures.to_png(figure, dpi=dpi)) for dpi in (None, 100))
-    assert full.shape[:2] == (2 * half.shape[0], 2 * half.shape[1])
 
 
 @pytest.mark.parametrize(
@@ -351,10 +344,8 @@ def test_comparison_labels_do_not_overlap() -> None:
         (lambda: figures.samples(images(), title=""), r"\(N, C, H, W\)"),
         (lambda: figures.samples(images(0), title=""), "none of them 0"),
         (lambda: figures.samples(images(4) * np.nan, title=""), "256 values that are NaN"),
-        (lambda: figures.tile(images(4) * np.inf), "NaN or infinite"),
+        (lambda: figures.samples(images(4) * np.inf, title=""), "NaN or infinite"),
         (lambda: figures.reconstructions(images(4), images(3), title=""), "differ in shape"),
-        (lambda: figures.paired_tile(images(4), images(4, width=9)), "differ in shape"),
-        (lambda: figures.paired_tile(images(1), images(1)), "at least 2 images"),
         (lambda: figures.manifold(images(3, 4), np.arange(3), title=""), "one row and one column"),
         (lambda: figures.manifold(images(2, 2), np.zeros(2), title=""), "must grow"),
         (lambda: figures.traversals(images(3, 5), np.arange(4), RATES, title=""), "5 values and 3"),
@@ -510,83 +501,3 @@ def test_rate_bars_of_a_wholly_collapsed_model_can_be_drawn() -> None:
     figure = figures.rate_per_dimension(np.zeros(100), title=TITLE)
     assert len(figure.axes[0].patches) == 0
     assert len(figure.axes[0].get_xticks()) <= 24
-
-
-# Tiles
-
-
-def test_tile_of_64_mnist_sized_images_is_240_pixels_and_keeps_each_pixel() -> None:
-    shown = images(64, height=28, width=28)
-    tile = figures.tile(shown)
-    assert tile.shape == (240, 240)
-    assert tile.dtype == np.uint8
-    np.testing.assert_array_equal(
-        tile[31:59, 61:89], np.rint(shown[10, 0] * 255)
-    )  # row 1, column 2
-    gap = np.delete(tile, [k for k in range(240) if 1 <= k % 30 <= 28], axis=0)
-    assert np.unique(gap).tolist() == [64]
-
-
-def test_tile_of_small_images_is_enlarged_by_squares() -> None:
-    tile = figures.tile(np.array([[[[0.0, 1.0], [0.5, 2.0]]]]), gap=0, minimum=5)
-    expected = np.array([[0, 255], [128, 255]]).repeat(3, axis=0).repeat(3, axis=1)
-    np.testing.assert_array_equal(tile, expected)
-
-
-def test_paired_tile_alternates_originals_and_reconstructions() -> None:
-    level = np.arange(64).reshape(64, 1, 1, 1) / 255
-    tile = figures.paired_tile(level, level + 100 / 255, gap=0, minimum=1)
-    first = np.arange(8)
-    expected = [first, first + 100, first + 8, first + 108, first + 16, first + 116]
-    np.testing.assert_array_equal(tile, [*expected, first + 24, first + 124])
-
-
-@given(
-    count=st.integers(1, 100),
-    channels=st.sampled_from([1, 3]),
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
-    gap=st.integers(0, 5),
-    minimum=st.integers(1, 300),
-)
-@settings(deadline=None, max_examples=60)
-def test_tile_is_a_square_of_whole_pixels_for_any_image_size(
-    count: int, channels: int, height: int, width: int, gap: int, minimum: int
-) -> None:
-    shown = images(count, channels=channels, height=height, width=width)
-    tile = figures.tile(shown, gap=gap, minimum=minimum)
-    n = min(8, math.isqrt(count))
-    side = n * (max(height, width) + gap)
-    factor = len(tile) // side
-    assert tile.shape[:2] == (factor * side, factor * side)
-    assert tile.shape[2:] == ((3,) if channels == 3 else ())
-    assert factor * side >= minimum
-    assert factor == 1 or (factor - 1) * side < minimum
-    small = tile[::factor, ::factor].reshape(side, side, channels)
-    np.testing.assert_array_equal(
-        small.repeat(factor, axis=0).repeat(factor, axis=1).reshape(tile.shape), tile
-    )
-    last, start = n * n - 1, (n - 1) * (max(height, width) + gap)
-    top = start + (max(height, width) + gap - height) // 2
-    left = start + (max(height, width) + gap - width) // 2
-    np.testing.assert_array_equal(
-        small[top : top + height, left : left + width],
-        np.rint(shown[last] * 255).transpose(1, 2, 0),
-    )
-
-
-@given(count=st.integers(2, 70))
-def test_paired_tile_holds_an_even_number_of_rows_up_to_eight(count: int) -> None:
-    shown = images(count, height=1, width=1)
-    rows = len(figures.paired_tile(shown, shown, gap=0, minimum=1))
-    assert rows % 2 == 0
-    assert rows * rows <= 2 * count
-    assert rows == 8 or (rows + 2) ** 2 > 2 * count
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_png_of_a_tile_gives_the_same_pixels_and_the_same_bytes(channels: int) -> None:
-    tile = figures.tile(images(4, channels=channels))
-    png = figures.tile_png(tile)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), tile)
-    assert figures.tile_png(tile.copy()) == png

@@ -222,9 +222,7 @@ def test_what_is_not_finite_stays_out_of_the_journal(
 ) -> None:
     without_figures(monkeypatch)
     noise = GradientVariance(1.0, math.inf, math.nan, 0.0)
-    monkeypatch.setattr(
-        "vaebench.run.diagnostics.gradient_variance", lambda *_, **__: {"kl": noise}
-    )
+    monkeypatch.setattr("vaebench.run.measuring.gradient_variance", lambda *_, **__: {"kl": noise})
     small = task(tmp_path, training__epochs=1, **ON)
     assert run(small)["status"] == "complete"
     found, _ = split(RunStore(small.folder).journal)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
+from mlflow_servers import MLFLOWS_OWN
 from small_runs import in_this_process_only, numbers, raise_version, results, settings
 
 import vaebench
@@ -25,16 +26,11 @@ from vaebench.executors import Event, in_this_process
 from vaebench.files import dump_yaml
 from vaebench.grid import Listener, Options, Planned, plan, run_grid, train
 from vaebench.grid.manifest import make_manifest, require_same_settings
-from vaebench.run import PASSING
+from vaebench.run import TRANSIENT
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import RunStore, run_store
 
-pytestmark = [  # MLflow's own, where the module's grid is tracked
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
-    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),
-]
+pytestmark = MLFLOWS_OWN  # where the module's grid is tracked
 
 
 def raw(**overrides: Any) -> dict[str, Any]:
@@ -606,7 +602,7 @@ def test_a_run_whose_worker_was_killed_goes_on_from_its_checkpoint(tmp_path: Pat
     path = next((tmp_path / "torn").glob("*/runs/*/record.json"))
     record = json.loads(path.read_text())
     for failure, action in (
-        *((passing, "resume") for passing in PASSING),
+        *((passing, "resume") for passing in TRANSIENT),
         *((lasting, "rerun") for lasting in ("diverged", "error", None, ["died"])),
     ):
         path.write_text(json.dumps(record | {"status": "failed", "failure": failure}))

@@ -17,7 +17,7 @@ from small_runs import in_this_process_only, settings
 from vaebench.errors import ResultsError
 from vaebench.grid import Listener, Options, run_grid
 from vaebench.storage import Held, hold, locks, network_file_system
-from vaebench.tracking.orphans import untrained
+from vaebench.tracking.replay import untrained
 
 HOLDER = """
 import sys

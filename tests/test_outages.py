@@ -17,8 +17,7 @@ import records
 import small_runs
 import yaml
 from click.testing import CliRunner
-from mlflow_servers import Faulty, RealServer, expected, of_runs, points, statuses
-from test_tracking import TWO_CELLS, template  # noqa: F401 (a fixture)
+from mlflow_servers import MLFLOWS_OWN, Faulty, RealServer, expected, of_runs, points, statuses
 
 from vaebench.cli import main
 from vaebench.errors import TrackingError
@@ -27,18 +26,13 @@ from vaebench.grid import Listener, Options, Results, run_grid
 from vaebench.grid.folder import alone
 from vaebench.storage import Held, RunStore
 from vaebench.tracking import Window, Writer, connect, failures, sync
+from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.store import prepare_mlflow
-from vaebench.tracking.sync import GridSync
 
-pytestmark = [
-    # MLflow, Alembic and SQLAlchemy leave connections to the garbage collector
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
-    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),  # of MLflow's own functions
-]
+pytestmark = MLFLOWS_OWN
 
 GRID = "grid"
+TWO_CELLS = {"model": ["fnn"], "loss": ["bce", "mse"], "estimator": ["kl"]}
 SECRET = "s3cret"
 RESTS = (0.05, 0.1)
 
@@ -46,16 +40,13 @@ RESTS = (0.05, 0.1)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The waits of minutes are seconds here; what counts is that they end."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr("vaebench.tracking.replay.PAUSES", (0.05, 0.1))
-    monkeypatch.setattr("vaebench.tracking.writer.PAUSES", (0.05, 0.1))
     prepare_mlflow()
 
 
 @pytest.fixture
-def store(template: Path, tmp_path: Path) -> Path:  # noqa: F811
+def store(template: Path, tmp_path: Path) -> Path:
     """An empty store of a server, and beside it a finished grid of two runs."""
     records.make_results(tmp_path / "results", axes=TWO_CELLS, seeds=(0,), pictures=True)
     (tmp_path / "server").mkdir()
@@ -244,7 +235,7 @@ def test_metrics_that_were_measured_later_are_added(store: Path) -> None:
     sync(window)
     records.edit_record(folder, lambda r: r["metrics"].update({"test/new": 0.25}))
     records.edit_record(folder, lambda r: r.update(evaluated=records.START + 90_000))
-    assert GridSync(window).unsent() == [folder.name]
+    assert Publisher(window).unsent() == [folder.name]
     for _ in range(2):
         assert sync(window).unsent == 0
         assert of_runs(points(store, GRID)) == expected(window.folder)
@@ -267,8 +258,8 @@ def test_metric_that_was_measured_anew_is_what_is_shown(store: Path) -> None:
             (who, "test/ssim", 0, records.START + 90_000, new): 1
             for who in (f"{folder.name}/1", "cell fnn / bce / kl")
         }
-    shown = GridSync(window).mirror
-    run = shown.client.get_run(shown.runs["run", folder.name, "1"].id)
+    shown = Publisher(window).client
+    run = shown.mlflow.get_run(shown.runs["run", folder.name, "1"].id)
     assert run.data.metrics["test/ssim"] == new
 
 
@@ -302,7 +293,7 @@ def test_damaged_picture_does_not_keep_its_run_away(store: Path) -> None:
 def test_runs_of_a_process_that_was_killed_are_closed_by_the_next_start(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
-    killed = GridSync(window)
+    killed = Publisher(window)
     killed.run(folder.name)
     killed.grid()
     assert statuses(store, GRID)["run", "RUNNING"] == 1
@@ -318,7 +309,7 @@ def test_runs_of_a_process_that_was_killed_are_closed_by_the_next_start(store: P
 def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
-    GridSync(window).run(folder.name)
+    Publisher(window).run(folder.name)
     with alone(window.folder):
         sync(window)
         assert statuses(store, GRID)["run", "RUNNING"] == 1
@@ -345,12 +336,12 @@ def test_nobody_trains_a_grid_while_sync_closes_its_runs(
     window = window_on(store)
     tried: list[str] = []
 
-    def step(grid: GridSync, **how: Any) -> None:
+    def step(*_: Any) -> None:
         with pytest.raises(Held) as caught, alone(window.folder):
             pass
         tried.append(str(caught.value))
 
-    monkeypatch.setattr("vaebench.tracking.replay.send_all", step)
+    monkeypatch.setattr("vaebench.tracking.replay.carry_out", step)
     sync(window)
     (told,) = tried
     assert "another vaebench works on this grid" in told
@@ -360,13 +351,13 @@ def test_nobody_trains_a_grid_while_sync_closes_its_runs(
 def test_attempt_that_was_set_aside_is_closed_as_it_ended(store: Path, status: str | None) -> None:
     window = window_on(store)
     folder, record = unfinish(window)
-    GridSync(window).run(folder.name)
+    Publisher(window).run(folder.name)
     if status:
         (folder / "record.json").write_bytes(record)
         records.fail(folder, "it broke", status)
     RunStore(folder).set_aside()
     sync(window)
-    shown = GridSync(window).mirror.runs["run", folder.name, "1"]
+    shown = Publisher(window).client.runs["run", folder.name, "1"]
     assert shown.status == ("FAILED" if status else "KILLED")
     assert ("run", "RUNNING") not in statuses(store, GRID)
 
@@ -374,7 +365,7 @@ def test_attempt_that_was_set_aside_is_closed_as_it_ended(store: Path, status: s
 def test_run_that_is_of_the_grid_no_more_is_closed(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
-    GridSync(window).run(folder.name)
+    Publisher(window).run(folder.name)
     manifest = yaml.safe_load((window.folder / "grid.yaml").read_text())
     manifest["runs"] = manifest["runs"][1:]
     (window.folder / "grid.yaml").write_text(yaml.safe_dump(manifest))
@@ -483,7 +474,7 @@ def test_password_in_a_traceback_that_mlflow_logs_is_hidden(
 
 
 @pytest.fixture(scope="module")
-def real(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:  # noqa: F811
+def real(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """``mlflow server``; a test starts it, and may stop it."""
     folder = tmp_path_factory.mktemp("real")
     shutil.copyfile(template, folder / "mlflow.db")
@@ -555,7 +546,7 @@ def test_real_server_that_is_stopped_and_started_again_misses_nothing(
 
 def test_real_server_that_is_stopped_for_good_is_replaced_by_a_new_store(
     real: RealServer,
-    template: Path,  # noqa: F811
+    template: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from records import fail, make_results, run_dirs
@@ -13,7 +14,11 @@ from small_runs import in_this_process_only, settings
 import vaebench
 from vaebench import report
 from vaebench.errors import ResultsError
-from vaebench.grid import Listener, Options, run_grid
+from vaebench.grid import Listener, Options, Results, run_grid
+from vaebench.grid.folder import write_reports
+from vaebench.report.cells import cells
+from vaebench.report.loading import read_record
+from vaebench.schema.manifest import Planned
 
 ONE = {"axes": {"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]}, "seeds": 2}
 
@@ -42,6 +47,39 @@ def test_loaded_results_have_the_verdicts_of_the_grids_claims() -> None:
     stored = json.loads(report.render(report.load(folder), "json"))["claims"]
     assert [claim.verdict for claim in judged] == [claim["verdict"] for claim in stored]
     assert judged
+
+
+def test_all_reports_of_a_grid_come_from_one_reading_and_one_computation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_results(tmp_path, seeds=[0, 1], arrays=True)
+    read, computed = [], []
+
+    def reading(grid: Path, run: Planned) -> Any:
+        read.append(run.run_id)
+        return read_record(grid, run)
+
+    def computing(*arguments: Any) -> Any:
+        computed.append(arguments)
+        return cells(*arguments)
+
+    monkeypatch.setattr("vaebench.report.loading.read_record", reading)
+    monkeypatch.setattr("vaebench.report.analysis.cells", computing)
+    results = Results(write_reports(folder))
+    assert results.cells
+    assert sorted(read) == sorted(path.name for path in run_dirs(folder))
+    assert len(computed) == 1
+    assert all((folder / format_.file).is_file() for format_ in report.FORMATS.values())
+    assert (folder / "comparison.png").is_file()
+
+
+def test_a_format_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = report.Format("names.txt", lambda analysis, _: analysis.name)
+    monkeypatch.setitem(report.FORMATS, "names", names)
+    folder = make_results(tmp_path, seeds=[0])
+    assert report.render(report.load(folder), "names") == folder.name
+    write_reports(folder)
+    assert (folder / "names.txt").read_text() == folder.name
 
 
 def test_a_folder_without_a_grid_has_no_results(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ import torch
 from small_runs import numbers, results, settings, task, without_figures
 from torch import Tensor
 
-from vaebench import datasets, figures
+from vaebench import datasets
 from vaebench.config import NUMBERS_VERSION, make_run
 from vaebench.declarations import COSTS
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.files import dump_yaml
 from vaebench.metrics import METRICS, evaluate, ssim_per_image
-from vaebench.run import Task, build, load_run, run
+from vaebench.run import Task, build, load_run, pictures, run
 from vaebench.schema.labels import run_label
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
@@ -271,7 +271,7 @@ def test_the_pictures_of_every_seed_and_cell_show_the_same_codes(
             samples = load_run(folder).model.decode(z).numpy()
         np.testing.assert_allclose(arrays["samples"], samples, atol=1e-6)
         tile = folder / "images" / f"samples-{RunStore(folder).journal[-1]['epoch']:04d}.png"
-        assert tile.read_bytes() == figures.tile_png(figures.tile(samples))
+        assert tile.read_bytes() == pictures.tile(torch.from_numpy(samples))
 
 
 def test_ssim_is_computed_once_of_every_test_image(

@@ -4,6 +4,7 @@ The store is real SQLite: migrated once per session, copied per test.
 """
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -22,49 +23,25 @@ import numpy as np
 import pytest
 import records
 import yaml
+from mlflow_servers import MLFLOWS_OWN
 
 from vaebench.errors import TrackingError, redact
 from vaebench.storage import RunStore
-from vaebench.tracking import Window, Writer, connect, content, pictures, server, sync, views
-from vaebench.tracking.failures import explain
-from vaebench.tracking.mirror import Mirror
-from vaebench.tracking.server import _fill, _free_port, serve
+from vaebench.tracking import Window, Writer, client, connect, payload, replay, server, sync, views
+from vaebench.tracking.client import GridClient
+from vaebench.tracking.failures import Unreachable, explain
+from vaebench.tracking.publisher import Publisher
+from vaebench.tracking.server import _free_port, serve
 from vaebench.tracking.store import MLFLOW_SETTINGS, open_client, prepare_mlflow
-from vaebench.tracking.sync import GridSync
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-pytestmark = [
-    # MLflow, Alembic and SQLAlchemy leave connections to the garbage collector
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(mlflow|alembic|sqlalchemy)"),
-    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),  # of MLflow's own functions
-]
+pytestmark = MLFLOWS_OWN
 
 TWO_CELLS = {"model": ["fnn"], "loss": ["bce", "mse"], "estimator": ["kl"]}
 Results = Callable[..., Window]
-
-
-@pytest.fixture(autouse=True)
-def _no_tracking_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_ALLOW_FILE_STORE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, made as vaebench makes it."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    (path.parent / ".mlflow.db.new").write_bytes(b"half made by a process that was killed")
-    prepare_mlflow()
-    open_client(f"sqlite:///{path}")
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    return path
 
 
 @pytest.fixture
@@ -187,12 +164,16 @@ def test_passwords_are_not_shown(text: str, clean: str) -> None:
         ("(sqlite3.OperationalError) database is locked", "is locked by another program"),
         ("Detected out-of-date database schema (found version x)", "mlflow db upgrade"),
         ("endpoint failed with error code 401", "refuses the credentials"),
+        ("endpoint failed with error code 503", "answers with errors (HTTP 503)"),
+        ("The file lock '/a b/.lock' could not be acquired.", "waits for /a b/.lock, which"),
         ("RESOURCE_LIMIT: too much\nof everything", "RESOURCE_LIMIT: too much"),
     ],
 )
 def test_refusals_of_mlflow_say_what_to_do(error: str, said: str) -> None:
     uri = "postgresql://user:secret@host/db"
-    message = str(explain(RuntimeError(f"{error} {uri}"), uri))
+    from mlflow.exceptions import MlflowException
+
+    message = str(explain(MlflowException(f"{error} {uri}"), uri))
     assert message.startswith("MLflow at postgresql://***@host/db")
     assert said in message
     assert "secret" not in message
@@ -345,7 +326,7 @@ def test_at_most_nine_params_with_further_axes_before_the_rest() -> None:
         **records.make_config(cell, 3),
         "training": {"epochs": 5, "batch_size": 2, "learning_rate": 0.1},
     }
-    params = content.params(cell, 3, config)
+    params = payload.params(cell, 3, config)
     assert list(params) == [
         *(
             "model",
@@ -363,16 +344,16 @@ def test_at_most_nine_params_with_further_axes_before_the_rest() -> None:
 
 
 def test_axes_of_one_last_name_keep_their_whole_names() -> None:
-    params = content.cell_params({"model.width": 1, "loss.width": 2, "seed.z": 3})
+    params = payload.cell_params({"model.width": 1, "loss.width": 2, "seed.z": 3})
     assert params == {"model.width": "1", "loss.width": "2", "z": "3"}
 
 
 def test_names_keep_the_seed_and_twenty_characters() -> None:
     assert (
-        content.run_name({"model": "fnn", "loss": "bce", "estimator": "sgvb"}, 0)
+        payload.run_name({"model": "fnn", "loss": "bce", "estimator": "sgvb"}, 0)
         == "fnn-bce-sgvb-s0"
     )
-    name = content.run_name({"model": "transformer", "loss": "gaussian"}, 123)
+    name = payload.run_name({"model": "transformer", "loss": "gaussian"}, 123)
     assert (len(name), name[-5:]) == (20, "-s123")
 
 
@@ -389,7 +370,7 @@ def test_replay_adds_nothing(make: Results, monkeypatch: pytest.MonkeyPatch) -> 
     assert before["metrics"] == 2 * (50 * 12 + finals) + 2 * finals  # two runs, two cells
     assert before["runs"] == 5
     files = sorted(p.name for p in window.results.glob("artifacts/**/*.*"))
-    monkeypatch.setattr(GridSync, "is_sent", lambda self, run_id: False)
+    monkeypatch.setattr(Publisher, "is_sent", lambda self, run_id: False)
     sync(window)
     assert rows(window) == before
     assert sorted(p.name for p in window.results.glob("artifacts/**/*.*")) == files
@@ -398,9 +379,9 @@ def test_replay_adds_nothing(make: Results, monkeypatch: pytest.MonkeyPatch) -> 
 def test_finished_run_is_not_sent_again(make: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     window = make()
     sync(window)
-    monkeypatch.setattr(Mirror, "files", _fail)
-    monkeypatch.setattr(Mirror, "images", _fail)
-    grid = GridSync(window)
+    monkeypatch.setattr(GridClient, "files", _fail)
+    monkeypatch.setattr(GridClient, "images", _fail)
+    grid = Publisher(window)
     assert grid.unsent() == []
     for run_id in grid.started():
         grid.run(run_id)
@@ -419,7 +400,7 @@ def test_growing_journal_is_sent_line_by_line_and_a_torn_line_waits(make: Result
     whole = (folder / "journal.jsonl").read_bytes()
     (folder / "journal.jsonl").write_bytes(whole[:-20])
 
-    grid = GridSync(window)
+    grid = Publisher(window)
     grid.run(folder.name)
     client, found = shown(window)
     (run,) = of_role(found, "run")
@@ -466,7 +447,7 @@ def test_run_that_goes_on_is_running_again(make: Results) -> None:
     records.edit_record(folder, lambda r: r.update(finished=records.START + 3500))
     sync(window)
     write_journal(folder, epochs=5)  # the interrupted record still lies there
-    grid = GridSync(window)
+    grid = Publisher(window)
     assert folder.name in grid.unsent()
     grid.run(folder.name)
     client, found = shown(window)
@@ -553,8 +534,8 @@ def test_pictures_are_enlarged_by_whole_factors(side: int, full: int, preview: i
     from PIL import Image
 
     picture = Image.fromarray(np.arange(side * side, dtype=np.uint8).reshape(side, side))
-    assert pictures.sized(picture, pictures.FULL).size == (full, full)
-    assert pictures.sized(picture, pictures.PREVIEW).size == (preview, preview)
+    assert client.sized(picture, client.FULL).size == (full, full)
+    assert client.sized(picture, client.PREVIEW).size == (preview, preview)
 
 
 # what must not happen
@@ -707,20 +688,46 @@ def test_fault_in_one_run_reaches_neither_the_training_nor_the_other_runs(
 ) -> None:
     window = make()
     bad = records.run_dirs(window.folder)[0].name
-    send = GridSync.run
+    send = Publisher.run
 
-    def run(self: GridSync, run_id: str, **more: bool) -> None:
+    def run(self: Publisher, run_id: str, **more: bool) -> None:
         if run_id == bad:
             raise RuntimeError("boom")
         send(self, run_id, **more)
 
-    monkeypatch.setattr(GridSync, "run", run)
+    monkeypatch.setattr(Publisher, "run", run)
     warnings: list[str] = []
     writer = Writer(window, warnings.append)
     writer.start()
     outcome = writer.close()
     assert (outcome.sent, outcome.unsent) == (1, 1)
     assert warnings == [outcome.problem] == ["RuntimeError: boom"]
+
+
+def test_step_is_tried_again_only_while_mlflow_is_away() -> None:
+    done: list[str] = []
+    refused: list[tuple[str, str]] = []
+
+    def step(what: str, *errors: Exception) -> replay.Step:
+        left = list(errors)
+
+        def do() -> None:
+            done.append(what)
+            if left:
+                raise left.pop(0)
+
+        return replay.Step(what, do)
+
+    steps = [
+        step("away twice", Unreachable("away"), Unreachable("away")),
+        step("wrong", TrackingError("wrong"), TrackingError("wrong")),
+        step("gone", *[Unreachable("gone")] * 3),
+        step("never"),
+    ]
+    with pytest.raises(Unreachable, match="gone"):
+        replay.carry_out(steps, "sqlite:///x", lambda *told: refused.append(told), (0, 0))
+    assert done == ["away twice"] * 3 + ["wrong"] + ["gone"] * 3
+    assert refused == [("wrong", "wrong")]
 
 
 # views
@@ -870,13 +877,13 @@ def test_what_serving_finds_unsent_is_sent_first(make: Results) -> None:
     folder = records.run_dirs(window.folder)[0]
     (folder / "record.json").unlink()  # still training, for all that the page knows
     told: list[str] = []
-    assert next(link.title for link in _fill(window, told.append)) == "leaderboard"
+    assert next(link.title for link in replay.fill(window, told.append)) == "leaderboard"
     assert told == ["grid: sending 1 run to MLflow ..."]
     runs = of_role(shown(window)[1], "run")
     assert [run.info.status for run in runs] == ["FINISHED"]
     assert runs[0].data.tags["vaebench.run_id"] != folder.name
     before = rows(window)
-    _fill(window, pytest.fail)
+    replay.fill(window, pytest.fail)
     assert rows(window) == before
 
 
@@ -918,7 +925,7 @@ def test_serving_leaves_out_what_is_damaged_or_foreign_and_says_so(
     (window.results / "foreign" / "grid.yaml").mkdir(parents=True)
     (window.results / "torn").mkdir()
     (window.results / "torn" / "grid.yaml").write_text("name: torn\nruns: [{")
-    monkeypatch.setattr("vaebench.tracking.server.SERVERS", ("sqlite",))  # as if one were there
+    monkeypatch.setattr(Window, "on_server", True)  # as if one were there
     told: list[str] = []
     with serve(window.results, say=told.append) as page:
         assert page.links.keys() == {"grid"}
@@ -937,13 +944,14 @@ def test_serving_leaves_out_what_is_damaged_or_foreign_and_says_so(
 
 
 def test_page_is_told_by_one_address_and_the_links_of_the_newest_grid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copyfile(template, tmp_path / "mlflow.db")
     for grid in ("older", "newest", "torn"):
         records.make_results(tmp_path, name=grid, axes={"model": ["fnn"]}, seeds=(0,))
     (tmp_path / "torn" / "grid.yaml").write_text("[")
     os.utime(tmp_path / "older" / "grid.yaml", (1, 1))
-    monkeypatch.setattr(server, "SERVERS", ("sqlite",))  # as if one were there
+    monkeypatch.setattr(Window, "on_server", True)  # as if one were there
     told: list[str] = []
     server.ui(tmp_path, say=told.append)
     assert told[0].startswith("Opening ")
@@ -959,8 +967,8 @@ def test_another_port_than_the_wanted_one_is_said(
 ) -> None:
     window = make()
     monkeypatch.setattr(server, "_fill_all", lambda *_: {"grid": []})
-    for name in ("_start", "_wait", "_stop"):
-        monkeypatch.setattr(server, name, lambda *_: None)
+    monkeypatch.setattr(server, "_start", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(server, "_wait", lambda *_: None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

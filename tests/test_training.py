@@ -1,6 +1,5 @@
 """The loop: what it draws, what it reports, what it resumes, when it stops."""
 
-import copy
 import io
 import itertools
 import math
@@ -33,7 +32,6 @@ from vaebench.training import (
     train,
     validate,
 )
-from vaebench.training.optimizers import update_function
 from vaebench.vae import VAE
 
 NONE = images(0)
@@ -490,48 +488,6 @@ def test_weight_decay_shrinks_the_weights(name: str) -> None:
         run(State(vae, optimizer, SCHEDULES["constant"](optimizer, 9)), Plan(9, 5))
         ends.append(weights(vae).norm().item())
     assert ends[1] < ends[0]
-
-
-@pytest.mark.parametrize("loss", ["bce", "gaussian"])  # of one and of two learning rates
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_update_is_the_optimisers_step_to_the_last_bit(name: str, loss: str) -> None:
-    lean, usual = make_vae(loss=loss), make_vae(loss=loss)
-    ours, theirs = (OPTIMIZERS[name](vae, 0.1, weight_decay=0.1) for vae in (lean, usual))
-    draw = torch.Generator().manual_seed(1)
-    without = {0: 0, 4: 2}  # at this step, the parameter that has no gradient
-    update = update_function(ours)
-    for step in range(9):
-        for n, (a, b) in enumerate(zip(lean.parameters(), usual.parameters(), strict=True)):
-            gradient = torch.randn(a.shape, generator=draw, dtype=a.dtype)
-            a.grad = b.grad = gradient.clone() if without.get(step) != n else None
-        for optimizer in (ours, theirs):
-            optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
-        update()
-        theirs.step()
-        assert all(parameter.grad is None for parameter in lean.parameters())
-        assert torch.equal(weights(lean), weights(usual))
-        if step == 6:  # as a resumed training begins
-            ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
-            update = update_function(ours)
-    expected = theirs.state_dict()["state"]
-    for key, state in ours.state_dict()["state"].items():
-        assert all(torch.equal(value, expected[key][term]) for term, value in state.items())
-
-
-@pytest.mark.parametrize("loss", ["bce", "gaussian"])
-@pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_an_update_collects_what_adam_needs_only_once(
-    name: str, loss: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    vae = make_vae(loss=loss)
-    optimizer = OPTIMIZERS[name](vae, 0.1)
-    update, steps = update_function(optimizer), []
-    monkeypatch.setattr(optimizer, "step", lambda step=optimizer.step: (steps.append(1), step()))
-    for _ in range(5):
-        for parameter in vae.parameters():
-            parameter.grad = torch.ones_like(parameter)
-        update()
-    assert len(steps) == 1
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])

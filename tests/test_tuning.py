@@ -29,10 +29,10 @@ from vaebench.executors.messages import from_message, to_message
 from vaebench.files import dump_yaml
 from vaebench.grid import Listener, Options, Planned, Results, plan, run_grid
 from vaebench.run import SCORE, build, run
+from vaebench.run.scoring import trained_bound
 from vaebench.schema.manifest import read_manifest
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
-from vaebench.training.scoring import trained_bound
 from vaebench.vae import fit_likelihood
 
 KEY = "training.learning_rate"

@@ -63,15 +63,15 @@ def merged(
     A number whose declarations differ (another version, say) keeps its title but loses its
     direction: values of different definitions are not ranked.
     """
-    found: dict[str, dict[str, Any]] = {}
+    known: dict[str, dict[str, Any]] = {}
     clashes: dict[str, None] = {}
     for entries in declared:
         for name, entry in entries.items():
-            if found.setdefault(name, entry) != entry:
+            if known.setdefault(name, entry) != entry:
                 clashes[name] = None
     for name in clashes:
-        found[name] = {**found[name], "direction": None}
-    return found, list(clashes)
+        known[name] = {**known[name], "direction": None}
+    return known, list(clashes)
 
 
 def in_order(names: Iterable[str], order: Iterable[str] | None = None) -> list[str]:

@@ -171,10 +171,10 @@ class _Transposed(torch.autograd.Function):
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         stride, padding, output_padding = ctx.geometry
         wanted = [of_x, of_weight, False]
-        found = torch.ops.aten.convolution_backward(
+        gradients = torch.ops.aten.convolution_backward(
             gradient, x, weight, None, stride, padding, (1, 1), True, output_padding, 1, wanted
         )
-        return found[0], found[1], gradient.sum((0, 2, 3)) if of_bias else None, None
+        return gradients[0], gradients[1], gradient.sum((0, 2, 3)) if of_bias else None, None
 
 
 def _transposed_by_product(

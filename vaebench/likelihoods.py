@@ -33,8 +33,9 @@ class Likelihood(Protocol):
     """What a VAE asks of p(x|z).
 
     Attributes:
-        support: The pixels on which it is a normalised density: ``binary`` {0, 1}, ``unit``
-            [0, 1] or ``real``.
+        support: The pixels on which it is a normalised density, and so with respect to what:
+            ``binary`` {0, 1} (counting), ``unit`` [0, 1] or ``real`` (lengths). On gray pixels a
+            ``binary`` one is relaxed: trainable, but no density.
     """
 
     support: ClassVar[Support]

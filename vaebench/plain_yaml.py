@@ -75,8 +75,8 @@ class _Loader(_Parser):
         None: SafeConstructor.construct_undefined,
     }
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML declares it so)
-        first: [(tag, pattern) for tag, pattern in found if tag != f"{_PREFIX}timestamp"]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_PREFIX}timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     _depth = 0
 

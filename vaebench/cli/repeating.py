@@ -47,15 +47,9 @@ def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) 
 
 def as_values(found: "Repetition") -> dict[str, Any]:
     """A repetition as ``--json`` shows it."""
-    return {
-        "run": found.run,
+    return vars(found) | {
         "identical": found.identical,
-        "epochs": found.epochs,
-        "metrics": found.metrics,
         "differences": [difference._asdict() for difference in found.differences],
-        "only_then": found.only_then,
-        "only_now": found.only_now,
-        "redefined": found.redefined,
         "environment": {
             key: {"then": then, "now": now} for key, (then, now) in found.environment.items()
         },

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from vaebench.config.messages import in_one_line, messages, shortened
+from vaebench.config.messages import in_one_line, messages, shortened, unknown_axes
 from vaebench.config.run import RunConfig, run_type
 from vaebench.config.tuning import Tune, faults, group_key
 from vaebench.errors import ConfigError
 from vaebench.schema.claims import Claim, Published
-from vaebench.schema.section import Section, did_you_mean
+from vaebench.schema.section import Section
 
 MAX_RUNS = 10_000
 _WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
@@ -160,8 +160,8 @@ class Grid(Section):
         errors.update(dict.fromkeys(self._unknown_cells()))
         if self.tune is not None:
             configs = [run.config for run in runs]
-            found = faults(self.tune, self.axes, self.seeds, self.settings, configs)
-            errors.update(dict.fromkeys(found))
+            mistakes = faults(self.tune, self.axes, self.seeds, self.settings, configs)
+            errors.update(dict.fromkeys(mistakes))
         if not runs and not errors:
             errors["exclude leaves no run of the grid"] = None
         return runs, list(errors)
@@ -172,12 +172,7 @@ class Grid(Section):
             (f"claims.{i}", side) for i, claim in enumerate(self.claims) for side in claim.sides
         ]
         sides += [(f"published.{i}", entry.cell) for i, entry in enumerate(self.published)]
-        return [
-            f"{where}: {shortened(axis)!r} is no axis; {did_you_mean(axis[:60], self.axes)}"
-            for where, side in sides
-            for axis in side
-            if axis not in self.axes
-        ]
+        return [text for where, side in sides for text in unknown_axes(where, side, self.axes)]
 
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key != "settings")

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from vaebench import plain_yaml
 from vaebench.config.grid import AXES, GRID_KEYS, MAX_RUNS, Grid, with_value
 from vaebench.config.manifest import from_manifest, is_manifest
-from vaebench.config.messages import in_one_line, messages, shortened
+from vaebench.config.messages import in_one_line, messages, shortened, unknown_axes
 from vaebench.config.run import make_run, run_type
 from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
-from vaebench.schema.section import did_you_mean
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
 MAX_FILE_BYTES = 2_000_000  # of a configuration file: a manifest of 10,000 runs has 1.2 million
@@ -71,7 +70,8 @@ def make_grid(
     own = {key: raw.pop(key) for key in GRID_KEYS if key in raw}
     mistakes = _choices_that_are_none(raw)
     if own.get("axes") in (None, {}):
-        own["axes"] = {axis: _named(raw.get(axis)) or values for axis, values in axes.items()}
+        names = {axis: _name(raw.get(axis)) for axis in axes}  # that a file gives: one value
+        own["axes"] = {axis: axes[axis] if names[axis] is None else [names[axis]] for axis in axes}
     elif isinstance(own["axes"], dict):
         own["axes"] = dict(own["axes"])
     mistakes += _unknown_exclusions(own)
@@ -107,8 +107,7 @@ def make_grid(
             hint = f"; one seed is a list: [{number}]" if seeds >= 0 else ""
             mistakes.append(f"seeds: {number} is no number of seeds from 1 to {MAX_RUNS:,}{hint}")
             del own["seeds"]
-    dataset = settings.get("dataset", "mnist")
-    name = dataset.get("name", "mnist") if isinstance(dataset, dict) else dataset
+    name = _name(settings.get("dataset", "mnist"), "mnist")
     own.setdefault("name", name if isinstance(name, str) else "grid")  # said by the validation
     try:
         grid = Grid.model_validate(own | {"settings": settings})
@@ -153,19 +152,16 @@ def _lacks(values: Sequence[Any], before: object) -> bool:
     return isinstance(before, list) and any(value not in values for value in before)
 
 
-def _named(choice: object) -> list[str] | None:
-    """The name that a file gives to a choice: an axis of one value."""
-    name = choice.get("name") if isinstance(choice, dict) else choice
-    return [name] if isinstance(name, str) else None
+def _name(choice: Any, default: str | None = None) -> Any:
+    """The name of a choice: itself, or what its section says."""
+    return choice.get("name", default) if isinstance(choice, dict) else choice
 
 
 def _choices_that_are_none(raw: dict[str, Any]) -> list[str]:
     """Take out choices that are none, as the values of an axis would take their place unseen."""
     mistakes = []
-    for key in (axis for axis in AXES if axis in raw):
-        value = raw[key]
-        name = value.get("name", "") if isinstance(value, dict) else value
-        if not isinstance(name, str):
+    for key in AXES:
+        if key in raw and not isinstance(_name(raw[key], ""), str):
             del raw[key]
             mistakes.append(
                 f"{key}: should be one name, or a mapping; several names are an axis, "
@@ -182,9 +178,7 @@ def _unknown_exclusions(own: Mapping[str, Any]) -> list[str]:
     mistakes = []
     for key, value in [p for e in exclude if isinstance(e, dict) for p in e.items()]:
         if key not in axes:
-            word = shortened(str(key))
-            hint = did_you_mean(word, map(str, axes))
-            mistakes.append(f"exclude: {word!r} is no axis; {hint}")
+            mistakes += unknown_axes("exclude", [str(key)], map(str, axes))
         elif isinstance(axes[key], list) and value not in axes[key]:
             mistakes.append(f"exclude: {shortened(repr(value))} is no value of the axis {key}")
     return mistakes
@@ -211,14 +205,12 @@ def make_single(
     names: dict[str, Any] = {}
     for axis in ("dataset", *AXES):
         value = given.get(axis, {})
-        if isinstance(value, list):
-            if len(value) != 1:
-                raise ConfigError(
-                    f"{source}: {axis}: {len(value)} values for one run; use `vaebench run-grid`"
-                )
-            value = value[0]
-        default = defaults[axis]["name"]
-        names[axis] = value.get("name", default) if isinstance(value, dict) else value
+        values = value if isinstance(value, list) else [value]
+        if len(values) != 1:
+            raise ConfigError(
+                f"{source}: {axis}: {len(values)} values for one run; use `vaebench run-grid`"
+            )
+        names[axis] = _name(values[0], defaults[axis]["name"])
     named = {"name": "-".join(str(name) for name in names.values())} | dict(raw)
     axes = {axis: [names[axis]] for axis in AXES}
     return make_grid(named, overrides, axes=axes, source=source)

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from vaebench.config.grid import MAX_RUNS
+
 _OWN = ("name", "question", "axes", "seeds", "exclude", "claims", "published", "tune")
 
 
@@ -22,22 +24,15 @@ def from_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     axes = own.get("axes")
     cells = [run.get("cell") for run in manifest["runs"] if isinstance(run, dict)]
     if isinstance(axes, dict) and all(isinstance(values, list) for values in axes.values()):
-        listed = {repr(_ordered(cell, axes)) for cell in cells if isinstance(cell, dict)}
+        listed = {repr({a: cell.get(a) for a in axes}) for cell in cells if isinstance(cell, dict)}
         if listed:
-            product = (dict(zip(axes, each, strict=True)) for each in _product(axes))
+            # unless that many are no grid, as its validation will say
+            some = itertools.islice(itertools.product(*axes.values()), MAX_RUNS)
+            product = (dict(zip(axes, each, strict=True)) for each in some)
             own["exclude"] = [cell for cell in product if repr(cell) not in listed]
         if isinstance(own.get("tune"), dict):
             own["tune"] = _with_values_as_keys(own["tune"], axes)
     return {**manifest["settings"], **own}
-
-
-def _product(axes: Mapping[str, list[Any]]) -> list[tuple[Any, ...]]:
-    """Every combination of values, unless that many are no grid, as its validation will say."""
-    return list(itertools.islice(itertools.product(*axes.values()), 10_000))
-
-
-def _ordered(cell: Mapping[str, Any], axes: Mapping[str, Any]) -> dict[str, Any]:
-    return {axis: cell.get(axis) for axis in axes}
 
 
 def _with_values_as_keys(tune: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -16,10 +16,10 @@ _NO_LISTS = ("bool_type", "float_type", "int_type", "literal_error", "model_type
 MAX_MISTAKES = 10  # mistakes that are told: who has more mends these first
 
 
-def in_one_line(found: Collection[str]) -> str:
+def in_one_line(mistakes: Collection[str]) -> str:
     """The first mistakes, and how many there are beyond them."""
-    more = len(found) - MAX_MISTAKES
-    told = [shortened(text, 300) for text in itertools.islice(found, MAX_MISTAKES)]
+    more = len(mistakes) - MAX_MISTAKES
+    told = [shortened(text, 300) for text in itertools.islice(mistakes, MAX_MISTAKES)]
     return "; ".join([*told, f"and {more:,} more"] if more > 0 else told)
 
 
@@ -28,15 +28,25 @@ def shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def unknown_axes(where: str, named: Iterable[str], axes: Iterable[str]) -> list[str]:
+    """What is wrong with names that are no axes: one line each."""
+    known = list(axes)
+    return [
+        f"{where}: {shortened(axis)!r} is no axis; {did_you_mean(axis[:60], known)}"
+        for axis in named
+        if axis not in known
+    ]
+
+
 def messages(error: ValidationError, root: type[Section], also: Collection[str] = ()) -> list[str]:
     """One line for each of the first mistakes: the dotted key, and what is wrong with it.
 
     Arguments:
-        error: What pydantic found.
+        error: As pydantic raised it.
         root: The section that was validated.
         also: Further keys that a file may have at its top.
     """
-    found = []
+    lines = []
     mistakes = error.errors(include_url=False, include_context=False)
     for mistake in mistakes[:MAX_MISTAKES]:
         unknown = mistake["type"] == "extra_forbidden"
@@ -50,13 +60,12 @@ def messages(error: ValidationError, root: type[Section], also: Collection[str] 
             path.append(key if _is_key(key) else repr(key))
         elif also and _is_list_for_a_value(mistake):
             text += f"; several values are an axis: `axes: {{{'.'.join(path)}: [...]}}`"
-        found.append(": ".join(filter(None, [".".join(path), text])))
-    more = len(mistakes) - len(found)
-    return [*found, f"{more:,} more mistakes"] if more else found
+        lines.append(": ".join(filter(None, [".".join(path), text])))
+    more = len(mistakes) - len(lines)
+    return [*lines, f"{more:,} more mistakes"] if more else lines
 
 
 def _is_list_for_a_value(mistake: Mapping[str, Any]) -> bool:
-    """Whether a key that takes one value has a list of them."""
     is_item = any(isinstance(part, int) for part in mistake["loc"])
     return not is_item and isinstance(mistake["input"], list) and mistake["type"] in _NO_LISTS
 
@@ -82,9 +91,8 @@ def _paths(section: Any, before: tuple[str, ...] = ()) -> Iterator[list[str]]:
     """Every key of a section and of the sections in it, as a path."""
     for key, field in section.model_fields.items():
         yield [*before, key]
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if is_section(inner):
-                yield from _paths(inner, (*before, key))
+        if inner := _inner(field):
+            yield from _paths(inner, (*before, key))
 
 
 def _is_key(part: str) -> bool:
@@ -103,12 +111,15 @@ def _plain(message: str) -> str:
     return message.replace(" after validation", "")
 
 
+def _inner(field: Any) -> Any:
+    """The section that a key holds, or a list of them, if it does."""
+    annotations = (field.annotation, *get_args(field.annotation))
+    return next((a for a in annotations if is_section(a)), None)
+
+
 def _fields(section: Any, path: list[str]) -> list[str]:
     """Names of the keys that the section at a path knows."""
     for key in path:
-        if key.isdecimal():
-            continue  # an index: the annotation before it was that of a list of sections
-        annotation = section.model_fields[key].annotation if hasattr(section, "model_fields") else 0
-        sections = [a for a in (annotation, *get_args(annotation)) if is_section(a)]
-        section = sections[0] if sections else None
-    return list(getattr(section, "model_fields", {}))
+        if not key.isdecimal():  # an index: the section before it was that of a list
+            section = _inner(section.model_fields[key]) if section else None
+    return list(section.model_fields) if section else []

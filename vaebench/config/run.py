@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError, create_model, model_validator
 
 from vaebench.config.choices import Choice, choice
 from vaebench.config.messages import messages
-from vaebench.config.versions import component_versions
 from vaebench.datasets import DATASETS, Binarize, Dequantize
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
@@ -24,7 +23,19 @@ NUMBERS_VERSION = 3
 """Raised whenever code that all runs share moves a number: all runs are then other runs.
 
 What moves the numbers of one model, loss, estimator or data set raises the version of that one
-alone, see :mod:`vaebench.config.versions`.
+alone, its attribute ``version`` (1 where it has none): the runs that use it get other ids and are
+trained anew, and no other run moves.
+"""
+
+REGISTRIES: dict[str, Mapping[str, object]] = {
+    "model": MODELS,
+    "loss": LIKELIHOODS,
+    "estimator": ESTIMATORS,
+    "dataset": DATASETS,
+}
+"""What has versions, by the key of a configuration that names an entry.
+
+To give another registry versions, name it in :data:`vaebench.schema.record.COMPONENTS` as well.
 """
 
 
@@ -223,7 +234,9 @@ class RunConfig(Grown):
     @property
     def versions(self) -> dict[str, int]:
         """:data:`NUMBERS_VERSION` as ``numbers``, and the versions of the components in use."""
-        return {"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}
+        named = {key: entries[getattr(self, key).name] for key, entries in REGISTRIES.items()}
+        components = {key: getattr(entry, "version", 1) for key, entry in named.items()}
+        return {"numbers": NUMBERS_VERSION, **components}
 
     @property
     def run_id(self) -> str:

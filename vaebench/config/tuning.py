@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from vaebench.config.messages import shortened
-from vaebench.schema.section import Section, did_you_mean
+from vaebench.config.messages import shortened, unknown_axes
+from vaebench.schema.section import Section
 
 if TYPE_CHECKING:
     from vaebench.config.run import RunConfig
@@ -148,31 +148,25 @@ def faults(
         settings: That its file gives to all runs.
         configs: The configurations of its runs, as far as they are valid.
     """
-    found = [
-        f"tune.per: {shortened(axis)!r} is no axis; {did_you_mean(axis[:60], axes)}"
-        for axis in tune.per
-        if axis not in axes
-    ]
+    lines = unknown_axes("tune.per", tune.per, axes)
     if tune.key in (axis.removesuffix(".name") for axis in axes):
-        found.append(f"tune.key: {shortened(tune.key)} is an axis; tune another key")
+        lines.append(f"tune.key: {shortened(tune.key)} is an axis; tune another key")
     elif _is_set(settings, tune.key):
-        found.append(f"{shortened(tune.key)}: is tuned; leave it out, or leave out tune")
+        lines.append(f"{shortened(tune.key)}: is tuned; leave it out, or leave out tune")
     if isinstance(tune.seeds, tuple) and (both := sorted({*tune.seeds} & {*seeds})):
-        found.append(f"tune.seeds: {both[0]} is a seed of the runs; tune on others")
+        lines.append(f"tune.seeds: {both[0]} is a seed of the runs; tune on others")
     if isinstance(tune.epochs, dict):
         [(axis, epochs)] = tune.epochs.items()
-        lacking = [
-            value
-            for value in axes.get(axis, ())
-            if not isinstance(value, Hashable) or value not in epochs
-        ]
-        found += [f"tune.epochs.{axis}: names no epochs for {value!r}" for value in lacking[:1]]
+        for value in axes.get(axis, ()):
+            if not isinstance(value, Hashable) or value not in epochs:
+                lines.append(f"tune.epochs.{axis}: names no epochs for {value!r}")
+                break
     validation = {config.dataset.validation for config in configs}
     if 0 in validation:
-        found.append("tune: needs a validation split, but dataset.validation is 0")
+        lines.append("tune: needs a validation split, but dataset.validation is 0")
     if "test" in validation:
-        found.append("tune: dataset.validation is test, and nothing is picked on the test images")
-    return found
+        lines.append("tune: dataset.validation is test, and nothing is picked on the test images")
+    return lines
 
 
 def _is_in(key: str, sections: Collection[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from vaebench.errors import StorageError
 from vaebench.executors.process import Said, Worker
-from vaebench.run import PASSING, Task, fail
+from vaebench.run import TRANSIENT, Task, fail
 
 WORKER_DIED = "its worker process died"
 HOUR = 3600.0  # seconds: no wait is longer, as there is a longest one that Python can wait
@@ -159,7 +159,7 @@ class _Pool:
 
     def _finish(self, task: Task, record: dict[str, Any]) -> None:
         """Tell the end of a task, or let it be tried again."""
-        if record.get("failure") not in PASSING or task.retries >= self.retries:
+        if record.get("failure") not in TRANSIENT or task.retries >= self.retries:
             self.hear(Event("done", task, record))
             return
         again = replace(task, retries=task.retries + 1)

@@ -1,10 +1,12 @@
-"""Figures: arrays in, `matplotlib.figure.Figure` or pixels out. Nothing here saves or decodes.
+"""Figures: arrays in, `matplotlib.figure.Figure` out. Nothing here saves or decodes.
+
+Every figure takes a `title`, the cell and the seed as "cnn / mse / kl, seed 0: samples", and
+refuses arrays of another shape, and values that are NaN or infinite, with a ValueError.
 
 - `images` draws grids of images: reconstructions, samples, manifold, traversals, interpolations,
   and the comparison of the cells of a grid; `grid` lays them out.
 - `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves,
   `gradient_variance` how noisy the estimators' gradients are.
-- `tiles` makes the small square pictures of the image slider, as uint8 pixels.
 - `style` holds what all of them share: colours, fonts, layout, PNG encoding.
 
 To add a figure: a `@styled` function that takes its arrays and `title` and
@@ -24,7 +26,6 @@ from vaebench.figures.images import (
     traversals,
 )
 from vaebench.figures.style import to_png
-from vaebench.figures.tiles import paired_tile, tile, tile_png
 from vaebench.figures.training_curves import curves
 
 __all__ = [
@@ -35,12 +36,9 @@ __all__ = [
     "interpolations",
     "latent",
     "manifold",
-    "paired_tile",
     "rate_per_dimension",
     "reconstructions",
     "samples",
-    "tile",
-    "tile_png",
     "to_png",
     "traversals",
 ]

@@ -27,12 +27,8 @@ def latent(
     Arguments:
         points: Shape (N, 2).
         labels: Integer class of each point, shape (N,).
-        title: The cell and the seed.
         axes: The names of the two dimensions, as ("z1", "z2") or
             ("first principal component of E[z|x]", "second principal component of E[z|x]").
-
-    Raises:
-        ValueError: the shapes do not fit, or points are not finite.
     """
     places = checked_finite("points", np.asarray(points, dtype=np.float64))
     classes = np.asarray(labels)
@@ -83,10 +79,6 @@ def rate_per_dimension(rates: NDArray[Any], *, title: str) -> Figure:
     Arguments:
         rates: Mean KL of each dimension in nats, shape (Z,). Below 0.01 nats a dimension is
             called collapsed: its posterior is the prior, for every image.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shape is another, or values are not finite.
     """
     values = checked_finite("rates", np.asarray(rates, dtype=np.float64))
     if values.ndim != 1 or not len(values):

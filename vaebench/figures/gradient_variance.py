@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from vaebench.figures.style import TEN, page, styled
-from vaebench.figures.training_curves import metric_series
+from vaebench.figures.training_curves import label_epochs, metric_series
 
 _PARTS = ("encoder", "decoder")
 _ROWS = {"variance": "total variance (nats²)", "snr": "signal-to-noise ratio"}
@@ -36,7 +36,6 @@ def gradient_variance(journal: Sequence[Mapping[str, Any]], *, title: str, train
         journal: One ``{"epoch": 1, "metrics": {"grad/encoder_variance/kl": 3.1, ...}}`` per epoch,
             for ``encoder`` and ``decoder``, ``variance`` and ``snr``, and any estimators. What is
             missing, null or not positive leaves a gap.
-        title: The cell and the seed.
         trained: The estimator that trained the run.
 
     Raises:
@@ -50,16 +49,13 @@ def gradient_variance(journal: Sequence[Mapping[str, Any]], *, title: str, train
     panels = np.asarray(figure.subplots(len(_ROWS), len(_PARTS), sharex=True))
     for row, (quantity, label) in zip(panels, _ROWS.items(), strict=True):
         for panel, part in zip(row, _PARTS, strict=True):
-            curves = {
-                n: _positive(metric_series(journal, f"grad/{part}_{quantity}/{n}")) for n in names
-            }
+            keys = {name: f"grad/{part}_{quantity}/{name}" for name in names}
+            series = {name: metric_series(journal, key) for name, key in keys.items()}
+            curves = {n: np.where(values > 0, values, math.nan) for n, values in series.items()}
             _lines(panel, epochs, curves, trained)
             panel.set_title(f"{label}, {part}", loc="left")
     for panel in panels[-1]:
-        panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
-        if len(epochs) == 1:
-            panel.set_xlim(epochs[0] - 1, epochs[0] + 1)
+        label_epochs(panel, epochs)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 6))
     return figure
@@ -72,10 +68,6 @@ def _estimators(journal: Sequence[Mapping[str, Any]]) -> list[str]:
         for line in journal
     ]
     return max(lines, key=len) if lines else []
-
-
-def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(values > 0, values, math.nan)
 
 
 def _lines(

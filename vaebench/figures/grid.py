@@ -1,12 +1,10 @@
 """A labelled grid of images as a figure, exact to the pixel: what all figures of `images` share.
 
-Images are enlarged by a whole factor and placed on whole pixels, so that they stay sharp. A new
-way to label a grid belongs in `Labels`, a new way to space it in `Spacing`.
+Images are enlarged by a whole factor and placed on whole pixels, so that they stay sharp.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,94 +22,10 @@ from vaebench.figures.style import (
     text_width,
 )
 
-_LEAST_FIGURE_WIDTH = 800  # pixels: room for the heading
+_MIN_WIDTH = 800  # pixels of a figure: room for the heading
+_BREAK = 20  # pixels
 
-
-@dataclass(frozen=True)
-class Labels:
-    """What stands beside the grid. Keys are indices of rows and columns, or lie between two."""
-
-    rows: Mapping[float, str] = field(default_factory=dict)
-    details: Sequence[str] = ()
-    """A second, smaller line for each row label; if given, every row has a label."""
-    columns: Mapping[float, str] = field(default_factory=dict)
-    x: str = ""
-    y: str = ""
-
-    def width(self) -> float:
-        """Pixels that the row labels take."""
-        widths = [text_width(text, self.row_size, bold=bool(self.details)) for text in self._rows]
-        widths += [text_width(text, SMALL_SIZE) for text in self.details]
-        return max(widths, default=-points(5)) + points(5) + points(14) * bool(self.y)
-
-    def height(self) -> float:
-        """Pixels that the column labels take."""
-        return points(13) * bool(self.columns) + points(14) * bool(self.x)
-
-    def draw(self, axes: Axes, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> None:
-        """Write them; `rows` and `columns` are the centres of the images in pixels."""
-        axes.set_xlabel(self.x, labelpad=2)
-        axes.set_ylabel(self.y, labelpad=2)
-        at = np.interp(list(self.columns), np.arange(len(columns)), columns)
-        texts = list(self.columns.values())
-        widest = max((text_width(text, SMALL_SIZE) for text in texts), default=0.0)
-        room = float(np.diff(at).min()) if len(texts) > 1 else math.inf
-        step = max(1, math.ceil(1.3 * widest / room))  # where they would touch, not every one
-        axes.set_xticks(at[::step], texts[::step])
-        at = np.interp(list(self.rows), np.arange(len(rows)), rows)
-        if not self.details:
-            axes.set_yticks(at, self._rows, size=self.row_size)
-            return
-        axes.set_yticks([])
-        for y, label, detail in zip(at, self._rows, self.details, strict=True):
-            place = "bottom" if detail else "center"
-            axes.text(-points(5), y, label, ha="right", va=place, weight="bold")
-            axes.text(
-                -points(5),
-                y + points(1),
-                detail,
-                ha="right",
-                va="top",
-                size=SMALL_SIZE,
-                color=QUIET,
-            )
-
-    @property
-    def row_size(self) -> float:
-        """Font size of the row labels: names are larger than the numbers of an axis."""
-        return SMALL_SIZE if self.y else TEXT_SIZE
-
-    @property
-    def _rows(self) -> list[str]:
-        return list(self.rows.values())
-
-
-@dataclass(frozen=True)
-class Spacing:
-    """Pixels between and around the images."""
-
-    gap: int = 6
-    break_width: int = 20
-    """Added to the gap before each row in `row_breaks` and each column in `column_breaks`."""
-    row_breaks: Sequence[int] = ()
-    column_breaks: Sequence[int] = ()
-    head: float = 0.0
-    """Left free above the images."""
-    width: int = 1240
-    """The most that the images take; more only if they do not fit unenlarged."""
-    height: int = 1400
-
-    def factor(self, shape: tuple[int, ...]) -> int:
-        """By how much images of shape (rows, columns, C, H, W) are enlarged."""
-        rows, columns, _, height, width = shape
-        across = (self.width // columns - self.gap) // width
-        return max(1, min(across, (self.height // rows - self.gap) // height))
-
-    def starts(self, count: int, size: int, breaks: Sequence[int]) -> NDArray[np.int64]:
-        """Where each of `count` images of `size` pixels starts, along one side."""
-        index = np.arange(count)
-        before = np.searchsorted(np.sort(breaks), index, side="right")
-        return np.asarray(index * (size + self.gap) + self.break_width * before, dtype=np.int64)
+Texts = Mapping[float, str]  # by index of row or column, which may lie between two
 
 
 def draw_grid(
@@ -119,40 +33,106 @@ def draw_grid(
     *,
     title: str,
     explanation: str,
-    labels: Labels | None = None,
-    spacing: Spacing | None = None,
-) -> tuple[Figure, Axes]:
-    """A figure of images, shape (rows, columns, C, H, W), and its axes, whose unit is one pixel.
+    rows: Texts | None = None,
+    details: Sequence[str] = (),
+    columns: Texts | None = None,
+    headings: Texts | None = None,
+    x: str = "",
+    y: str = "",
+    gap: int = 6,
+    row_break: int = 0,
+    column_break: int = 0,
+    room: tuple[int, int] = (1240, 1400),
+) -> Figure:
+    """A figure of images, whose axes have one pixel as unit.
 
-    Rows are drawn from the top. The heading is wrapped to the width of the figure.
+    Arguments:
+        images: Shape (rows, columns, C, H, W); the first row is drawn at the top.
+        title: In bold, at the top.
+        explanation: Below the title; both are wrapped to the width of the figure.
+        rows: Labels of rows, at the left.
+        details: A second, smaller line for each row's label; if given, every row has a label.
+        columns: Labels of columns, below; where they would touch, not every one is written.
+        headings: Texts above the images, each beginning at the left edge of its column.
+        x: Name of the axis below.
+        y: Name of the axis at the left.
+        gap: Pixels between images.
+        row_break: The row before which the gap is wider; 0: none.
+        column_break: The column before which it is.
+        room: Width and height that the images take at most, in pixels; more only if they do not
+            fit unenlarged.
     """
-    labels, spacing = labels or Labels(), spacing or Spacing()
-    factor = spacing.factor(images.shape)
-    rows, columns, _, height, width = images.shape
-    tops = spacing.starts(rows, factor * height, spacing.row_breaks)
-    lefts = spacing.starts(columns, factor * width, spacing.column_breaks)
+    down, across, _, height, width = images.shape
+    fits = (room[0] // across - gap) // width, (room[1] // down - gap) // height
+    factor = max(1, min(fits))
+    tops = _starts(down, factor * height + gap, row_break)
+    lefts = _starts(across, factor * width + gap, column_break)
     picture = _mosaic(images, factor, tops, lefts)
+    high, wide = picture.shape[:2]
 
-    left, below = round(MARGIN + labels.width()), round(MARGIN + labels.height())
-    page_width = max(_LEAST_FIGURE_WIDTH, left + picture.shape[1] + MARGIN)
-    heading = Heading(title, explanation, page_width - 2 * MARGIN)
-    page_height = round(heading.height + spacing.head + points(2)) + picture.shape[0] + below
-    figure = Figure(figsize=(page_width / DPI, page_height / DPI), dpi=DPI)
-    heading.draw(figure)
-    place = np.array([left, below, picture.shape[1], picture.shape[0]], dtype=np.float64)
-    place /= [page_width, page_height, page_width, page_height]
-    axes = figure.add_axes((place[0], place[1], place[2], place[3]))
-    axes.imshow(
-        picture,
-        interpolation="nearest",
-        aspect="auto",
-        extent=(0, picture.shape[1], picture.shape[0], 0),
-    )
+    figure = Figure(figsize=(wide / DPI, high / DPI), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(picture, interpolation="nearest", aspect="auto", extent=(0, wide, high, 0))
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, pad=3)
-    labels.draw(axes, tops + factor * height / 2, lefts + factor * width / 2)
-    return figure, axes
+    axes.set_xlabel(x, labelpad=2)
+    axes.set_ylabel(y, labelpad=2)
+    _label_columns(axes, columns or {}, lefts + factor * width / 2)
+    _label_rows(axes, rows or {}, details, tops + factor * height / 2)
+    for column, text in (headings or {}).items():
+        axes.text(lefts[int(column)], -points(4), text, va="bottom", weight="bold")
+
+    box = axes.get_tightbbox()  # of the images and of what is written beside them
+    assert box is not None
+    left, below = (MARGIN + math.ceil(max(0.0, -start)) for start in (box.x0, box.y0))
+    right, above = (round(max(0.0, end)) for end in (box.x1 - wide, box.y1 - high))
+    page_width = max(_MIN_WIDTH, left + wide + right + MARGIN)
+    heading = Heading(title, explanation, page_width - 2 * MARGIN)
+    page_height = below + high + above + round(heading.height + points(2))
+    figure.set_size_inches(page_width / DPI, page_height / DPI)
+    axes.set_position(
+        (left / page_width, below / page_height, wide / page_width, high / page_height)
+    )
+    heading.draw(figure)
+    return figure
+
+
+def _starts(count: int, step: int, before: int) -> NDArray[np.int64]:
+    """Where each image starts, along one side."""
+    index = np.arange(count)
+    return np.asarray(index * step + _BREAK * (index >= (before or count)), dtype=np.int64)
+
+
+def _label_columns(axes: Axes, texts: Texts, centres: NDArray[np.float64]) -> None:
+    at = np.interp(list(texts), np.arange(len(centres)), centres)
+    widest = max((text_width(text, SMALL_SIZE) for text in texts.values()), default=0.0)
+    free = float(np.diff(at).min()) if len(texts) > 1 else math.inf
+    step = max(1, math.ceil(1.3 * widest / free))
+    axes.set_xticks(at[::step], list(texts.values())[::step])
+
+
+def _label_rows(
+    axes: Axes, texts: Texts, details: Sequence[str], centres: NDArray[np.float64]
+) -> None:
+    at = np.interp(list(texts), np.arange(len(centres)), centres)
+    if not details:  # names are larger than the numbers of an axis
+        size = SMALL_SIZE if axes.get_ylabel() else TEXT_SIZE
+        axes.set_yticks(at, list(texts.values()), size=size)
+        return
+    axes.set_yticks([])
+    for y, label, detail in zip(at, texts.values(), details, strict=True):
+        place = "bottom" if detail else "center"
+        axes.text(-points(5), y, label, ha="right", va=place, weight="bold")
+        axes.text(
+            -points(5),
+            y + points(1),
+            detail,
+            ha="right",
+            va="top",
+            size=SMALL_SIZE,
+            color=QUIET,
+        )
 
 
 def _mosaic(

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from vaebench.figures.grid import Labels, Spacing, draw_grid
-from vaebench.figures.style import checked_finite, checked_images, minus, points, styled
-from vaebench.figures.tiles import checked_pair
+from vaebench.figures.grid import draw_grid
+from vaebench.figures.style import checked_finite, checked_images, minus, styled
 
 _ROWS = 16  # of latent dimensions in a figure
 
@@ -44,12 +43,8 @@ def reconstructions(
     Arguments:
         originals: Shape (N, C, H, W) in [0, 1].
         reconstructions: The same shape; clipped to [0, 1].
-        title: The cell and the seed, as "cnn / mse / kl, seed 0 - reconstructions".
-
-    Raises:
-        ValueError: the shapes differ or do not fit, or values are not finite.
     """
-    above, below = checked_pair(originals, reconstructions)
+    above, below = _checked_pair(originals, reconstructions)
     columns = min(10, len(above))
     blocks = min(2, len(above) // columns)
     rows = [a[: blocks * columns].reshape(blocks, columns, *a.shape[1:]) for a in (above, below)]
@@ -57,9 +52,9 @@ def reconstructions(
         np.stack(rows, axis=1).reshape(2 * blocks, columns, *above.shape[1:]),
         title=title,
         explanation="Test images and the decoder's mean at the mean of their posterior.",
-        labels=Labels(rows=dict(enumerate(["original", "reconstruction"] * blocks))),
-        spacing=Spacing(row_breaks=[2]),
-    )[0]
+        rows=dict(enumerate(["original", "reconstruction"] * blocks)),
+        row_break=2,
+    )
 
 
 @styled
@@ -68,10 +63,6 @@ def samples(samples: NDArray[Any], *, title: str) -> Figure:
 
     Arguments:
         samples: Shape (N, C, H, W) in [0, 1], clipped; the first n*n are shown, n at most 8.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shape does not fit, or values are not finite.
     """
     images = checked_images("samples", samples)
     n = min(8, math.isqrt(len(images)))
@@ -79,8 +70,8 @@ def samples(samples: NDArray[Any], *, title: str) -> Figure:
         images[: n * n].reshape(n, n, *images.shape[1:]),
         title=title,
         explanation="The decoder's mean at z drawn from the prior N(0, I).",
-        spacing=Spacing(width=1000, height=1000),
-    )[0]
+        room=(1000, 1000),
+    )
 
 
 @styled
@@ -91,10 +82,6 @@ def manifold(grid: NDArray[Any], axis: NDArray[Any], *, title: str) -> Figure:
         grid: Shape (n, n, C, H, W) in [0, 1], clipped; ``grid[i, j]`` is decoded from
             z1 = ``axis[j]``, z2 = ``axis[i]``. z1 grows to the right, z2 upwards.
         axis: The n values of z1 and z2, growing.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shapes do not fit, or values are not finite.
     """
     images = checked_images("grid", grid, "nn")
     values = checked_finite("axis", np.asarray(axis, dtype=np.float64))
@@ -116,11 +103,13 @@ def manifold(grid: NDArray[Any], axis: NDArray[Any], *, title: str) -> Figure:
         images[::-1],
         title=title,
         explanation="The decoder's mean at each point of the latent plane.",
-        labels=Labels(
-            rows={n - 1 - at: text for at, text in ticks.items()}, columns=ticks, x="z1", y="z2"
-        ),
-        spacing=Spacing(gap=0, width=1200, height=1200),
-    )[0]
+        rows={n - 1 - at: text for at, text in ticks.items()},
+        columns=ticks,
+        x="z1",
+        y="z2",
+        gap=0,
+        room=(1200, 1200),
+    )
 
 
 @styled
@@ -138,10 +127,6 @@ def traversals(
         values: The K values that the dimension takes.
         rate_per_dimension: Mean KL of each dimension in nats, shape (Z,). A collapsed dimension,
             near 0 nats, changes nothing and comes last. The 16 highest are shown.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shapes do not fit, or values are not finite.
     """
     rows = checked_images("images", images, "ZK")
     at = checked_finite("values", np.asarray(values, dtype=np.float64))
@@ -159,12 +144,10 @@ def traversals(
         rows[order],
         title=title,
         explanation=explanation,
-        labels=Labels(
-            rows={k: f"z{j + 1} ({minus(f'{rates[j]:.1f}')} nats)" for k, j in enumerate(order)},
-            columns={k: minus(f"{value:.2g}") for k, value in enumerate(at)},
-            x="value of the dimension (prior standard deviations)",
-        ),
-    )[0]
+        rows={k: f"z{j + 1} ({minus(f'{rates[j]:.1f}')} nats)" for k, j in enumerate(order)},
+        columns={k: minus(f"{value:.2g}") for k, value in enumerate(at)},
+        x="value of the dimension (prior standard deviations)",
+    )
 
 
 @styled
@@ -174,10 +157,6 @@ def interpolations(images: NDArray[Any], *, title: str) -> Figure:
     Arguments:
         images: Shape (R, K, C, H, W) in [0, 1], clipped; step k is decoded at k / (K - 1) of the
             straight line between the two posterior means.
-        title: The cell and the seed.
-
-    Raises:
-        ValueError: the shape does not fit, or values are not finite.
     """
     rows = checked_images("images", images, "RK")
     steps = np.linspace(0, 1, rows.shape[1])
@@ -185,11 +164,9 @@ def interpolations(images: NDArray[Any], *, title: str) -> Figure:
         rows,
         title=title,
         explanation="Decoded along the line between the posterior means of two test images.",
-        labels=Labels(
-            columns={k: f"{step:.2g}" for k, step in enumerate(steps)},
-            x="part of the way from the first to the second image",
-        ),
-    )[0]
+        columns={k: f"{step:.2g}" for k, step in enumerate(steps)},
+        x="part of the way from the first to the second image",
+    )
 
 
 @styled
@@ -209,7 +186,7 @@ def comparison(cells: Sequence[CellImages], *, title: str) -> Figure:
     """
     if not cells:
         raise ValueError("a comparison needs at least one cell")
-    pairs = [checked_pair(cell[2], cell[3]) for cell in cells]
+    pairs = [_checked_pair(cell[2], cell[3]) for cell in cells]
     drawn = [checked_images("samples", cell[4]) for cell in cells]
     originals = pairs[0][0]
     for cell, (other, _), sample in zip(cells, pairs, drawn, strict=True):
@@ -226,20 +203,27 @@ def comparison(cells: Sequence[CellImages], *, title: str) -> Figure:
         np.concatenate([below[:n], sample[:n]])
         for (_, below), sample in zip(pairs, drawn, strict=True)
     ]
-    spacing = Spacing(row_breaks=[1], column_breaks=[n], head=points(14))
-    figure, axes = draw_grid(
+    return draw_grid(
         np.stack(rows),
         title=title,
         explanation="Left: the same test images, reconstructed by each cell from its posterior"
         " mean. Right: each cell's samples from the prior N(0, I)"
         + (", below other test images." if len(further) else "."),
-        labels=Labels(
-            rows=dict(enumerate(["test images", *(cell[0] for cell in cells)])),
-            details=["", *(cell[1] for cell in cells)],
-        ),
-        spacing=spacing,
+        rows=dict(enumerate(["test images", *(cell[0] for cell in cells)])),
+        details=["", *(cell[1] for cell in cells)],
+        headings={0: "reconstructions", n: "samples from the prior"},
+        row_break=1,
+        column_break=n,
     )
-    right = (axes.get_xlim()[1] + spacing.gap + spacing.break_width) / 2
-    for left, heading in ((0.0, "reconstructions"), (right, "samples from the prior")):
-        axes.text(left, -points(4), heading, va="bottom", weight="bold")
-    return figure
+
+
+def _checked_pair(
+    originals: NDArray[Any], reconstructions: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    above = checked_images("originals", originals)
+    below = checked_images("reconstructions", reconstructions)
+    if above.shape != below.shape:
+        raise ValueError(
+            f"originals and reconstructions differ in shape: {above.shape} and {below.shape}"
+        )
+    return above, below

@@ -77,22 +77,14 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inner
 
 
-def to_png(figure: Figure, *, dpi: float | None = None) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """PNG of a figure; equal figures give equal bytes (no date, no version of the software).
 
-    Arguments:
-        figure: What a function of this package returned.
-        dpi: Pixels per inch. At the default, the figure's own, image grids are exact: every image
-            pixel is a square of equal size.
+    Image grids are exact: every image pixel is a square of equal size.
     """
     buffer = io.BytesIO()
     with matplotlib.style.context(["default", _STYLE]):
-        figure.savefig(
-            buffer,
-            format="png",
-            dpi="figure" if dpi is None else dpi,
-            metadata={"Software": None},
-        )
+        figure.savefig(buffer, format="png", dpi="figure", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -146,23 +138,22 @@ def minus(text: str) -> str:
 
 
 class Heading:
-    """Title and explanation, wrapped to a width, to be drawn at the top left of a figure."""
+    """Title and explanation, wrapped to `width` pixels, to be drawn at the top left of a figure."""
 
     def __init__(self, title: str, explanation: str, width: float) -> None:
-        """Wrap to `width` pixels."""
         self._lines = [
             *((line, TITLE_SIZE, True) for line in _wrapped(title, width, TITLE_SIZE, bold=True)),
             *((line, SMALL_SIZE, False) for line in _wrapped(explanation, width, SMALL_SIZE)),
         ]
         self.height = MARGIN + sum(points(1.35 * size) for _, size, _ in self._lines) + points(4)
 
-    def draw(self, figure: Figure, left: float = MARGIN) -> None:
-        """Write it `left` pixels from the left edge of `figure`."""
+    def draw(self, figure: Figure) -> None:
+        """Write it."""
         width, height = figure.get_size_inches() * DPI
         top = float(MARGIN)
         for line, size, bold in self._lines:
             figure.text(
-                left / width,
+                MARGIN / width,
                 1 - top / height,
                 line,
                 size=size,

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from vaebench.figures.style import BLUE, DPI, MARGIN, ORANGE, QUIET, SMALL_SIZE, minus, page, styled
 
-_LEAST_SPAN = 1.0  # nats: less than this between lowest and highest is noise, not a curve
+_MIN_SPAN = 1.0  # nats: less than this between lowest and highest is noise, not a curve
 _PANELS = {
     "elbo": "ELBO, higher is better",
     "rate": "rate, KL(q(z|x), p(z))",
     "distortion": "distortion, \N{MINUS SIGN}E log p(x|z)",
 }
 _SCHEDULES = {"learning_rate": "learning rate", "beta": "beta, weight of the rate"}
-_SPLITS = (("train", BLUE, "-", "o"), ("val", ORANGE, "--", "s"))
+_SPLITS = (("train", "training", BLUE, "-", "o"), ("val", "validation", ORANGE, "--", "s"))
 
 
 @styled
@@ -38,7 +38,6 @@ def curves(journal: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
             ``train/`` and ``val/`` of elbo, rate and distortion in nats (``val/`` may be missing,
             and rate and distortion for a bound that does not split), ``train/learning_rate``
             and ``train/beta``.
-        title: The cell and the seed.
 
     Raises:
         ValueError: the journal holds no finite ``train/elbo``.
@@ -56,7 +55,11 @@ def curves(journal: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         raise ValueError("the journal holds no epoch with a finite train/elbo")
     shown = [name for name in _PANELS if losses[name]]
     schedules = {name: metric_series(journal, f"train/{name}") for name in _SCHEDULES}
-    varying = [name for name, values in schedules.items() if _varies(values)]
+    varying = [
+        name
+        for name, values in schedules.items()
+        if len(np.unique(values[np.isfinite(values)])) > 1
+    ]
 
     count = len(shown) + len(varying)
     columns = 2 if count == 4 else min(3, count)
@@ -75,10 +78,7 @@ def curves(journal: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     for name, panel in zip(varying, axes[len(shown) :], strict=True):
         _schedule_panel(panel, epochs, schedules[name], title=_SCHEDULES[name])
     for panel in axes:
-        panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
-        if len(epochs) == 1:
-            panel.set_xlim(epochs[0] - 1, epochs[0] + 1)
+        label_epochs(panel, epochs)
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="lower right",
@@ -99,24 +99,25 @@ def metric_series(journal: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.
     return np.where(np.isfinite(values), values, math.nan)
 
 
-def _varies(values: NDArray[np.float64]) -> bool:
-    finite = values[np.isfinite(values)]
-    return len(np.unique(finite)) > 1
+def label_epochs(panel: Axes, epochs: NDArray[np.int64]) -> None:
+    """Make epochs the x-axis of a panel."""
+    panel.set_xlabel("epoch")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
+    if len(epochs) == 1:
+        panel.set_xlim(epochs[0] - 1, epochs[0] + 1)
 
 
 def _loss_panel(
     panel: Axes, epochs: NDArray[np.int64], curves: Mapping[str, NDArray[np.float64]], *, title: str
 ) -> None:
-    """Training and validation in one panel."""
-    names = {"train": "training", "val": "validation"}
-    for split, colour, line, marker in _SPLITS:
+    for split, name, colour, line, marker in _SPLITS:
         if split in curves:
             panel.plot(
                 epochs,
                 curves[split],
                 color=colour,
                 linestyle=line,
-                label=names[split],
+                label=name,
                 marker=marker if len(epochs) <= 20 else None,
                 markersize=3.5,
             )
@@ -126,36 +127,33 @@ def _loss_panel(
     ranges = [_usual_range(curve[np.isfinite(curve)]) for curve in curves.values()]
     low = min(low for low, _ in ranges)
     high = max(high for _, high in ranges)
-    span = max(high - low, _LEAST_SPAN)
+    span = max(high - low, _MIN_SPAN)
     middle = (low + high) / 2
     low, high = middle - 0.56 * span, middle + 0.56 * span
     panel.set_ylim(low, high)
-    notes = []
-    for outside, arrow, side, extreme, place in (
-        (values < low, "\N{DOWNWARDS ARROW}", "below", values.min(), "bottom"),
-        (values > high, "\N{UPWARDS ARROW}", "above", values.max(), "top"),
+    for outside, where, extreme, y, side in (
+        (values < low, "\N{DOWNWARDS ARROW} {} below", values.min(), 0.03, "bottom"),
+        (values > high, "\N{UPWARDS ARROW} {} above", values.max(), 0.97, "top"),
     ):
         if count := int(outside.sum()):
-            noun = "point" if count == 1 else "points"
-            notes.append((f"{arrow} {count} {noun} {side}, to {minus(f'{extreme:.1f}')}", place))
-    for note, place in notes:
-        panel.text(
-            0.98,
-            0.03 if place == "bottom" else 0.97,
-            note,
-            transform=panel.transAxes,
-            ha="right",
-            va=place,
-            size=SMALL_SIZE,
-            color=QUIET,
-        )
+            points = where.format(f"{count} point" + "s" * (count > 1))
+            panel.text(
+                0.98,
+                y,
+                f"{points}, to {minus(f'{extreme:.1f}')}",
+                transform=panel.transAxes,
+                ha="right",
+                va=side,
+                size=SMALL_SIZE,
+                color=QUIET,
+            )
 
 
 def _usual_range(values: NDArray[np.float64]) -> tuple[float, float]:
     """Lowest and highest value within three interquartile ranges of the quartiles (Tukey)."""
     if len(values) >= 8:
         lower, upper = np.quantile(values, [0.25, 0.75])
-        reach = 3 * max(upper - lower, _LEAST_SPAN / 4)
+        reach = 3 * max(upper - lower, _MIN_SPAN / 4)
         values = values[(values >= lower - reach) & (values <= upper + reach)]
     return float(values.min()), float(values.max())
 
@@ -163,7 +161,6 @@ def _usual_range(values: NDArray[np.float64]) -> tuple[float, float]:
 def _schedule_panel(
     panel: Axes, epochs: NDArray[np.int64], values: NDArray[np.float64], *, title: str
 ) -> None:
-    """A setting that changes from epoch to epoch, in steps."""
     panel.plot(epochs, values, color=BLUE, drawstyle="steps-mid")
     panel.set_title(title, loc="left")
     finite = values[np.isfinite(values)]

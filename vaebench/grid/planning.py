@@ -13,7 +13,7 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Entry, Group, groups, known_picks, picks
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.report.loading import Damaged, read_record
-from vaebench.run import PASSING, model_cost
+from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.storage import run_store
 
@@ -162,7 +162,7 @@ def _decide(
     if status == "failed" and record is not None:
         if rerun == "missing":
             return "skip", "failed; --rerun missing leaves it"
-        resumes = record.get("failure") in PASSING and epochs
+        resumes = record.get("failure") in TRANSIENT and epochs
         reason = _printable(record.get("reason"))
         return "resume" if resumes else "rerun", f"failed: {reason}"
     if rerun == "failed":

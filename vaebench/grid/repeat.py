@@ -21,8 +21,7 @@ from vaebench.executors import Event, in_workers
 from vaebench.grid import Listener
 from vaebench.grid.evaluating import Request, measured_config
 from vaebench.grid.planning import Planned
-from vaebench.report.loading import dig
-from vaebench.report.notes import flat
+from vaebench.report.loading import differing, dig, flat, in_words
 from vaebench.run import Task
 from vaebench.run.loading import finished
 from vaebench.schema.labels import run_label
@@ -128,7 +127,8 @@ def _finished(store: RunStore) -> tuple[dict[str, Any], RunConfig, Lines]:
         journal = store.whole_journal(epochs if isinstance(epochs, int) else 1)
     except ResultsError as error:
         raise ConfigError(str(error)) from error
-    if _identity(record.get("config")) != _identity(raw):
+    changed = differing(record.get("config"), raw)
+    if any(key.partition(".")[0] != "metrics" for key in changed):  # those may be asked for later
         raise ConfigError(f"{store.path}: config.yaml and record.json are not of one run")
     try:
         return record, measured_config(store, record, raw, Request()), journal
@@ -146,13 +146,6 @@ def _require_run(folder: Path) -> None:
         named = ", ".join(str(path.parent) for path in runs[:NAMED])
         more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
         raise ConfigError(f"{folder}: name one run, of {named}{more}")
-
-
-def _identity(config: object) -> dict[str, Any] | None:
-    """A stored configuration without what may be asked for later."""
-    if not isinstance(config, dict):
-        return None
-    return {key: value for key, value in config.items() if key != "metrics"}
 
 
 def _require_same_data(
@@ -191,8 +184,7 @@ def _done(task: Task, listener: Listener) -> dict[str, Any]:
 def _compared(then: tuple[dict[str, Any], Lines], now: tuple[dict[str, Any], Lines]) -> Repetition:
     (old, old_lines), (new, new_lines) = then, now
     epochs = min(len(old_lines), len(new_lines))
-    before = _curves(old_lines[:epochs]) | _finals(old)
-    after = _curves(new_lines[:epochs]) | _finals(new)
+    before, after = _series(old, old_lines[:epochs]), _series(new, new_lines[:epochs])
     shared = [name for name in before if name in after]
     redefined = [name for name in shared if _definition(old, name) != _definition(new, name)]
     compared = [name for name in shared if name not in redefined]
@@ -210,20 +202,16 @@ def _compared(then: tuple[dict[str, Any], Lines], now: tuple[dict[str, Any], Lin
     )
 
 
-def _curves(lines: Lines) -> dict[str, Series]:
-    """The metrics of a journal, by name and epoch."""
+def _series(record: Mapping[str, Any], lines: Lines) -> dict[str, Series]:
+    """The numbers of a run by metric and epoch, times and costs apart."""
     names = dict.fromkeys(name for line in lines for name in line["metrics"])
-    return {
+    curves: dict[str, Series] = {
         name: {epoch: line["metrics"].get(name) for epoch, line in enumerate(lines, 1)}
         for name in names
-        if not name.startswith(CHANGING)
     }
-
-
-def _finals(record: Mapping[str, Any]) -> dict[str, Series]:
-    """The final metrics of a record, by name."""
-    metrics = record["metrics"].items()
-    return {name: {None: finite(v)} for name, v in metrics if not name.startswith(CHANGING)}
+    finals: dict[str, Series] = {n: {None: finite(v)} for n, v in record["metrics"].items()}
+    both = {**curves, **finals}
+    return {name: values for name, values in both.items() if not name.startswith(CHANGING)}
 
 
 def _definition(record: Mapping[str, Any], name: str) -> tuple[Any, Any]:
@@ -232,33 +220,28 @@ def _definition(record: Mapping[str, Any], name: str) -> tuple[Any, Any]:
 
 
 def _difference(name: str, then: Series, now: Series) -> Difference | None:
-    """What differs between two series of one length; None if nothing does."""
-    differing = [epoch for epoch in then if not _same(then[epoch], now[epoch])]
-    if not differing:
+    """What differs, bit for bit, between two series of one length; None if nothing does."""
+    moved = [(epoch, a, now[epoch]) for epoch, a in then.items() if _bits(a) != _bits(now[epoch])]
+    if not moved:
         return None
-    pairs = ((then[epoch], now[epoch]) for epoch in differing)
-    largest = max((abs(a - b) for a, b in pairs if a is not None and b is not None), default=None)
-    first = differing[0]
-    return Difference(name, first, then[first], now[first], largest)
+    sizes = [abs(a - b) for _, a, b in moved if a is not None and b is not None]
+    return Difference(name, *moved[0], max(sizes, default=None))
 
 
-def _same(a: float | None, b: float | None) -> bool:
-    """Whether two values are the same bit for bit, or both were not measured."""
-    if a is None or b is None:
-        return a is b
-    return float(a).hex() == float(b).hex()
+def _bits(value: float | None) -> str | None:
+    return None if value is None else float(value).hex()
 
 
 def _environment(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """What both records say of their environment, where it differs or is not known exactly."""
     then, now = (
-        dict(flat({"versions": versions(record), **record["environment"]})) for record in (old, new)
+        flat({"versions": versions(record), **record["environment"]}) for record in (old, new)
     )
     return {
-        key: (then[key], now[key])
-        for key in then
+        key: (in_words(value), in_words(now[key]))
+        for key, value in then.items()
         if key in now
         and key not in UNIMPORTANT
         # uncommitted changes may differ though both have some
-        and (then[key] != now[key] or (key == "git.dirty" and now[key] == "True"))
+        and (value != now[key] or (key == "git.dirty" and value))
     }

@@ -64,8 +64,8 @@ class Subject:
         """The bound, its terms and reconstructions, image by image."""
         shape = (EVALUATION_DRAWS, len(self.images.x), self.vae.latent_dim)
         noise = torch.randn(shape, generator=stream(self.seed, self.noise))
-        found = evaluate(self.vae, self.images.x, noise, self.batch_size)
-        return found._replace(x=quantized(found.x)) if self.dequantized else found
+        measured = evaluate(self.vae, self.images.x, noise, self.batch_size)
+        return measured._replace(x=quantized(measured.x)) if self.dequantized else measured
 
     @cached_property
     def similarity(self) -> NDArray[np.float64]:

@@ -22,8 +22,7 @@ from vaebench.errors import ResultsError
 from vaebench.files import write_atomic
 from vaebench.report.analysis import Analysis, load
 from vaebench.report.cells import Cell
-from vaebench.report.compare import Comparison, compare, comparison_json
-from vaebench.report.compare_text import comparison_text
+from vaebench.report.compare import Comparison, compare, comparison_json, comparison_text
 from vaebench.report.data_formats import csv_report, json_report, to_frame
 from vaebench.report.latex import latex_report
 from vaebench.report.markdown import markdown_report
@@ -36,6 +35,7 @@ __all__ = [
     "Analysis",
     "Cell",
     "Comparison",
+    "Format",
     "GridStatus",
     "compare",
     "comparison_json",

@@ -28,7 +28,8 @@ class Cell:
         seeds: Seeds that the manifest plans.
         records: Records of the complete runs, in the order of the seeds.
         others: Records of the runs that failed or were interrupted.
-        summaries: Metric to summary over the seeds; empty when the row is incomplete.
+        values: Metric to a value for each seed, in their order; empty when the row is incomplete.
+        summaries: Metric to summary over the seeds; likewise.
         keys: What the complete runs share by each kind of comparability, as
             :func:`vaebench.report.ranking.shared_keys` has it.
         mixed: Whether the complete runs are of different versions of the code: no mean of them.
@@ -38,6 +39,7 @@ class Cell:
     seeds: tuple[int, ...]
     records: tuple[Record, ...]
     others: tuple[Record, ...]
+    values: dict[str, tuple[float | None, ...]]
     summaries: dict[str, Summary]
     keys: dict[str, str | None] = field(default_factory=dict)
     mixed: bool = False
@@ -48,6 +50,14 @@ class Cell:
         An unknown kind compares within a data set.
         """
         return self.keys.get(kind, self.keys.get("dataset"))
+
+    def of(self, metric: str) -> tuple[float | None, ...]:
+        """The values of a metric, one for each seed; None where it was not measured."""
+        return self.values.get(metric, (None,) * len(self.seeds))
+
+    def measured(self, metric: str) -> tuple[float, ...]:
+        """The values of a metric that were measured, in the order of the seeds."""
+        return tuple(value for value in self.of(metric) if value is not None)
 
     @property
     def complete(self) -> bool:
@@ -79,18 +89,19 @@ def cells(planned: Sequence[Planned], records: Sequence[Record]) -> tuple[Cell, 
     for runs in groups.values():
         found = [by_id[run.run_id] for run in runs if run.run_id in by_id]
         complete = tuple(r for r in found if r["status"] == "complete")
-        summaries: dict[str, Summary] = {}
+        values: dict[str, tuple[float | None, ...]] = {}
         mixed = len({repr(versions(record)) for record in complete}) > 1
         if len(complete) == len(runs) and not mixed:
             names = dict.fromkeys(name for r in complete for name in r["metrics"])
-            summaries = {n: summarise([r["metrics"].get(n) for r in complete]) for n in names}
+            values = {name: tuple(r["metrics"].get(name) for r in complete) for name in names}
         result.append(
             Cell(
                 cell=runs[0].cell,
                 seeds=tuple(run.seed for run in runs),
                 records=complete,
                 others=tuple(r for r in found if r["status"] != "complete"),
-                summaries=summaries,
+                values=values,
+                summaries={name: summarise(numbers) for name, numbers in values.items()},
                 keys=shared_keys(complete),
                 mixed=mixed,
             )

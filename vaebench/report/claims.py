@@ -192,7 +192,7 @@ def _at_matched_rate(
 
 
 def _points(cells: Sequence[Cell], metric: str) -> list[list[tuple[float, float]]]:
-    return [[(r["metrics"][RATE], r["metrics"][metric]) for r in cell.records] for cell in cells]
+    return [list(zip(cell.measured(RATE), cell.measured(metric), strict=True)) for cell in cells]
 
 
 def _is_number(value: Any) -> bool:

@@ -2,22 +2,25 @@
 
 Runs are paired by seed, since equal seeds have equal initial weights, batches and noise; the test
 is the paired sign-flip test, adjusted by Holm over the cells of one metric. Costs are not
-compared: they belong to a machine. :mod:`vaebench.report.compare_text` prints the outcomes.
+compared: they belong to a machine.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, declarations
-from vaebench.report.contrasts import Adjusted, adjust_differences
+from vaebench.report.contrasts import Adjusted, adjust
 from vaebench.report.data_formats import json_lines
-from vaebench.report.loading import Record, counted, dig
-from vaebench.report.numbers import p_text
-from vaebench.report.ranking import KEYS, dataset_key
-from vaebench.report.tables import ARROWS, Column, main_table
+from vaebench.report.effects import difference_json
+from vaebench.report.loading import Record, counted, differing, dig
+from vaebench.report.markup import Row, bullets, document, escape, grid_lines, section
+from vaebench.report.numbers import NOTHING, p_text, p_value, rounded, signed, with_interval
+from vaebench.report.ranking import dataset_key
+from vaebench.report.tables import ARROWS, Column
+from vaebench.schema.labels import cell_label
 from vaebench.schema.record import versions
 from vaebench.statistics import Difference, difference
 
@@ -84,7 +87,7 @@ class Comparison:
 def compare(first: Analysis, second: Analysis) -> Comparison:
     """Judge ``second`` against ``first`` by every metric of either that has a direction."""
     old, new = first.cells, second.cells
-    columns = {c.metric: c for found in (new, old) for c in main_table(found).columns}
+    columns = {c.metric: c for table in (second.table, first.table) for c in table.columns}
     _, clashes = declarations([r for cell in (*old, *new) for r in cell.records])
     outcomes: list[Outcome] = []
     for column in columns.values():
@@ -92,7 +95,7 @@ def compare(first: Analysis, second: Analysis) -> Comparison:
         clash = column.metric.partition("/")[2] in clashes
         if clash or (column.direction in ARROWS and column.comparable != "machine"):
             outcomes += _by_metric(column, old, new, clash)
-    settings = dict(_differing(first.manifest.get("settings"), second.manifest.get("settings")))
+    settings = differing(first.manifest.get("settings"), second.manifest.get("settings"))
     return Comparison(first, second, tuple(outcomes), settings)
 
 
@@ -103,25 +106,98 @@ def comparison_json(comparison: Comparison) -> str:
         "second": comparison.second.name,
         "counts": {outcome: comparison.count(outcome) for outcome in OUTCOMES},
         "settings": {key: list(values) for key, values in comparison.settings.items()},
-        "cells": [_outcome_json(its) for its in comparison.outcomes],
+        "cells": [
+            {
+                "cell": its.cell,
+                "metric": its.column.metric,
+                "outcome": its.outcome,
+                "reason": its.reason,
+                "first": its.first,
+                "second": its.second,
+                "seeds": list(its.seeds),
+                "difference": difference_json(its.difference),
+                "p_holm": its.adjusted.p if its.adjusted else None,
+                "family": its.adjusted.family if its.adjusted else None,
+            }
+            for its in comparison.outcomes
+        ],
     }
     return json_lines(content)
 
 
-def _outcome_json(its: Outcome) -> dict[str, Any]:
-    numbers = dict.fromkeys(("n", "mean", "ci95", "effect_size", "p", "smallest_p"))
-    return {
-        "cell": its.cell,
-        "metric": its.column.metric,
-        "outcome": its.outcome,
-        "reason": its.reason,
-        "first": its.first,
-        "second": its.second,
-        "seeds": list(its.seeds),
-        "difference": numbers if its.difference is None else asdict(its.difference),
-        "p_holm": its.adjusted.p if its.adjusted else None,
-        "family": its.adjusted.family if its.adjusted else None,
-    }
+def comparison_text(comparison: Comparison) -> str:
+    """Counts by metric, then a table per metric with a row per cell."""
+    by_metric: dict[str, list[Outcome]] = {}
+    for its in comparison.outcomes:
+        by_metric.setdefault(its.column.metric, []).append(its)
+    return document(
+        [
+            _head(comparison),
+            _counts(by_metric.values()),
+            *map(_table, by_metric.values()),
+            bullets(_notes(comparison)),
+        ]
+    )
+
+
+def _head(comparison: Comparison) -> list[str]:
+    first, second = comparison.first, comparison.second
+    lines = ["# Second against first", ""]
+    lines += bullets([f"first: {_described(first)}", f"second: {_described(second)}"])
+    lines += bullets(
+        f"{key}: {values[0]} in the first, {values[1]} in the second"
+        for key, values in comparison.settings.items()
+    )
+    return lines
+
+
+def _described(report: Analysis) -> str:
+    done = sum(record["status"] == "complete" for record in report.records)
+    total = counted(len(report.planned), "run")
+    return f"{report.name} in {report.directory}, {done} of {total} complete"
+
+
+def _counts(by_metric: Collection[Sequence[Outcome]]) -> list[str]:
+    rows: list[Row] = []
+    for outcomes in by_metric:
+        counts = [sum(its.outcome == outcome for its in outcomes) for outcome in OUTCOMES]
+        rows.append([escape(outcomes[0].column.heading), *map(str, counts)])
+    return grid_lines(["Number of cells", *OUTCOMES], rows, right=range(1, 5)) if rows else []
+
+
+def _table(outcomes: Sequence[Outcome]) -> list[str]:
+    headings = ["Cell", "First", "Second", "Second - first", "p (Holm)", "Outcome"]
+    rows = [_row(its) for its in outcomes]
+    heading = escape(outcomes[0].column.heading)
+    return section(heading, grid_lines(headings, rows, right=range(1, 5)))
+
+
+def _row(its: Outcome) -> Row:
+    decimals, known = its.column.decimals, its.difference
+    outcome = f"**{its.outcome}**" if its.outcome in (BETTER, WORSE) else its.outcome
+    if its.reason:
+        outcome += f": {escape(its.reason)}"
+    if known is None or its.first is None or its.second is None:
+        return [escape(cell_label(its.cell)), *[NOTHING] * 4, outcome]
+    return [
+        escape(cell_label(its.cell)),
+        rounded(its.first, decimals),
+        rounded(its.second, decimals),
+        with_interval(signed(known.mean, decimals), known.ci95, decimals),
+        escape(p_value(its.adjusted.p if its.adjusted else None)),
+        outcome,
+    ]
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    if not comparison.outcomes:
+        return ["Neither holds a metric that both could be compared by."]
+    return [
+        "Means over the seeds that both have, and the difference seed by seed ± the half width of "
+        "its 95 % Student-t interval. p: exact paired sign-flip test, two-sided, adjusted by Holm "
+        "over the cells of one metric; better or worse where it is below 0.05.",
+        "No difference shown does not mean equal. Costs belong to a machine and are not compared.",
+    ]
 
 
 def _by_metric(
@@ -129,15 +205,13 @@ def _by_metric(
 ) -> list[Outcome]:
     """The outcomes of all cells by one metric, adjusted together."""
     partners = {repr(cell.cell): cell for cell in new}
-    known = {repr(cell.cell) for cell in old}
-    drafts = [_draft(column, cell, partners.get(repr(cell.cell)), clash) for cell in old]
+    drafts = [_draft(column, cell, partners.pop(repr(cell.cell), None), clash) for cell in old]
     drafts += [
         Outcome(cell.cell, column, NOT_COMPARABLE, "only in the second")
-        for key, cell in partners.items()
-        if key not in known
+        for cell in partners.values()
     ]
     tested = [draft.difference for draft in drafts]
-    adjusted = adjust_differences(tested, noun="cell", about=f"by {column.metric}")
+    adjusted = adjust(tested, noun="cell", about=f"by {column.metric}")
     return [
         _judged(replace(draft, adjusted=its)) if draft.difference is not None else draft
         for draft, its in zip(drafts, adjusted, strict=True)
@@ -145,12 +219,15 @@ def _by_metric(
 
 
 def _draft(column: Column, old: Cell, new: Cell | None, clash: bool) -> Outcome:
+    if new is None:
+        return Outcome(old.cell, column, NOT_COMPARABLE, "only in the first")
     reason = _obstacle(column, old, new, clash)
-    if reason is not None or new is None:
-        return Outcome(old.cell, column, NOT_COMPARABLE, reason or "only in the first")
+    if reason is not None:
+        return Outcome(old.cell, column, NOT_COMPARABLE, reason)
     seeds = tuple(seed for seed in old.seeds if seed in new.seeds)
-    before, after = (_values(cell, column.metric, seeds) for cell in (old, new))
-    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+    by_seed = [dict(zip(c.seeds, c.of(column.metric), strict=True)) for c in (old, new)]
+    both = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
     if len(pairs) < len(seeds):
         return Outcome(old.cell, column, NOT_COMPARABLE, "not measured in every run")
     values = [0.0 if math.isclose(a, b, rel_tol=ROUNDING) else b - a for a, b in pairs]
@@ -175,7 +252,7 @@ def _judged(its: Outcome) -> Outcome:
     if its.difference.n == 1:
         return replace(its, reason="one seed in common: no test")
     if its.adjusted.out_of_reach:
-        least = p_text(its.adjusted.smallest or 0.0)
+        least = p_text(its.adjusted.smallest)
         n = counted(its.difference.n, "seed")
         reason = f"significance cannot be reached with {n}: smallest adjusted p {least}"
         return replace(its, reason=reason)
@@ -186,10 +263,8 @@ def _judged(its: Outcome) -> Outcome:
     return replace(its, outcome=outcome)
 
 
-def _obstacle(column: Column, old: Cell, new: Cell | None, clash: bool) -> str | None:
+def _obstacle(column: Column, old: Cell, new: Cell, clash: bool) -> str | None:
     """Why the two rows of a cell cannot be compared by a metric."""
-    if new is None:
-        return "only in the first"
     for where, cell in (("first", old), ("second", new)):
         if not cell.complete:
             return f"{cell.progress} in the {where}"
@@ -202,7 +277,8 @@ def _obstacle(column: Column, old: Cell, new: Cell | None, clash: bool) -> str |
         return "run by versions of vaebench that give other numbers"
     if len({_test_images(record) for record in records}) > 1:
         return "other test images"
-    if len({KEYS.get(column.comparable, dataset_key)(record) for record in records}) > 1:
+    keys = {old.key(column.comparable), new.key(column.comparable)}
+    if len(keys) > 1 or None in keys:
         return "another likelihood"
     return None
 
@@ -211,17 +287,3 @@ def _test_images(record: Record) -> str:
     """What the test split is: the data, its digest and size, its binarisation."""
     dataset = dig(record.get("environment"), "dataset")
     return dataset_key(record) + repr([dig(dataset, key) for key in ("digest", "test")])
-
-
-def _values(cell: Cell, metric: str, seeds: Sequence[int]) -> list[float | None]:
-    by_seed = {record["seed"]: record["metrics"].get(metric) for record in cell.records}
-    return [by_seed.get(seed) for seed in seeds]
-
-
-def _differing(first: Any, second: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Dotted keys of two nested mappings that differ, with both values."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        for key in dict.fromkeys((*first, *second)):
-            yield from _differing(first.get(key), second.get(key), f"{prefix}{key}.")
-    elif first != second:
-        yield prefix.rstrip("."), (first, second)

@@ -121,7 +121,7 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
     fault = fault_of(cells, kind, (metric,))
     if fault is not None:
         return replace(fault, blocks=terms.blocks, alone=terms.alone)
-    columns = [[record["metrics"][metric] for record in cell.records] for cell in cells]
+    columns = [cell.measured(metric) for cell in cells]
     half = len(terms.plus)
     values = tuple(
         (sum(by_cell[:half]) - sum(by_cell[half:])) / terms.blocks
@@ -158,48 +158,31 @@ def fault_of(cells: Sequence[Cell], kind: str, metrics: Sequence[str]) -> Contra
             return Contrast(0, reason=f"{cell_label(cell.cell)} is {cell.progress}")
     if len({cell.seeds for cell in cells}) > 1:
         return Contrast(0, reason="its cells have different seeds")
-    records = [record for cell in cells for record in cell.records]
-    gaps = sum(any(r["metrics"].get(metric) is None for metric in metrics) for r in records)
+    by_run = (run for cell in cells for run in zip(*map(cell.of, metrics), strict=True))
+    gaps = sum(None in run for run in by_run)
     return Contrast(0, reason=f"not measured in {counted(gaps, 'run')}") if gaps else None
 
 
-def adjust_differences(
-    found: Sequence[Difference | None], *, noun: str, about: str
-) -> list[Adjusted]:
-    """:func:`adjust` of paired differences; None where there is none."""
-    return adjust(
-        [None if d is None else d.p for d in found],
-        [None if d is None else d.smallest_p for d in found],
-        noun=noun,
-        about=about,
-    )
-
-
-def adjust(
-    p_values: Sequence[float | None], smallest: Sequence[float | None], noun: str, about: str
-) -> list[Adjusted]:
-    """Holm over those of a family that were tested.
+def adjust(tests: Sequence[Difference | None], *, noun: str, about: str) -> list[Adjusted]:
+    """Holm over the tests of a family.
 
     Arguments:
-        p_values: One per test; None where nothing was tested, which does not count.
-        smallest: The smallest p that each test could give.
+        tests: None where nothing could be tested, which does not count.
         noun: What each of them is.
         about: And by what.
     """
-    tested = [i for i, p in enumerate(p_values) if p is not None]
-    adjusted = dict(zip(tested, holm([p for p in p_values if p is not None]), strict=True))
+    # the difference of one seed has no p
+    tested = [i for i, test in enumerate(tests) if test is not None and test.p is not None]
+    known = holm([test.p for test in tests if test is not None and test.p is not None])
+    adjusted = dict(zip(tested, known, strict=True))
     size = len(tested)
-    return [
-        Adjusted(
-            p=adjusted.get(i),
-            # whichever of them is the smallest is multiplied by the size of the family
-            smallest=None if i not in adjusted or least is None else min(1.0, size * least),
-            size=size,
-            noun=noun,
-            about=about,
-        )
-        for i, least in enumerate(smallest)
-    ]
+    family = []
+    for i, test in enumerate(tests):
+        least = test.smallest_p if test is not None and i in adjusted else None
+        # whichever of them is the smallest is multiplied by the size of the family
+        smallest = None if least is None else min(1.0, size * least)
+        family.append(Adjusted(adjusted.get(i), smallest, size, noun, about))
+    return family
 
 
 def label(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

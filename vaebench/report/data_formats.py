@@ -7,12 +7,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vaebench.report.analysis import Analysis
-from vaebench.report.cells import Cell
 from vaebench.report.claims import Judged
 from vaebench.report.devices import by_device
 from vaebench.report.effects import contrast_json, effects_json
@@ -31,6 +30,10 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
     null. Where the complete runs are of several kinds of device, ``devices`` has their ids by kind.
     """
+    devices = {
+        kind: [record["run_id"] for record in records]
+        for kind, records in by_device(analysis.cells).items()
+    }
     content = {
         "grid": analysis.name,
         "manifest": analysis.manifest,
@@ -46,7 +49,7 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
         "effects": effects_json(analysis.effects),
         "claims": [_claim(judged) for judged in analysis.claims],
         "published": reproductions_json(analysis.reproductions),
-        **_devices(analysis.cells),
+        **({"devices": devices} if len(devices) > 1 else {}),
         "missing": [asdict(run) for run in analysis.missing],
         "foreign": list(analysis.foreign),
         "damaged": [{**asdict(found.run), "reason": found.reason} for found in analysis.damaged],
@@ -81,12 +84,6 @@ def _claim(judged: Judged) -> dict[str, Any]:
         "matched_rate": [asdict(matched) for matched in judged.matched],
         "seeds_needed": judged.seeds_needed,
     }
-
-
-def _devices(found: Sequence[Cell]) -> dict[str, Any]:
-    kinds = by_device(found)
-    ids = {kind: [record["run_id"] for record in records] for kind, records in kinds.items()}
-    return {"devices": ids} if len(ids) > 1 else {}
 
 
 def csv_report(analysis: Analysis, _: Pictures) -> str:

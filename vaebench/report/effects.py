@@ -17,7 +17,7 @@ from vaebench.report.contrasts import (
     Adjusted,
     Contrast,
     Terms,
-    adjust_differences,
+    adjust,
     label,
     measure,
     paired,
@@ -122,7 +122,7 @@ def _effects_by(column: Column, strata: Sequence[_Stratum]) -> list[Effect]:
         for draft in drafts
     ]
     known = [contrast.difference for *_, contrast in measured]
-    adjusted = adjust_differences(known, noun="contrast", about=f"of {column.metric}")
+    adjusted = adjust(known, noun="contrast", about=f"of {column.metric}")
     return [
         Effect(column, draft.name, draft.axes, within, where, contrast, its)
         for (within, where, draft, contrast), its in zip(measured, adjusted, strict=True)

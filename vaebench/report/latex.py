@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
 from vaebench.report.claims import Judged
+from vaebench.report.claims_section import claim_notes, claim_texts
 from vaebench.report.effects import Effect
 from vaebench.report.loading import Report
-from vaebench.report.markup import NOTHING
-from vaebench.report.numbers import p_text
+from vaebench.report.numbers import p_value
 from vaebench.report.pictures import Pictures
-from vaebench.report.sections import claim_notes, claim_texts, estimate
+from vaebench.report.sections import estimate
 from vaebench.report.tables import MAIN_COLUMNS, Column, Entry
 from vaebench.report.tuning import tuning_table
 
@@ -87,7 +87,7 @@ def _effects(found: Sequence[Effect]) -> list[str]:
     rows = []
     for effect in shown:
         title = f"{effect.column.title}, {effect.where}" if effect.where else effect.column.title
-        p = NOTHING if effect.adjusted.p is None else p_text(effect.adjusted.p).removeprefix("= ")
+        p = p_value(effect.adjusted.p)
         texts = (title, effect.name, estimate(effect.contrast, effect.column.decimals), p)
         rows.append([escape(text) for text in texts])
     headings = ["Metric", "Effect", "Difference", "$p$ (Holm)"]

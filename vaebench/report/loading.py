@@ -6,6 +6,7 @@ apart with the reason and never stop a report. To use another field of a record,
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -124,9 +125,35 @@ def dig(value: Any, *path: str) -> Any:
     return value
 
 
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    below = (flat(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in value.items())
+    return {key: leaf for part in below for key, leaf in part.items()}
+
+
+def differing(first: Any, second: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys at which two nested mappings differ, with both values; None for a missing one."""
+    one, other = flat(first), flat(second)
+    pairs = {key: (one.get(key), other.get(key)) for key in {**one, **other}}
+    return {key: (a, b) for key, (a, b) in pairs.items() if a != b}
+
+
+def in_words(value: object) -> str:
+    """A value of a mapping for readers."""
+    return "none" if value is None else str(value)
+
+
 def counted(n: int, noun: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def listed(values: Iterable[Any], last: str = "and") -> str:
+    """``a, b and c``."""
+    texts = [str(value) for value in values]
+    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def _grid_of(directory: Path) -> Path:
@@ -135,8 +162,6 @@ def _grid_of(directory: Path) -> Path:
             f"{directory}: no such folder; train a grid with `vaebench run-grid`, "
             "or name the folder it wrote to"
         )
-    if (directory / "grid.yaml").is_file():
-        return directory
     grids = grid_dirs(directory)
     if len(grids) == 1:
         return grids[0]

@@ -14,11 +14,21 @@ import yaml
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell
-from vaebench.report.effect_tables import effects_section
+from vaebench.report.claims_section import claims_section
 from vaebench.report.loading import Report
-from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines, table_lines
+from vaebench.report.markup import (
+    Row,
+    bullets,
+    document,
+    escape,
+    folded,
+    grid_lines,
+    section,
+    table_lines,
+)
+from vaebench.report.numbers import NOTHING
 from vaebench.report.pictures import Pictures, last_tile
-from vaebench.report.sections import claims_section, published_section
+from vaebench.report.sections import effects_section, published_section
 from vaebench.report.tables import (
     MAIN_COLUMNS,
     Column,
@@ -36,23 +46,24 @@ WIDTH = 140  # pixels of a tile
 
 def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
     """The whole report; ``pictures`` makes the links and remembers which copies they need."""
-    sections = [
-        _head(analysis),
-        claims_section(analysis.claims),
-        _results(analysis, pictures),
-        _comparison(analysis, pictures),
-        effects_section(analysis.effects, analysis.cells),
-        published_section(analysis.reproductions),
-        _costs(analysis.cells),
-        _gap(analysis.cells),
-        tuning_section(analysis),
-        _runs(analysis.cells),
-        _unfinished(analysis),
-        _settings(analysis),
-        _notes(analysis),
-        _environment(analysis),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+    return document(
+        [
+            _head(analysis),
+            claims_section(analysis.claims),
+            _results(analysis, pictures),
+            _comparison(analysis, pictures),
+            effects_section(analysis.effects, analysis.cells),
+            published_section(analysis.reproductions),
+            _costs(analysis.cells),
+            _gap(analysis.cells),
+            tuning_section(analysis),
+            _runs(analysis.cells),
+            _unfinished(analysis),
+            _settings(analysis),
+            _notes(analysis),
+            _environment(analysis),
+        ]
+    )
 
 
 def _head(analysis: Analysis) -> list[str]:
@@ -73,15 +84,13 @@ def _results(analysis: Analysis, pictures: Pictures) -> list[str]:
     said = notes.table_notes(analysis)
     if any(picture != NOTHING for row in tiles for picture in row):
         said.append(notes.picture_note(cells))
-    return [
-        "## Results on the test images",
-        "",
+    return section(
+        "Results on the test images",
         # two lines in a row that is high anyway: the pictures need the width
-        *table_lines(first, ("Reconstruction", "Generation"), tiles, between="<br>"),
-        "",
-        *([*table_lines(rest), ""] if rest.columns else []),
-        *bullets(said),
-    ]
+        table_lines(first, ("Reconstruction", "Generation"), tiles, between="<br>"),
+        table_lines(rest) if rest.columns else [],
+        bullets(said),
+    )
 
 
 def _tile(report: Report, cell: Cell, kind: str, pictures: Pictures) -> str:
@@ -112,48 +121,27 @@ def _costs(found: Sequence[Cell]) -> list[str]:
     if not table.columns:
         return []
     loads = [[escape(text) for text in notes.load_of(cell)] for cell in found]
-    differ = len(notes.machines(found)) > 1
-    further = ("Runs at a time", "Device") if differ else ()
-    return [
-        "## Cost",
-        "",
-        *table_lines(_with_units(table), further, loads if differ else ()),
-        "",
-        *bullets(notes.cost_notes(found)),
-    ]
+    further = ("Runs at a time", "Device") if len(notes.machines(found)) > 1 else ()
+    lines = table_lines(_with_units(table), further, loads if further else ())
+    return section("Cost", lines, bullets(notes.cost_notes(found)))
 
 
 def _gap(found: Sequence[Cell]) -> list[str]:
     table = gap_table(found)
     if table is None:
         return []
-    return [
-        "## Gap between training and test images",
-        "",
-        *table_lines(table),
-        "",
-        *bullets(
-            [
-                "Training images: a fixed part of the training split, in evaluation mode. The gap "
-                "is training minus test, seed by seed, then averaged; a large gap is overfitting."
-            ]
-        ),
-    ]
+    note = (
+        "Training images: a fixed part of the training split, in evaluation mode. The gap is "
+        "training minus test, seed by seed, then averaged; a large gap is overfitting."
+    )
+    return section("Gap between training and test images", table_lines(table), bullets([note]))
 
 
 def _runs(found: Sequence[Cell]) -> list[str]:
     table = run_table(found)
     if table is None:
         return []
-    return [
-        "## Seed by seed",
-        "",
-        "<details><summary>every run</summary>",
-        "",
-        *table_lines(table),
-        "",
-        "</details>",
-    ]
+    return section("Seed by seed", folded("every run", table_lines(table)))
 
 
 def _unfinished(report: Report) -> list[str]:
@@ -166,20 +154,18 @@ def _unfinished(report: Report) -> list[str]:
     rows += [
         _problem(run, "missing", "no record: not run, or still running") for run in report.missing
     ]
-    lines: list[str] = []
-    if rows:
-        lines += ["## Runs that are not complete", ""]
-        lines += grid_lines(["Cell", "Seed", "Status", "Reason", "Run"], rows)
-        lines += [
-            "",
-            "`vaebench run-grid GRID.yaml`, with the file and options of this grid, runs what is "
-            "missing or has failed and takes up what was interrupted; with `--rerun failed` only "
-            "what has failed.",
-        ]
-    if report.foreign:
-        names = ", ".join(escape(name) for name in report.foreign)
-        lines += ["", f"Folders under `runs/` that the grid does not list, not counted: {names}."]
-    return lines if rows or not lines else lines[1:]
+    foreign = ", ".join(escape(name) for name in report.foreign)
+    what_else = f"Folders under `runs/` that the grid does not list, not counted: {foreign}."
+    stray = [what_else] if foreign else []
+    if not rows:
+        return stray
+    what_to_do = (
+        "`vaebench run-grid GRID.yaml`, with the file and options of this grid, runs what is "
+        "missing or has failed and takes up what was interrupted; with `--rerun failed` only "
+        "what has failed."
+    )
+    table = grid_lines(["Cell", "Seed", "Status", "Reason", "Run"], rows)
+    return section("Runs that are not complete", table, [what_to_do], stray)
 
 
 def _problem(run: Planned, status: str, reason: object) -> Row:
@@ -195,37 +181,21 @@ def _settings(report: Report) -> list[str]:
     text = yaml.safe_dump({**shown, "settings": settings}, sort_keys=False, allow_unicode=True)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return [
-        "## Settings",
-        "",
-        "<details><summary>the grid and the settings that its runs share</summary>",
-        "",
-        f"{fence}yaml",
-        text.rstrip("\n"),
-        fence,
-        "",
-        "</details>",
-    ]
+    block = [f"{fence}yaml", text.rstrip("\n"), fence]
+    return section("Settings", folded("the grid and the settings that its runs share", block))
 
 
 def _notes(report: Report) -> list[str]:
     said = notes.record_notes(report)
-    return ["## Notes of the runs", "", *bullets(said)] if said else []
+    return section("Notes of the runs", bullets(said)) if said else []
 
 
 def _environment(report: Report) -> list[str]:
     rows = notes.environment_rows(report.records)
     if not rows:
         return []
-    return [
-        "## Environment",
-        "",
-        "<details><summary>machine, versions, data</summary>",
-        "",
-        *grid_lines(["What", "Value"], [[escape(k), escape(v)] for k, v in rows]),
-        "",
-        "</details>",
-    ]
+    table = grid_lines(["What", "Value"], [[escape(k), escape(v)] for k, v in rows])
+    return section("Environment", folded("machine, versions, data", table))
 
 
 def _only(table: Table, wanted: Callable[[Column], bool]) -> Table:

@@ -8,9 +8,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from vaebench.report.numbers import NOTHING
 from vaebench.report.tables import Entry, Table
 
-NOTHING = "—"
 # What starts markup inside a line, and what starts a list or a quotation at its beginning. An
 # underscore between letters starts nothing, and escaping it would make latent_dim hard to read.
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$&#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -49,8 +49,8 @@ def table_lines(
     numbers = range(len(headings), len(headings) + len(table.columns))
     headings += [escape(column.heading) for column in table.columns]
     rows: list[Row] = []
-    for i, (labels, remark) in enumerate(zip(table.labels, table.remarks, strict=True)):
-        texts = [entry_text(column.entries[i], between) for column in table.columns]
+    for i, (labels, entries, remark) in enumerate(table.rows):
+        texts = [entry_text(entry, between) for entry in entries]
         if remark is not None and texts:
             texts[0] = escape(remark)
         row = [escape(text) for text in labels] + texts
@@ -63,6 +63,21 @@ def grid_lines(headings: Row, rows: Iterable[Row], right: Iterable[int] = ()) ->
     aligned = set(right)
     rule = ["---:" if i in aligned else "---" for i in range(len(headings))]
     return [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
+
+
+def section(title: str, *blocks: Sequence[str]) -> list[str]:
+    """A heading and blocks of lines below it, the empty ones left out."""
+    return [f"## {title}", *(line for block in blocks if block for line in ("", *block))]
+
+
+def folded(summary: str, lines: Iterable[str]) -> list[str]:
+    """Lines that a reader unfolds."""
+    return [f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
+
+
+def document(sections: Iterable[Sequence[str]]) -> str:
+    """Sections as one text, the empty ones left out."""
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
 def bullets(texts: Iterable[str]) -> list[str]:

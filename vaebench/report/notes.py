@@ -4,13 +4,14 @@ Plain text, escaped by whoever writes it out. Only what the records show is said
 append it in :func:`table_notes` under the condition that makes it true.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import MIN_RATE, Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
-from vaebench.report.loading import Record, Report, counted, dig, setting
+from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
 from vaebench.report.ranking import base_measure_key, machine_key
 from vaebench.report.tables import Table
 from vaebench.report.tuning import tuned_phrase
@@ -40,7 +41,7 @@ def summary(analysis: Analysis) -> str:
     ]
     text = (
         f"{counted(len(analysis.cells), 'cell')} with {counted(len(seeds), 'seed')} each "
-        f"({_list(seeds)}) on {_dataset(analysis)}. "
+        f"({listed(seeds)}) on {_dataset(analysis)}. "
     )
     if training:
         text += f"{', '.join(training)}. "
@@ -79,7 +80,7 @@ def table_notes(analysis: Analysis) -> list[str]:
             units.setdefault(column.unit, []).append(column.title)
     if units:
         named = (
-            f"{_list(titles)} in {'nats per image' if unit == 'nats' else unit}"
+            f"{listed(titles)} in {'nats per image' if unit == 'nats' else unit}"
             for unit, titles in units.items()
         )
         notes.append(f"{'; '.join(named)}.")
@@ -94,7 +95,7 @@ def table_notes(analysis: Analysis) -> list[str]:
     if collapsed:
         notes.append(
             f"Collapsed (a rate below {MIN_RATE} nats, or no active unit), so never bold: "
-            f"{_list(collapsed)}."
+            f"{listed(collapsed)}."
         )
     if any(not optimises_elbo(record) for record in records):
         notes.append(
@@ -105,7 +106,7 @@ def table_notes(analysis: Analysis) -> list[str]:
     notes += device_notes(cells)
     _, clashes = declarations(records)
     if clashes:
-        notes.append(f"Not ranked, since the runs declare them differently: {_list(clashes)}.")
+        notes.append(f"Not ranked, since the runs declare them differently: {listed(clashes)}.")
     incomplete = sum(not cell.complete for cell in cells)
     if incomplete:
         notes.append(f"{counted(incomplete, 'row')} incomplete: no mean is shown for such a row.")
@@ -121,7 +122,7 @@ def picture_note(cells: Sequence[Cell]) -> str:
     )
     choices = [chosen(cell) for cell in cells if len(cell.seeds) > 1]
     reasons = list(dict.fromkeys(choice[1] for choice in choices if choice))
-    return f"{text} Shown: {_list(reasons)} of each cell." if reasons else text
+    return f"{text} Shown: {listed(reasons)} of each cell." if reasons else text
 
 
 def cost_notes(cells: Sequence[Cell]) -> list[str]:
@@ -144,18 +145,17 @@ def load_of(cell: Cell) -> list[str]:
     """How many of a cell's runs ran at a time, and where; several when they differ."""
     environments = [record.get("environment", {}) for record in cell.records]
     return [
-        _list(_distinct(e.get("jobs") for e in environments)) or "—",
-        _list(_distinct(e.get("device_name") or e.get("device") for e in environments)) or "—",
+        listed(_distinct(e.get("jobs") for e in environments)) or "—",
+        listed(_distinct(e.get("device_name") or e.get("device") for e in environments)) or "—",
     ]
 
 
 def record_notes(report: Report) -> list[str]:
     """The notes that the runs made, each once, with their number where not all made it."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for record in report.records:
         notes = record.get("notes")
-        for note in dict.fromkeys(map(str, notes if isinstance(notes, list) else [])):
-            counts[note] = counts.get(note, 0) + 1
+        counts.update(dict.fromkeys(map(str, notes), 1) if isinstance(notes, list) else {})
     total = len(report.records)
     return [
         note if n == total else f"{note} ({n} of {counted(total, 'run')})"
@@ -165,27 +165,23 @@ def record_notes(report: Report) -> list[str]:
 
 def environment_rows(records: Iterable[Record]) -> list[tuple[str, str]]:
     """What ran where, flat; values that differ between runs are listed with their numbers."""
-    values: dict[str, dict[str, int]] = {}
+    values: dict[str, Counter[str]] = {}
     for record in records:
         around = {key: record[key] for key in ("versions",) if key in record}
-        for key, value in flat({**around, **record.get("environment", {})}):
-            seen = values.setdefault(key, {})
-            seen[value] = seen.get(value, 0) + 1
-    return [
-        (
-            key,
-            next(iter(seen))
-            if len(seen) == 1
-            else "; ".join(f"{value} ({counted(n, 'run')})" for value, n in seen.items()),
-        )
+        for key, value in flat({**around, **record.get("environment", {})}).items():
+            values.setdefault(key, Counter())[in_words(value)] += 1
+    told = {
+        key: [f"{value} ({counted(n, 'run')})" for value, n in seen.items()]
         for key, seen in values.items()
-    ]
+        if len(seen) > 1
+    }
+    return [(key, "; ".join(told.get(key, seen))) for key, seen in values.items()]
 
 
 def _interval(cells: Sequence[Cell]) -> str:
     counts = sorted({len(cell.seeds) for cell in cells if cell.complete})
     if counts and counts[-1] > 1:
-        ns = _list(counts, last="or")
+        ns = listed(counts, last="or")
         return (
             f"Numbers are means ± the half width of their 95 % Student-t interval over seeds, "
             f"n = {ns}." + (" A row of one seed has no interval." if counts[0] == 1 else "")
@@ -199,7 +195,7 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
     titles = [column.title for column in table.columns if column.comparable == "likelihood"]
     if titles and len({base_measure_key(record) for record in records}) > 1:
         notes.append(
-            f"{_list(titles)} are comparable only by base measure, on the same data: densities of "
+            f"{listed(titles)} are comparable only by base measure, on the same data: densities of "
             "gray pixels (mse, gaussian, cb) with one another, probabilities of binarised pixels "
             "with one another, a relaxed loss with itself alone. Other rows are not comparable "
             "there and are never ranked against each other."
@@ -207,13 +203,13 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
     relaxed = _distinct(setting(r, "loss", "name") for r in records if is_relaxed(r))
     if relaxed:
         notes.append(
-            f"{_list(relaxed)} on gray pixels is the relaxed Bernoulli: not a normalised density, "
+            f"{listed(relaxed)} on gray pixels is the relaxed Bernoulli: not a normalised density, "
             "so its ELBO bounds no likelihood."
         )
     sigmas = _distinct(dig(setting(record, "loss"), "mse", "sigma2") for record in records)
     if sigmas:
         notes.append(
-            f"mse is the Gaussian with fixed variance σ² = {_list(sigmas, last='or')}, constant "
+            f"mse is the Gaussian with fixed variance σ² = {listed(sigmas, last='or')}, constant "
             "included; σ² sets the balance of rate and distortion, and what is said of mse holds "
             "at that value."
         )
@@ -222,13 +218,13 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
 
 def _dataset(report: Report) -> str:
     names = _settings(report, "dataset", "name")
-    text = _list(names) if names else "an unknown data set"
+    text = listed(names) if names else "an unknown data set"
     facts = []
     for split in ("train", "validation", "test"):
         sizes = _distinct(dig(r, "environment", "dataset", split) for r in report.records)
         if len(sizes) == 1 and isinstance(sizes[0], int):
             facts.append(f"{sizes[0]:,} {split}")
-    details = [f"{_list(facts)} images"] if facts else []
+    details = [f"{listed(facts)} images"] if facts else []
     if "test" in _settings(report, "dataset", "validation"):
         details.append("the test images serve as validation split")
     binarize = _settings(report, "dataset", "binarize")
@@ -254,20 +250,4 @@ def _number(value: Any, noun: str) -> str:
 
 
 def _phrase(template: str, values: Sequence[Any]) -> str:
-    return template.format(_list(values, last="or")) if values else ""
-
-
-def _list(values: Iterable[Any], last: str = "and") -> str:
-    """``a, b and c``."""
-    texts = [str(value) for value in values]
-    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
-def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as rows of a dotted key and its value in words."""
-    if not isinstance(value, dict):
-        return [(prefix, "none" if value is None else str(value))]
-    rows = []
-    for key, item in value.items():
-        rows += flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return rows
+    return template.format(listed(values, last="or")) if values else ""

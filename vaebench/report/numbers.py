@@ -6,6 +6,7 @@ Only what is shown is rounded; JSON and CSV hold every digit.
 import math
 from collections.abc import Iterable
 
+NOTHING = "—"  # where there is no number
 UNIT_DECIMALS = {"nats": 2, "dB": 2}
 
 
@@ -21,9 +22,22 @@ def signed(value: float, decimals: int) -> str:
     return text if text.startswith("-") or not text.strip("0.,") else f"+{text}"
 
 
-def p_text(p: float) -> str:
+def with_interval(mean: str, half_width: float | None, decimals: int) -> str:
+    """A rounded mean with the half width of its interval, if it has one."""
+    return mean if half_width is None else f"{mean} ±\u00a0{rounded(half_width, decimals)}"
+
+
+def p_value(p: float | None) -> str:
+    """A p value: ``0.0039``, ``< 0.0001``."""
+    if p is None:
+        return NOTHING
+    return "<\u00a00.0001" if p < 0.0001 else f"{p:.3g}"
+
+
+def p_text(p: float | None) -> str:
     """A p value after its sign: ``= 0.0039``, ``< 0.0001``."""
-    return "<\u00a00.0001" if p < 0.0001 else f"= {p:.3g}"
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def decimals_of(values: Iterable[float], unit: str) -> int:

@@ -4,8 +4,8 @@ The grid's ``published`` entries name a cell, a metric and a tolerance; ours are
 cell's seeds. A metric with an epoch is read from the journals, any other from the records.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vaebench.report.cells import Cell, matching
@@ -81,7 +81,7 @@ def reproductions_json(rows: Sequence[Reproduction]) -> list[dict[str, Any]]:
             **row.published.model_dump(),
             "within": row.within,
             "stated": str(row.published.within),
-            "ours": row.ours and asdict(row.ours),
+            "ours": row.ours and vars(row.ours),
             "reason": row.reason,
             "difference": row.difference,
             "reproduced": row.reproduced,
@@ -91,18 +91,17 @@ def reproductions_json(rows: Sequence[Reproduction]) -> list[dict[str, Any]]:
 
 
 def _reproduction(published: Published, report: Report, cells: Sequence[Cell]) -> Reproduction:
-    ours = _ours(report, cells, published.cell, published.metric, published.epoch)
+    ours = _ours(published, report, cells)
     if isinstance(ours, str):
         return Reproduction(published, None, (), ours)
     values = tuple(value + published.add for value in ours)
     return Reproduction(published, summarise(values), values, None)
 
 
-def _ours(
-    report: Report, cells: Sequence[Cell], chosen: Mapping[str, Any], metric: str, epoch: int | None
-) -> list[float] | str:
+def _ours(published: Published, report: Report, cells: Sequence[Cell]) -> list[float] | str:
     """One value per seed, or why there is none."""
-    found = matching(cells, chosen)
+    metric, epoch = published.metric, published.epoch
+    found = matching(cells, published.cell)
     if not found:
         return "no such cell in this grid"
     if len(found) > 1:
@@ -125,8 +124,8 @@ def _ours(
 
 def _final(record: Record, metric: str) -> float | None:
     """What was measured at the end, on the test split or on validation."""
-    value = record["metrics"].get(metric)
-    return finite(dig(record, "measured", metric)) if value is None else finite(value)
+    value: float | None = record["metrics"].get(metric)
+    return finite(dig(record, "measured", metric)) if value is None else value
 
 
 def _at_epoch(report: Report, record: Record, metric: str, epoch: int) -> float | None:

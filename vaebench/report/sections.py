@@ -1,165 +1,172 @@
-"""Claims and published numbers as Markdown sections, with the notes that a reader needs.
+"""Claims, effects and published numbers as Markdown sections, with the notes that a reader needs.
 
-Rows are plain texts, so that LaTeX shows the same. Numbers are rounded as in the main table.
+Claims are plain texts first, so that LaTeX shows the same. Numbers are rounded as in the main
+table. To keep a metric out of the small tables of effects, name it in :data:`REDUNDANT`.
 """
 
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from vaebench.report.claims import INCONCLUSIVE, Judged
+from vaebench.report.cells import Cell
 from vaebench.report.contrasts import Contrast
+from vaebench.report.effects import Effect
 from vaebench.report.loading import counted
-from vaebench.report.markup import NOTHING, Row, bullets, escape, grid_lines
-from vaebench.report.numbers import decimals_of, p_text, rounded, signed
+from vaebench.report.markup import Row, bullets, escape, folded, grid_lines, section
+from vaebench.report.numbers import (
+    NOTHING,
+    decimals_of,
+    p_text,
+    p_value,
+    rounded,
+    signed,
+    with_interval,
+)
 from vaebench.report.published import Reproduction
+from vaebench.report.tables import axis_text
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
 
-CLAIM_HEADINGS = ("Claim", "Metric", "Contrast", "Difference", "p", "Seeds", "Verdict")
-BLOCK_HEADINGS = ("Claim", "Block", "Difference", "Interval", "p")
-_NUMBERS = range(3, 6)
+# they say in other units what ELBO and PSNR say
+REDUNDANT = ("test/distortion", "test/mse_px", "test/mae_px")
 
 
-def claims_section(found: Sequence[Judged]) -> list[str]:
-    """The verdicts and the blocks behind them; nothing where the grid claims nothing."""
-    if not found:
+def effects_section(found: Sequence[Effect], cells: Sequence[Cell]) -> list[str]:
+    """The effects of these cells; nothing where no axis has two values, or no run is complete."""
+    shown = [effect for effect in found if effect.column.metric not in REDUNDANT]
+    if not shown:
         return []
-    rows: list[Row] = []
-    for judged in found:
-        row = [t if i in _NUMBERS else escape(t) for i, t in enumerate(claim_texts(judged))]
-        row[-1] = row[-1].replace(judged.verdict, f"**{judged.verdict}**", 1)
-        rows.append(row)
-    lines = [
-        "## Claims",
-        "",
-        *grid_lines([escape(heading) for heading in CLAIM_HEADINGS], rows, right=_NUMBERS),
-        "",
-    ]
-    blocks: list[Row] = [
-        [escape(claim), escape(block), *numbers]
-        for judged in found
-        for claim, block, *numbers in block_texts(judged)
-    ]
-    if blocks:
-        lines += [*grid_lines(BLOCK_HEADINGS, blocks, right=range(2, 5)), ""]
-    return [*lines, *bullets(claim_notes(found))]
+    tables = []
+    for columns in _tables(shown):
+        headings = ["Effect", *(_in_stratum(its[0].column.heading, its[0]) for its in columns)]
+        rows = [[escape(same[0].name), *map(_entry, same)] for same in zip(*columns, strict=True)]
+        tables.append(grid_lines(headings, rows, right=range(1, len(headings))))
+    notes = bullets([*_effect_notes(shown), *_losses(shown, cells)])
+    return section("Effects of the axes", *tables, notes, _all_numbers(shown))
 
 
-def claim_texts(judged: Judged) -> tuple[str, ...]:
-    """A claim as plain texts, under :data:`CLAIM_HEADINGS`."""
-    column, tests, known = judged.column, judged.tests, judged.contrast.difference
-    difference = estimate(judged.contrast, column.decimals)
-    if known is not None and tests is not None:
-        one_block = judged.claim.margin is not None and len(tests.blocks) == 1
-        interval = tests.blocks[0].interval if one_block else tests.interval
-        difference = signed(known.mean, column.decimals)
-        if judged.claim.margin is None or one_block:
-            difference += f" {_interval(interval, column.decimals)}"
-    verdict = judged.verdict
-    if judged.conditions:
-        verdict += f" at {', '.join(judged.conditions)}"
-    return (
-        judged.claim.name,
-        column.title if column.metric.startswith("test/") else column.metric,
-        judged.sides,
-        difference,
-        NOTHING if tests is None else p_text(tests.p_holm).removeprefix("= "),
-        NOTHING if known is None else str(known.n),
-        f"{verdict}: {judged.reason}" if judged.reason else verdict,
+def _tables(shown: Sequence[Effect]) -> list[list[list[Effect]]]:
+    """Columns of effects (a metric, within a loss where it must be) that have the same rows."""
+    columns: dict[str, list[Effect]] = {}
+    for effect in shown:
+        columns.setdefault(f"{effect.column.metric} {effect.within}", []).append(effect)
+    tables: dict[tuple[str, ...], list[list[Effect]]] = {}
+    for column in columns.values():
+        tables.setdefault(tuple(effect.name for effect in column), []).append(column)
+    return list(tables.values())
+
+
+def _in_stratum(text: str, effect: Effect) -> str:
+    return escape(f"{text}, {effect.where}" if effect.where else text)
+
+
+def _entry(effect: Effect) -> str:
+    text, its = estimate(effect.contrast, effect.column.decimals), effect.adjusted
+    if its.p is None or its.out_of_reach:
+        return text
+    text = f"{text}<br>{escape(f'p {p_text(its.p)}')}"
+    return f"**{text}**" if its.significant else text
+
+
+def _effect_notes(shown: Sequence[Effect]) -> list[str]:
+    """What a reader must know of the small tables."""
+    about = "An effect is one contrast per seed, over the same seeds, averaged over the other axes"
+    if any(len(effect.contrast.values) > 1 for effect in shown):
+        about += "; ± is the half width of its 95 % Student-t interval over seeds"
+    about += "."
+    if any(effect.kind == "interaction" for effect in shown):
+        about += (
+            " (a - b) × (c - d) is an interaction: a - b where the other axis is c, less a - b "
+            "where it is d."
+        )
+    notes = [about, *_test_notes(shown)]
+    within = list(dict.fromkeys(effect.column.title for effect in shown if effect.within))
+    if within:
+        notes.append(
+            f"{', '.join(within)}: only between rows whose bounds compare: densities of the same "
+            "pixels, or one relaxed loss."
+        )
+    alone = {effect.name: effect.contrast for effect in shown if effect.contrast.alone}
+    notes += [
+        f"{name}: averaged over {counted(its.blocks, 'pair')}; {counted(its.alone, 'cell')} "
+        f"without a partner in the grid left out."
+        for name, its in alone.items()
+    ]
+    reasons = dict.fromkeys(e.contrast.reason for e in shown if e.contrast.reason is not None)
+    return notes + [f"{NOTHING} where there is no number: {reason}." for reason in reasons]
+
+
+def _losses(shown: Sequence[Effect], cells: Sequence[Cell]) -> list[str]:
+    """Which losses are compared: at another variance the answer may be another."""
+    if not any("loss" in effect.axes for effect in shown):
+        return []
+    losses = dict.fromkeys(axis_text("loss", cell) for cell in cells if "loss" in cell.cell)
+    return [f"The losses compared are {', '.join(losses)}: what is said of them holds there."]
+
+
+def _test_notes(shown: Sequence[Effect]) -> list[str]:
+    """How the effects were tested, or why they could not be."""
+    notes = []
+    if any(len(effect.contrast.values) == 1 for effect in shown):
+        notes.append("One seed: no interval, and nothing can be tested.")
+    tested = [effect for effect in shown if effect.adjusted.p is not None]
+    within_reach = [effect for effect in tested if not effect.adjusted.out_of_reach]
+    if within_reach:
+        notes.append(
+            "p: exact paired sign-flip test, two-sided, adjusted by Holm over all contrasts of one "
+            f"metric ({_families(within_reach)}). Bold: p below 0.05."
+        )
+    lost: dict[tuple[int, float], list[Effect]] = {}
+    for effect in tested:
+        its, n = effect.adjusted, len(effect.contrast.values)
+        if its.smallest is not None and its.out_of_reach:
+            lost.setdefault((n, its.smallest), []).append(effect)
+    return notes + [
+        f"Significance cannot be reached with {counted(n, 'seed')}: the smallest p that the "
+        f"sign-flip test can give, adjusted by Holm ({_families(them)}), is {least:.3g}."
+        for (n, least), them in lost.items()
+    ]
+
+
+def _families(tested: Sequence[Effect]) -> str:
+    """The size of each metric's family: ``6 contrasts of ELBO, SSIM``."""
+    sizes: dict[int, dict[str, None]] = {}
+    for effect in tested:
+        sizes.setdefault(effect.adjusted.size, {})[effect.column.title] = None
+    return "; ".join(
+        f"{counted(n, 'contrast')} of {', '.join(titles)}" for n, titles in sizes.items()
     )
 
 
-def block_texts(judged: Judged) -> list[tuple[str, str, str, str, str]]:
-    """The blocks and the significant interactions of a claim, under :data:`BLOCK_HEADINGS`.
-
-    The claim's name stands in the first row alone; no rows where there is one block.
-    """
-    tests, decimals = judged.tests, judged.column.decimals
-    if tests is None or len(tests.blocks) < 2:
-        return []
-    rows = [(cell_label(b.setting), b.mean, b.interval, b.p) for b in tests.blocks]
-    for its in tests.interacting:
-        between = " × ".join(f"({a} - {b})" for a, b in its.between.values())
-        rows.append((f"interaction with {between}", its.mean, None, its.p))
-    return [
-        (
-            judged.claim.name if i == 0 else "",
-            block,
-            signed(mean, decimals),
-            _interval(interval, decimals) if i < len(tests.blocks) else "",
-            p_text(p).removeprefix("= "),
-        )
-        for i, (block, mean, interval, p) in enumerate(rows)
-    ]
-
-
-def _interval(interval: tuple[float, float] | None, decimals: int) -> str:
-    if interval is None:
-        return "(no interval)"
-    return f"({signed(interval[0], decimals)} to {signed(interval[1], decimals)})"
-
-
-def claim_notes(found: Sequence[Judged]) -> list[str]:
-    """What a reader must know of the verdicts."""
-    notes = [
-        "Difference: first - second, seed by seed, averaged over the blocks: the pairs of cells "
-        "that differ in nothing else, all of equal weight. In brackets the interval that belongs "
-        "to the verdict: its test, inverted at the level at which Holm tested the claim."
-    ]
-    named = list(dict.fromkeys(judged.family for judged in found if judged.family))
-    if named:
-        notes.append(
-            "p: exact paired sign-flip test of a difference, two one-sided t tests of an "
-            f"equivalence, adjusted by Holm within its family ({'; '.join(named)}); of a block or "
-            "an interaction unadjusted. The effects below are another family, so the same contrast "
-            "has another p there."
-        )
-    if any(judged.claim.margin is None for judged in found):
-        notes.append(
-            "A difference is supported where the average is significant, every block's estimate "
-            "has the claimed sign and, if the blocks differ significantly (an interaction, at 5 %, "
-            "unadjusted), every block is significant by itself; refuted is the mirror image. "
-            "Depends: the blocks do not agree in that sense, and are the answer."
-        )
-    if any(judged.claim.margin is not None for judged in found):
-        notes.append(
-            "An equivalence is supported where every block lies within the margin, refuted where "
-            "some block lies beyond it (adjusted for blocks, sides and claims)."
-        )
-    notes.append("Inconclusive does not mean equal.")
-    for judged in found:
-        known, needed = judged.contrast.difference, judged.seeds_needed
-        if judged.verdict == INCONCLUSIVE and known is not None and needed is not None:
-            notes.append(
-                f"{judged.claim.name}: with this spread over seeds, {needed} seeds would show a "
-                f"true difference of {signed(known.mean, judged.column.decimals)} in four of five "
-                "repetitions."
-            )
-    return notes
+def _all_numbers(shown: Sequence[Effect]) -> list[str]:
+    headings = ["Metric", "Effect", "Difference", "d_z", "p", "p (Holm)", "Pairs", "Seeds"]
+    rows = []
+    for effect in shown:
+        known, numbers = effect.contrast.difference, [NOTHING] * 5
+        if known is not None:
+            ps = [escape(p_value(p)) for p in (known.p, effect.adjusted.p)]
+            counts = [str(effect.contrast.blocks), str(known.n)]
+            numbers = [_effect_size(effect.contrast), *ps, *counts]
+        name = [_in_stratum(effect.column.title, effect), escape(effect.name)]
+        rows.append([*name, estimate(effect.contrast, effect.column.decimals), *numbers])
+    return folded(
+        "effect sizes, p values before and after Holm, pairs of cells",
+        grid_lines([escape(heading) for heading in headings], rows, right=range(2, 8)),
+    )
 
 
 def published_section(rows: Sequence[Reproduction]) -> list[str]:
     """Published numbers beside ours; nothing where the grid names none."""
     if not rows:
         return []
-    return [
-        "## Published numbers",
-        "",
-        *grid_lines(
-            ["Source", "Setting", "Published", "Ours", "Within"],
-            [_published_texts(row) for row in rows],
-            right=(2, 3),
-        ),
-        "",
-        *bullets(
-            [
-                "Ours: mean over seeds ± the half width of its 95 % Student-t interval. Within: "
-                "yes where ours - published lies within the tolerance by two one-sided t tests, no "
-                "where it lies beyond it, else inconclusive; fewer than three seeds give no "
-                "verdict. Exact values are computed from a closed form, not published."
-            ]
-        ),
-    ]
+    headings = ["Source", "Setting", "Published", "Ours", "Within"]
+    note = (
+        "Ours: mean over seeds ± the half width of its 95 % Student-t interval. Within: yes where "
+        "ours - published lies within the tolerance by two one-sided t tests, no where it lies "
+        "beyond it, else inconclusive; fewer than three seeds give no verdict. Exact values are "
+        "computed from a closed form, not published."
+    )
+    table = grid_lines(headings, [_published_texts(row) for row in rows], right=(2, 3))
+    return section("Published numbers", table, bullets([note]))
 
 
 def estimate(contrast: Contrast, decimals: int) -> str:
@@ -167,8 +174,12 @@ def estimate(contrast: Contrast, decimals: int) -> str:
     known = contrast.difference
     if known is None:
         return NOTHING
-    width = "" if known.ci95 is None else f" ±\u00a0{rounded(known.ci95, decimals)}"
-    return f"{signed(known.mean, decimals)}{width}"
+    return with_interval(signed(known.mean, decimals), known.ci95, decimals)
+
+
+def _effect_size(contrast: Contrast) -> str:
+    size = contrast.difference.effect_size if contrast.difference else None
+    return NOTHING if size is None else signed(size, 1)
 
 
 def _published_texts(row: Reproduction) -> Row:
@@ -193,9 +204,9 @@ def _published_texts(row: Reproduction) -> Row:
 def _summary(ours: Summary, decimals: int) -> str:
     if ours.mean is None:
         return NOTHING
-    width = "" if ours.ci95 is None else f" ±\u00a0{rounded(ours.ci95, decimals)}"
     interval = "" if ours.ci95 is not None else ", no interval"
-    return f"{rounded(ours.mean, decimals)}{width} ({counted(ours.n, 'seed')}{interval})"
+    mean = with_interval(rounded(ours.mean, decimals), ours.ci95, decimals)
+    return f"{mean} ({counted(ours.n, 'seed')}{interval})"
 
 
 def _within(row: Reproduction, decimals: int) -> str:

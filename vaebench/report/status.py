@@ -4,9 +4,11 @@ Records are counted; journals are read only for runs that are not complete.
 """
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.record import finite
 from vaebench.storage import RunStore
+
+# states of runs that have a record, but not one of a complete run
+UNFINISHED = ("failed", "interrupted", "damaged")
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,7 @@ def status(results: Path | str) -> list[GridStatus]:
     Raises:
         ResultsError: The folder is not there, or holds no grid.
     """
-    results = Path(results)
-    if (results / "grid.yaml").is_file():
-        return [_status_of(results)]
-    grids = grid_dirs(results) if results.is_dir() else []
+    grids = grid_dirs(Path(results))
     if not grids:
         raise ResultsError(
             f"{results}: holds no grid; train one with `vaebench run-grid`, "
@@ -105,13 +107,8 @@ def status_text(rows: Sequence[GridStatus], now: float | None = None) -> str:
         if row.problem is not None:
             lines.append(f"{row.name}: cannot be read: {row.problem}")
             continue
-        counts = {
-            "failed": row.failed,
-            "interrupted": row.interrupted,
-            "damaged": row.damaged,
-            "started": len(row.started),
-            "missing": row.missing,
-        }
+        counts = {name: getattr(row, name) for name in UNFINISHED}
+        counts |= {"started": len(row.started), "missing": row.missing}
         parts = [f"{row.complete} of {counted(row.planned, 'run')} complete"]
         parts += [f"{n} {name}" for name, n in counts.items() if n]
         if row.last_activity is not None:
@@ -137,24 +134,22 @@ def _status_of(grid: Path) -> GridStatus:
         return GridStatus(name=grid.name, directory=grid, problem=str(error))
     counts: Counter[str] = Counter()
     started: list[Started] = []
-    times: list[int] = []
+    times: list[int | None] = []
     for run in runs:
         record = read_record(grid, run)
         if isinstance(record, Damaged):
             counts["damaged"] += 1
             continue
-        finished = dig(record, "finished")
-        times += _times(finished)
-        if dig(record, "status") == "complete":
-            counts["complete"] += 1
-            continue
-        begun = _started(grid, run, manifest)
+        ended = _time(dig(record, "finished"))
+        begun = None if dig(record, "status") == "complete" else _started(grid, run, manifest)
         # an interrupted run that has been taken up again keeps its old record until it ends
-        if begun is not None and (record is None or _ahead(begun.last, finished)):
+        if begun is not None and (record is None or (begun.last or 0) > (ended or math.inf)):
             started.append(begun)
-            times += _times(begun.last)
+            times.append(begun.last)
         else:
             counts["missing" if record is None else record["status"]] += 1
+        times.append(ended)
+    ended_tuning = list(grid.glob("tuning/*/record.json"))  # well or not
     return GridStatus(
         name=str(manifest.get("name") or grid.name),
         directory=grid,
@@ -163,10 +158,10 @@ def _status_of(grid: Path) -> GridStatus:
         failed=counts["failed"],
         interrupted=counts["interrupted"],
         damaged=counts["damaged"],
-        started=tuple(started),
         missing=counts["missing"],
-        tuning=_tuning(grid) if "tune" in manifest and "tuned" not in manifest else None,
-        last_activity=max(times, default=None),
+        started=tuple(started),
+        tuning=len(ended_tuning) if "tune" in manifest and "tuned" not in manifest else None,
+        last_activity=max((time for time in times if time is not None), default=None),
     )
 
 
@@ -175,38 +170,27 @@ def _started(grid: Path, run: Planned, manifest: dict[str, Any]) -> Started | No
     if not folder.is_dir():
         return None
     store = RunStore(folder)
-    try:
+    journal: list[dict[str, Any]] = []
+    config = None
+    unreadable = (VaebenchError, OSError, ValueError)
+    with suppress(*unreadable):
         journal = store.journal
-    except (VaebenchError, OSError, ValueError):
-        journal = []
     if not journal:
         return None
-    try:
-        config: Any = store.config
-    except (VaebenchError, OSError, ValueError):
-        config = None
+    with suppress(*unreadable):
+        config = store.config
     epochs = dig(config, "training", "epochs") or dig(manifest, "settings", "training", "epochs")
     return Started(
         run=run,
         epochs=len(journal),
         of=epochs if isinstance(epochs, int) else None,
-        last=next(iter(_times(dig(journal[-1], "time"))), None),
+        last=_time(dig(journal[-1], "time")),
     )
 
 
-def _tuning(grid: Path) -> int:
-    """How many tuning runs have ended, well or not."""
-    return sum(1 for _ in grid.glob("tuning/*/record.json"))
-
-
-def _ahead(journal: object, record: object) -> bool:
-    later, earlier = _times(journal), _times(record)
-    return bool(later and earlier) and later > earlier
-
-
-def _times(value: object) -> list[int]:
+def _time(value: object) -> int | None:
     known = finite(value)
-    return [] if known is None else [int(known)]
+    return None if known is None else int(known)
 
 
 def _age(then: int, now: float) -> str:

@@ -6,7 +6,7 @@ carry, so a new ``test/...`` metric becomes a column by itself. To place it, see
 :mod:`vaebench.declarations`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,12 @@ class Table:
     columns: tuple[Column, ...]
     remarks: tuple[str | None, ...]
 
+    @property
+    def rows(self) -> Iterator[tuple[tuple[str, ...], list[Entry], str | None]]:
+        """The rows: texts of the axes, numbers, and what an incomplete row says instead."""
+        for i, labels in enumerate(self.labels):
+            yield labels, [column.entries[i] for column in self.columns], self.remarks[i]
+
 
 def main_table(
     cells: Sequence[Cell], columns: Sequence[str] | None = None, *, ranked: bool = True
@@ -110,24 +116,13 @@ def gap_table(cells: Sequence[Cell]) -> Table | None:
         return None
     table = _table(cells, ("train_eval/elbo", "test/elbo"), ranked=False)
     train, test = table.columns
-    gap = Column(
-        metric="gap",
-        title="Gap",
-        unit=test.unit,
-        direction=None,
-        comparable=test.comparable,
-        decimals=_decimals(gaps, test.unit),
-        entries=_entries(gaps, test.unit),
+    declaration = {"title": "Gap", "unit": test.unit, "comparable": test.comparable}
+    columns = (
+        replace(train, title=f"{test.title}, training images"),
+        replace(test, title=f"{test.title}, test images"),
+        _column("gap", gaps, declaration),
     )
-    title = test.title
-    return replace(
-        table,
-        columns=(
-            replace(train, title=f"{title}, training images"),
-            replace(test, title=f"{title}, test images"),
-            gap,
-        ),
-    )
+    return replace(table, columns=columns)
 
 
 def metric_column(cells: Sequence[Cell], metric: str) -> Column:
@@ -148,6 +143,7 @@ def run_table(cells: Sequence[Cell]) -> Table | None:
             seeds=(record["seed"],),
             records=(record,),
             others=(),
+            values={},
             summaries={name: summarise([value]) for name, value in record["metrics"].items()},
         )
         for cell in cells
@@ -188,50 +184,30 @@ def _table(cells: Sequence[Cell], metrics: Iterable[str], *, ranked: bool = True
             tuple(axis_text(axis, cell) if axis in cell.cell else "" for axis in axes)
             for cell in cells
         ),
-        columns=tuple(_column(cells, metric, declared, ranked) for metric in metrics),
+        columns=tuple(
+            _column(
+                metric,
+                [cell.summaries.get(metric) for cell in cells],
+                declared.get(metric.partition("/")[2], {}),
+                cells if ranked else (),
+            )
+            for metric in metrics
+        ),
         remarks=tuple(None if cell.complete else cell.progress for cell in cells),
     )
 
 
 def _column(
-    cells: Sequence[Cell], metric: str, declared: dict[str, dict[str, Any]], ranked: bool
+    metric: str,
+    summaries: Sequence[Summary | None],
+    declaration: Mapping[str, Any],
+    ranked: Sequence[Cell] = (),
 ) -> Column:
-    name = metric.partition("/")[2]
-    declaration = declared.get(name, {})
-    unit = str(declaration.get("unit") or "")
-    direction = str(declaration.get("direction"))
+    """A column of these numbers; its best are marked where the cells that they are of are given."""
+    unit, direction = str(declaration.get("unit") or ""), str(declaration.get("direction"))
     comparable = str(declaration.get("comparable") or "dataset")
-    summaries = [cell.summaries.get(metric) for cell in cells]
-    entries = _entries(summaries, unit)
-    bold = bold_rows(
-        [_values(cell, metric) for cell in cells],
-        [cell.key(comparable) for cell in cells],
-        direction if ranked else None,
-        one_group=comparable == "machine",
-    )
-    return Column(
-        metric=metric,
-        title=str(declaration.get("title") or name),
-        unit=unit,
-        direction=direction if direction in ARROWS else None,
-        comparable=comparable,
-        decimals=_decimals(summaries, unit),
-        entries=tuple(replace(entry, best=i in bold) for i, entry in enumerate(entries)),
-    )
-
-
-def _values(cell: Cell, metric: str) -> list[float] | None:
-    """A cell's values for ranking, seed by seed; None for a row that is not ranked by a metric."""
-    values = [record["metrics"].get(metric) for record in cell.records]
-    if not cell.complete or None in values or (metric.startswith("test/") and cell.collapsed):
-        return None
-    if metric == "test/elbo" and not all(map(optimises_elbo, cell.records)):
-        return None
-    return values
-
-
-def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...]:
-    decimals = _decimals(summaries, unit)
+    means = (s.mean for s in summaries if s is not None and s.mean is not None)
+    decimals = decimals_of(means, unit)
     # parameters, say, are the same for every seed
     varies = any(summary.std for summary in summaries if summary is not None)
     entries = []
@@ -241,18 +217,37 @@ def _entries(summaries: Sequence[Summary | None], unit: str) -> tuple[Entry, ...
             continue
         width = rounded(summary.ci95, decimals) if varies and summary.ci95 is not None else None
         entries.append(Entry(mean=rounded(summary.mean, decimals), half_width=width))
-    return tuple(entries)
+    bold = bold_rows(
+        [_ranked_values(cell, metric) for cell in ranked],
+        [cell.key(comparable) for cell in ranked],
+        direction,
+        one_group=comparable == "machine",
+    )
+    return Column(
+        metric=metric,
+        title=str(declaration.get("title") or metric.partition("/")[2]),
+        unit=unit,
+        direction=direction if direction in ARROWS else None,
+        comparable=comparable,
+        decimals=decimals,
+        entries=tuple(replace(entry, best=i in bold) for i, entry in enumerate(entries)),
+    )
 
 
-def _decimals(summaries: Sequence[Summary | None], unit: str) -> int:
-    return decimals_of((s.mean for s in summaries if s is not None and s.mean is not None), unit)
+def _ranked_values(cell: Cell, metric: str) -> tuple[float, ...] | None:
+    """A cell's values for ranking, seed by seed; None for a row that is not ranked by a metric."""
+    values = cell.measured(metric)
+    if not cell.complete or len(values) < len(cell.seeds):
+        return None
+    if metric.startswith("test/") and cell.collapsed:
+        return None
+    if metric == "test/elbo" and not all(map(optimises_elbo, cell.records)):
+        return None
+    return values
 
 
 def _gap(cell: Cell) -> Summary | None:
     if not cell.complete:
         return None
-    pairs = [
-        (record["metrics"].get("train_eval/elbo"), record["metrics"].get("test/elbo"))
-        for record in cell.records
-    ]
-    return summarise([None if None in pair else pair[0] - pair[1] for pair in pairs])
+    pairs = zip(cell.of("train_eval/elbo"), cell.of("test/elbo"), strict=True)
+    return summarise([None if a is None or b is None else a - b for a, b in pairs])

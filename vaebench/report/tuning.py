@@ -7,9 +7,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vaebench.report.loading import Report
-from vaebench.report.markup import NOTHING, bullets, escape, grid_lines
-from vaebench.report.numbers import rounded
+from vaebench.report.loading import Report, listed
+from vaebench.report.markup import bullets, escape, grid_lines, section
+from vaebench.report.numbers import NOTHING, rounded
 from vaebench.schema.labels import cell_label
 
 DECIMALS = 2  # of nats
@@ -60,14 +60,9 @@ def tuning_section(report: Report) -> list[str]:
         [escape(row[0]), *(f"**{t}**" if i == pick else t for i, t in enumerate(row[1:], 1))]
         for row, pick in zip(table.rows, table.picks, strict=True)
     ]
-    last = len(table.headings)
-    return [
-        f"## Tuning of {escape(tune['key'])}",
-        "",
-        *grid_lines([escape(text) for text in table.headings], rows, right=range(1, last - 1)),
-        "",
-        *bullets(table.notes),
-    ]
+    headings = [escape(text) for text in table.headings]
+    lines = grid_lines(headings, rows, right=range(1, len(headings) - 1))
+    return section(f"Tuning of {escape(tune['key'])}", lines, bullets(table.notes))
 
 
 def tuning_text(tune: Mapping[str, Any], tuned: Sequence[Mapping[str, Any]]) -> str:
@@ -107,9 +102,7 @@ def settings_with_tuned(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _per(tune: Mapping[str, Any]) -> str:
     axes = [axis.rpartition(".")[2] for axis in tune["per"]]
-    if not axes:
-        return "tuned for all cells together"
-    return f"tuned per {' and '.join(filter(None, [', '.join(axes[:-1]), axes[-1]]))}"
+    return f"tuned per {listed(axes)}" if axes else "tuned for all cells together"
 
 
 def _label(group: Mapping[str, Any]) -> str:

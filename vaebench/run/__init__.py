@@ -1,9 +1,20 @@
 """One run, top to bottom: data in, record out. Read this first.
 
-:func:`run` does what happens to one cell for one seed; :func:`load_run` reads what it left. Beside
-it: ``building`` (configuration to model), ``measuring`` (also later, of a finished run),
-``pictures`` (arrays and figures), ``scoring`` (of a tuning run), ``record`` (what a run says of
-itself), ``failing``, ``loading``.
+From the command to the record in ten steps; 5 to 10 are :func:`run`, under these numbers:
+
+1. ``cli`` parses, and calls one function.
+2. ``config`` validates every run before the first epoch.
+3. ``grid`` decides for every run: run, resume, rerun or skip.
+4. ``executors`` hands a :class:`Task` (paths and names, never tensors) to a worker process.
+5. ``datasets`` gives one tensor for each split. Whatever is random from here on draws from streams
+   named (seed, name, epoch), on the CPU.
+6. ``building`` makes the VAE on the CPU, then moves it; the last checkpoint is taken up.
+7. ``training`` yields epochs: the checkpoint, which carries the journal's line, then the journal.
+8. ``measuring`` measures the test images, in one way for every cell.
+9. ``pictures`` keeps arrays, and draws the figures from them.
+10. ``record`` says what it was; ``record.json`` is written last, and ``report`` reads nothing else.
+
+Beside these: ``scoring`` (of a tuning run), ``failures``, ``loading`` and the decoder's file.
 """
 
 from collections.abc import Callable
@@ -14,46 +25,28 @@ from torch import Tensor
 
 from vaebench import datasets
 from vaebench.config import RunConfig
-from vaebench.declarations import COSTS, Spent
 from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, StorageError
 from vaebench.estimators import ESTIMATORS
 from vaebench.files import dump_json, dump_yaml, write_atomic
+from vaebench.models import Shape
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
 from vaebench.run.decoder_export import decoder_bytes
-from vaebench.run.diagnostics import diagnose
-from vaebench.run.failing import PASSING, fail, failed
+from vaebench.run.failures import TRANSIENT, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
-from vaebench.run.measuring import (
-    describe_classifier,
-    describe_evidence,
-    drawn_once,
-    make_subject,
-    measure_subject,
-    remeasure,
-)
+from vaebench.run.measuring import diagnose, drawn_once, make_subject, measure_subject, remeasure
 from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
-from vaebench.run.record import (
-    Task,
-    close,
-    declarations,
-    describe_sigma2,
-    describe_splits,
-    journal_line,
-    make_record,
-    measured_names,
-    notes,
-)
+from vaebench.run.record import Task, close, completed_record, journal_line, measured_names
 from vaebench.run.scoring import SCORE, scored_record
 from vaebench.schema.labels import run_label
 from vaebench.storage import RunStore
 from vaebench.training import State, train
-from vaebench.vae import flops_per_image, parameter_count, start_likelihood
+from vaebench.vae import start_likelihood
 
 __all__ = [
-    "PASSING",
     "SCORE",
+    "TRANSIENT",
     "LoadedRun",
     "Task",
     "build",
@@ -104,58 +97,45 @@ def run(
 
 
 def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str, Any]:
-    config = task.config
-    device = torch.device(resolve_device(task.device))
+    config, device = task.config, torch.device(resolve_device(task.device))
 
-    # The data: one tensor for each split, on the device.
+    # 5 the data
     splits = datasets.load(data_dir=task.data_dir, **config.dataset.model_dump())
-    x = splits.train.x.to(device)
-    validation = splits.validation.x.to(device)
-    test = splits.test.x.to(device)
+    parts = (splits.train, splits.validation, splits.test)
+    x, validation, test = (part.x.to(device) for part in parts)
 
-    # The model and its optimiser, as they begin or as the last checkpoint left them; training.
-    state = build(config, splits.shape, device)
-    require_trainable(state.vae, len(x), config.training.batch_size)
-    start_likelihood(state.vae, drawn_once(config, x))
-    resume(config, state, store, warn)
+    # 6 the model and its optimiser
+    state = _begin(config, splits.shape, x, store, warn)
+
+    # 7 the training, and the weights that it leaves
     shown = None if task.tune else test
     peak_mb = _train(config, store, state, (x, validation, shown), on_epoch)
     drawn = drawn_once(config, x)
     if task.tune:
         return scored_record(task, state.vae, drawn, validation)
+    measured = _choose_weights(config, store, state, drawn, splits.shape)
 
-    # The weights that are measured, and the measurement.
-    measured = _choose_weights(config, store, state, drawn)
-    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, splits.shape))
-    save_snapshot(store, state.vae, test, epoch=measured)
+    # 8 the measurement
     subject = make_subject(config, state.vae, splits, drawn, task.data_dir)
-    names = measured_names(config)
-    metrics = measure_subject(subject, names)
+    metrics = measure_subject(subject, measured_names(config))
 
-    # The pictures, made from arrays that stay beside them.
-    store.save_arrays(figure_arrays(subject, config.figures))
-    draw_figures(store, run_label(task.cell, config.seed))
+    # 9 the pictures
+    save_snapshot(store, state.vae, test, epoch=measured)
+    arrays = figure_arrays(subject, config.figures)
+    store.save_arrays(arrays)
+    draw_figures(store, arrays, run_label(task.cell, config.seed), config.estimator.name)
 
-    # The record.
-    journal = store.journal
-    count, flops = parameter_count(state.vae), flops_per_image(state.vae, splits.shape)
-    spent = Spent(journal, len(x), peak_mb, count, flops, state.vae)
-    record = make_record(task, "complete", None)
-    record["metrics"] = {
-        **metrics,
-        **{f"cost/{name}": cost.function(spent) for name, cost in COSTS.items()},
-    }
-    record["rate_per_dimension"] = subject.evaluation.rate_per_dimension.mean(dim=0).tolist()
-    record |= describe_evidence(subject, names)
-    record["metric_declarations"] = declarations(config, [*names, *COSTS])
-    record |= describe_sigma2(state.vae)
-    record["notes"] = notes(config, splits, state.vae)
-    validated = journal[measured - 1]["metrics"].get("val/elbo")
-    record["measured"] = {"epoch": measured, "val/elbo": validated}
-    if state.best_epoch:
-        record["best"] = {"epoch": state.best_epoch, "val/elbo": state.best_elbo}
-    record["environment"] |= {"dataset": describe_splits(splits), **describe_classifier(subject)}
-    return record
+    # 10 the record
+    return completed_record(task, splits, state, subject, metrics, measured, peak_mb)
+
+
+def _begin(config: RunConfig, shape: Shape, x: Tensor, store: RunStore, warn: Warn) -> State:
+    """The model and its optimiser, as they begin or as the last checkpoint left them."""
+    state = build(config, shape, x.device)
+    require_trainable(state.vae, len(x), config.training.batch_size)
+    start_likelihood(state.vae, drawn_once(config, x))
+    resume(config, state, store, warn)
+    return state
 
 
 def _train(
@@ -187,8 +167,10 @@ def _train(
     return peak() if state.epoch > resumed_at else None
 
 
-def _choose_weights(config: RunConfig, store: RunStore, state: State, x: Tensor) -> int:
-    """Load the weights that are measured, and return their epoch: the last, or the best one.
+def _choose_weights(
+    config: RunConfig, store: RunStore, state: State, x: Tensor, shape: Shape
+) -> int:
+    """Load and keep the weights that are measured; return their epoch: the last, or the best one.
 
     ``x``: the training images as they are measured, to which a likelihood may be fitted.
     """
@@ -199,6 +181,7 @@ def _choose_weights(config: RunConfig, store: RunStore, state: State, x: Tensor)
         state.vae.load_state_dict(best["model"])
     fit(config, state.vae, x)
     store.save_tensors("weights.pt", state.vae.state_dict())
+    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, shape))
     return state.best_epoch if config.evaluate == "best" else state.epoch
 
 

@@ -18,33 +18,21 @@ from vaebench.vae import VAE, fit_likelihood, flops_per_image, parameter_count
 
 
 def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
-    """Build the model from the stream ``init`` of its seed, on the CPU, then move it.
-
-    Arguments:
-        config: The run's configuration.
-        shape: The shape of the images, (C, H, W).
-        device: Where the model is to live.
-    """
+    """Build the model of images (C, H, W) from the stream ``init``, on the CPU, then move it."""
     with seeded(config.seed, "init"):
         vae = build_vae(config.model, config.loss, shape)
     vae = placed(vae, device)
     training = config.training
-    optimizer = OPTIMIZERS[training.optimizer.name](
-        vae, training.learning_rate, **training.optimizer.options
-    )
-    schedule = SCHEDULES[training.schedule.name](
-        optimizer, training.epochs, **training.schedule.options
-    )
+    by, along = training.optimizer, training.schedule
+    optimizer = OPTIMIZERS[by.name](vae, training.learning_rate, **by.options)
+    schedule = SCHEDULES[along.name](optimizer, training.epochs, **along.options)
     return State(vae, optimizer, schedule)
 
 
 def fit(config: RunConfig, vae: VAE, x: Tensor) -> None:
     """Fit what the likelihood fits (nothing, for most) to the bound that the run has trained.
 
-    Arguments:
-        config: The run's configuration.
-        vae: With the weights that are measured; its likelihood is changed in place.
-        x: The training images as they are measured, (N, C, H, W).
+    It is changed in place. ``x``: the training images as they are measured, (N, C, H, W).
     """
     weighted = ESTIMATORS[config.estimator.name].importance_weighted
     shape = (config.estimator.samples if weighted else 1, len(x), vae.latent_dim)
@@ -67,10 +55,10 @@ def build_vae(model: ModelChoice, loss: Choice, shape: Shape) -> VAE:
 
 
 def require_trainable(vae: VAE, images: int, batch_size: int) -> None:
-    """Refuse a last batch of one image where batch normalisation would have nothing to average.
+    """Refuse a last batch of one image, of which batch normalisation has nothing to average.
 
     Raises:
-        ConfigError: It is so.
+        ConfigError: There would be one.
     """
     norms = any(isinstance(module, _BatchNorm) for module in vae.modules())
     if norms and (images % batch_size == 1 or batch_size == 1):

@@ -6,7 +6,6 @@ of 0.999 is a logit of 1000, and what is rounded next to such logits moves the g
 """
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,14 +14,17 @@ from torch import Tensor, nn
 
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.layers import ConvTranspose2d, Linear, Unflatten
-from vaebench.likelihoods import (
-    Bernoulli,
-    ContinuousBernoulli,
-    Gaussian,
-    Likelihood,
-)
+from vaebench.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vaebench.models import Shape
-from vaebench.run.decoder_file import FORMAT_VERSION, KEY, Decoder, Description, make_decoder
+from vaebench.run.decoder_file import (
+    FORMAT_VERSION,
+    GEOMETRY,
+    KEY,
+    ROWS,
+    Decoder,
+    Description,
+    make_decoder,
+)
 from vaebench.seeding import stream
 from vaebench.vae import VAE
 
@@ -74,78 +76,45 @@ def _described(decoder: nn.Module, dtype: torch.dtype) -> tuple[list[Description
     """
     layers: list[Description] = []
     tensors: Named = {}
-    for prefix, layer in _leaves(decoder):
-        write = _WRITERS.get(type(layer))  # not of a subclass, which may compute something else
-        if write is None or layer._forward_hooks or layer._forward_pre_hooks:
+    for name, layer in decoder.named_modules(remove_duplicate=False):
+        if type(layer) is nn.Sequential:
+            continue
+        prefix = f"{name}." if name else ""
+        kind = _KINDS.get(type(layer))  # not of a subclass, which may compute something else
+        if kind is None or layer._forward_hooks or layer._forward_pre_hooks or _is_special(layer):
             raise ValueError(f"{layer} is not known")
-        entry, found = write(layer, dtype)
-        if found:
-            entry["tensors"] = {role: prefix + role for role in found}
-        layers.append(entry)
-        tensors |= {prefix + role: _plain(tensor) for role, tensor in found.items()}
+        geometry = {key: getattr(layer, at) for key, at in GEOMETRY.get(kind, {}).items()}
+        layers.append({"kind": kind} | geometry)
+        if own := _tensors(layer, kind, dtype):
+            layers[-1]["tensors"] = {role: prefix + role for role in own}
+        tensors |= {prefix + role: _plain(tensor) for role, tensor in own.items()}
     return layers, tensors
 
 
-def _leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers of nested sequences, in order, with the prefixes of their tensors' names."""
-    if type(module) is not nn.Sequential:
-        yield prefix, module
-        return
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from _leaves(child, f"{prefix}{name}.")
+def _is_special(layer: Any) -> bool:
+    """Whether a layer of a known type has an option that its kind does not have."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.groups != 1 or set(layer.dilation) != {1}
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        return layer.running_mean is None or layer.running_var is None
+    if isinstance(layer, nn.Unflatten):
+        return layer.dim not in (1, -1)
+    options = getattr(layer, "alpha", 1.0), getattr(layer, "approximate", "none")
+    return options != (1.0, "none")
 
 
-def _linear(layer: nn.Linear, dtype: torch.dtype) -> tuple[Description, Named]:
-    sizes = {"in_features": layer.in_features, "out_features": layer.out_features}
-    return {"kind": "linear"} | sizes, _quantised(layer.weight, 0, dtype) | _bias(layer)
-
-
-def _conv_transpose2d(layer: nn.ConvTranspose2d, dtype: torch.dtype) -> tuple[Description, Named]:
-    if layer.groups != 1 or set(layer.dilation) != {1}:
-        raise ValueError(f"{layer} is not known")
-    entry = {
-        "kind": "conv_transpose2d",
-        "in_channels": layer.in_channels,
-        "out_channels": layer.out_channels,
-        "kernel": list(layer.kernel_size),
-        "stride": list(layer.stride),
-        "padding": list(layer.padding),
-        "output_padding": list(layer.output_padding),
-    }
-    return entry, _quantised(layer.weight, 1, dtype) | _bias(layer)
-
-
-def _batch_norm(
-    layer: nn.BatchNorm1d | nn.BatchNorm2d, _: torch.dtype
-) -> tuple[Description, Named]:
-    if layer.running_mean is None or layer.running_var is None:
-        raise ValueError(f"{layer} has no running mean and variance")
+def _tensors(layer: Any, kind: str, dtype: torch.dtype) -> Named:
+    """The tensors of a layer by role."""
+    if kind in ROWS:
+        bias = {} if layer.bias is None else {"bias": layer.bias}
+        return _quantised(layer.weight, ROWS[kind], dtype) | bias
+    if kind != "batch_norm":
+        return {}
     scale = (layer.running_var.cpu().double() + layer.eps).rsqrt()
     scale = scale if layer.weight is None else scale * layer.weight.cpu()
     shift = -scale * layer.running_mean.cpu()
     shift = shift if layer.bias is None else shift + layer.bias.cpu()
-    return {"kind": "batch_norm", "features": layer.num_features}, {"scale": scale, "shift": shift}
-
-
-def _unflatten(layer: nn.Unflatten, _: torch.dtype) -> tuple[Description, Named]:
-    if layer.dim not in (1, -1):
-        raise ValueError(f"{layer} is not known")
-    return {"kind": "reshape", "shape": list(layer.unflattened_size)}, {}
-
-
-def _channels_last(layer: Unflatten, _: torch.dtype) -> tuple[Description, Named]:
-    return {"kind": "unflatten", "shape": list(layer.shape)}, {}
-
-
-def _activation(kind: str) -> Callable[[nn.Module, torch.dtype], tuple[Description, Named]]:
-    def described(layer: nn.Module, _: torch.dtype) -> tuple[Description, Named]:
-        options = getattr(layer, "alpha", 1.0), getattr(layer, "approximate", "none")
-        if options != (1.0, "none"):
-            raise ValueError(f"{layer} is not known")
-        return {"kind": kind}, {}
-
-    return described
+    return {"scale": scale, "shift": shift}
 
 
 def _quantised(weight: Tensor, rows: int, dtype: torch.dtype) -> Named:
@@ -158,19 +127,13 @@ def _quantised(weight: Tensor, rows: int, dtype: torch.dtype) -> Named:
     return {"weight": steps.to(dtype), "scale": scale.flatten()}
 
 
-def _bias(layer: nn.Linear | nn.ConvTranspose2d) -> Named:
-    return {} if layer.bias is None else {"bias": layer.bias}
-
-
 def _link(likelihood: Likelihood) -> str | None:
     """The link of a likelihood; None of one that is not known."""
-    if type(likelihood) is Bernoulli:
-        return "sigmoid"
-    if type(likelihood) is ContinuousBernoulli:
-        return "continuous_bernoulli"
-    if isinstance(likelihood, Gaussian | FittedGaussian):
-        return likelihood.output if type(likelihood) in (Gaussian, FittedGaussian) else None
-    return None
+    kind = type(likelihood)
+    if kind in (Gaussian, FittedGaussian):
+        link: str = likelihood.output  # type: ignore[attr-defined]
+        return link
+    return {Bernoulli: "sigmoid", ContinuousBernoulli: "continuous_bernoulli"}.get(kind)
 
 
 def _halved(decoder: nn.Module) -> Named:
@@ -190,18 +153,18 @@ def _plain(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return tensor.to("cpu", dtype).clone(memory_format=torch.contiguous_format)
 
 
-_WRITERS: dict[type[nn.Module], Callable[[Any, torch.dtype], tuple[Description, Named]]] = {
-    nn.Linear: _linear,
-    Linear: _linear,
-    nn.ConvTranspose2d: _conv_transpose2d,
-    ConvTranspose2d: _conv_transpose2d,
-    nn.BatchNorm1d: _batch_norm,
-    nn.BatchNorm2d: _batch_norm,
-    nn.Unflatten: _unflatten,
-    Unflatten: _channels_last,
-    nn.ReLU: _activation("relu"),
-    nn.GELU: _activation("gelu"),
-    nn.ELU: _activation("elu"),
-    nn.SiLU: _activation("silu"),
-    nn.Tanh: _activation("tanh"),
+_KINDS: dict[type[nn.Module], str] = {
+    nn.Linear: "linear",
+    Linear: "linear",
+    nn.ConvTranspose2d: "conv_transpose2d",
+    ConvTranspose2d: "conv_transpose2d",
+    nn.BatchNorm1d: "batch_norm",
+    nn.BatchNorm2d: "batch_norm",
+    nn.Unflatten: "reshape",
+    Unflatten: "unflatten",
+    nn.ReLU: "relu",
+    nn.GELU: "gelu",
+    nn.ELU: "elu",
+    nn.SiLU: "silu",
+    nn.Tanh: "tanh",
 }

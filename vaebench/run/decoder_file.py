@@ -22,20 +22,20 @@ in place of int8 there may be int16, where int8 would change the images;
 the likelihood is none of these, ``layers`` and ``link`` are null, and the tensors are those of the
 decoder's state in float16 (in float32 where that overflows).
 
-``decoder_export`` writes the file. To add a kind: an entry in its ``_WRITERS``, one in
-:data:`_READERS` here, and a line above.
+``decoder_export`` writes the file. To add a kind: an entry in :data:`LAYERS` and one in its
+``_KINDS``, in :data:`GEOMETRY` if it has numbers, and a line above.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench.errors import ResultsError
 from vaebench.files import require_file
@@ -49,17 +49,55 @@ MAX_BYTES = 256_000_000  # of a file; the default decoders have 0.6 million
 MAX_LAYERS = 1000
 MAX_NUMBERS = 2**26  # that a layer makes of one code
 
-Sizes = tuple[int, ...]  # of what a layer makes of one code
 Step = Callable[[Tensor], Tensor]
 Description = dict[str, Any]
 
-ACTIVATIONS: dict[str, Step] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "elu": F.elu,
-    "silu": F.silu,
-    "tanh": torch.tanh,
+
+class _Affine(nn.Module):
+    """Batch normalisation in evaluation mode."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        for name in ("scale", "shift"):
+            self.register_buffer(name, torch.empty(num_features, device="meta"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        each = (-1, *(1 for _ in x.shape[2:]))
+        return x * self.scale.view(each) + self.shift.view(each)
+
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "linear": partial(nn.Linear, device="meta"),
+    "conv_transpose2d": partial(nn.ConvTranspose2d, device="meta"),
+    "batch_norm": _Affine,
+    "reshape": partial(nn.Unflatten, 1),
+    "unflatten": Unflatten,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
 }
+# The numbers of a kind, and what PyTorch calls them; the first is the size of what it is given.
+GEOMETRY: dict[str, dict[str, str]] = {
+    "linear": {"in_features": "in_features", "out_features": "out_features"},
+    "conv_transpose2d": {
+        "in_channels": "in_channels",
+        "out_channels": "out_channels",
+        "kernel": "kernel_size",
+        "stride": "stride",
+        "padding": "padding",
+        "output_padding": "output_padding",
+    },
+    "batch_norm": {"features": "num_features"},
+    "reshape": {"shape": "unflattened_size"},
+    "unflatten": {"shape": "shape"},
+}
+ROWS = {"linear": 0, "conv_transpose2d": 1}  # the dimension of a weight with a scale of its own
+DIMENSIONS = {"linear": 2, "conv_transpose2d": 4, "unflatten": 2}  # of what a kind is given
 LINKS: dict[str, Step] = {
     "sigmoid": torch.sigmoid,
     "linear": lambda params: params,
@@ -125,135 +163,81 @@ def make_decoder(description: Description, tensors: dict[str, Tensor]) -> Decode
         raise ValueError("its layers or its link are not known")
     if len(layers) > MAX_LAYERS:
         raise ValueError(f"{len(layers)} layers, more than {MAX_LAYERS}")
-    (latent_dim,) = sizes = _whole([description["latent_dim"]], 1)
-    channels, height, width = shape = _whole(description["image_shape"], 3)
-    left, steps = _Tensors(tensors), []
+    (latent_dim,) = _whole([description["latent_dim"]], 1)
+    channels, height, width = _whole(description["image_shape"], 3)
+    x = torch.empty(1, latent_dim, device="meta")  # sizes without numbers
+    left, steps = dict(tensors), []
     for layer in layers:
-        step, sizes = _READERS[layer["kind"]](layer, left, sizes)
-        if _product(sizes) > MAX_NUMBERS:
-            raise ValueError(f"a layer makes {sizes} of one code")
-        steps.append(step)
-    if sizes != shape:
-        raise ValueError(f"its layers make {sizes}, not images {shape}")
-    if left.unused:
-        raise ValueError(f"no layer uses {min(left.unused)}")
+        module, x = _layer(layer, x)
+        module.load_state_dict(_taken(layer, module, left), assign=True)
+        steps.append(module.requires_grad_(False))
+    if x.shape != (1, channels, height, width):
+        made, shape = tuple(x.shape[1:]), (channels, height, width)
+        raise ValueError(f"its layers make {made}, not images {shape}")
+    if left:
+        raise ValueError(f"no layer uses {min(left)}")
     return Decoder(latent_dim, (channels, height, width), (*steps, LINKS[description["link"]]))
 
 
-class _Tensors:
-    """The tensors of a file: each is used once, with the dtype and shape that its layer says."""
+def _layer(layer: Description, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """A layer without its tensors, and what it makes of one code, ``x``, as sizes."""
+    kind, given = layer["kind"], tuple(x.shape[1:])
+    numbers = {argument: _numbers(layer, key) for key, argument in GEOMETRY.get(kind, {}).items()}
+    front = next(iter(numbers.values()), None)
+    if x.dim() != DIMENSIONS.get(kind, x.dim()) or (type(front) is int and front != given[0]):
+        raise ValueError(f"{kind}: it is given {given}")
+    if kind in ROWS:
+        numbers["bias"] = "bias" in layer["tensors"]
+    try:
+        module = LAYERS[kind](**numbers)
+        made = module(x)
+    except RuntimeError as error:
+        raise ValueError(f"{kind}: it is given {given}") from error
+    if len(made) != 1 or not 0 < made.numel() <= MAX_NUMBERS:
+        raise ValueError(f"a layer makes {tuple(made.shape[1:])} of one code")
+    if isinstance(module, nn.ConvTranspose2d):
+        extra, stride = module.output_padding, module.stride
+        if extra[0] >= stride[0] or extra[1] >= stride[1]:
+            raise ValueError(f"{kind}: output padding {extra} of stride {stride}")
+        if module.weight[0].numel() * x[0, 0].numel() > MAX_NUMBERS:
+            raise ValueError(f"{kind}: it needs too much memory")
+    return module, made
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.unused = dict(tensors)
 
-    def take(self, layer: Description, role: str, shape: Sizes, dtype: torch.dtype) -> Tensor:
+def _taken(layer: Description, module: nn.Module, left: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A layer's tensors by role, each taken out of ``left``, the weight in float32."""
+    shapes = {role: tensor.shape for role, tensor in module.state_dict().items()}
+    rows = ROWS.get(layer["kind"])
+    if rows is not None:
+        shapes["scale"] = shapes["weight"][rows : rows + 1]
+    tensors = {}
+    for role, shape in shapes.items():
         name = layer["tensors"][role]
-        tensor = self.unused.pop(name)
-        if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-            found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-            raise ValueError(f"{name} is {found}, not {dtype} of shape {shape}")
+        tensors[role] = tensor = left.pop(name)
+        known = (torch.int8, torch.int16) if role == "weight" else (torch.float32,)
+        if tensor.dtype not in known or tensor.shape != shape:
+            given = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+            raise ValueError(f"{name} is {given}, not {known[0]} of shape {tuple(shape)}")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} is not finite")
-        return tensor
-
-    def weight(self, layer: Description, shape: Sizes, rows: int) -> Tensor:
-        wide = self.unused[layer["tensors"]["weight"]].dtype == torch.int16
-        values = self.take(layer, "weight", shape, torch.int16 if wide else torch.int8)
-        scale = self.take(layer, "scale", (shape[rows],), torch.float32)
-        return values * scale.view([-1 if dim == rows else 1 for dim in range(len(shape))])
-
-    def bias(self, layer: Description, size: int) -> Tensor | None:
-        there = "bias" in layer["tensors"]
-        return self.take(layer, "bias", (size,), torch.float32) if there else None
+    if rows is not None:
+        each = [-1 if dim == rows else 1 for dim in range(len(shapes["weight"]))]
+        tensors["weight"] = tensors["weight"] * tensors.pop("scale").view(each)
+    return tensors
 
 
-def _linear(layer: Description, tensors: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
-    before, after = _whole([layer["in_features"], layer["out_features"]], 2)
-    _require(sizes, (before,), "linear")
-    weight = tensors.weight(layer, (after, before), rows=0)
-    bias = tensors.bias(layer, after)
-    return lambda x: F.linear(x, weight, bias), (after,)
+def _numbers(layer: Description, key: str) -> int | tuple[int, ...]:
+    if key == "shape":
+        return _whole(layer[key], 3 if layer["kind"] == "unflatten" else len(layer[key]))
+    if key in ("kernel", "stride", "padding", "output_padding"):
+        return _whole(layer[key], 2, least=0 if "padding" in key else 1)
+    return _whole([layer[key]], 1)[0]
 
 
-def _conv_transpose2d(layer: Description, tensors: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
-    before, after = _whole([layer["in_channels"], layer["out_channels"]], 2)
-    _require(sizes, (before, *sizes[1:]), "conv_transpose2d", rank=3)
-    kernel, stride = _whole(layer["kernel"], 2), _whole(layer["stride"], 2)
-    padding, more = (
-        _whole(layer["padding"], 2, least=0),
-        _whole(layer["output_padding"], 2, least=0),
-    )
-    if any(extra >= step for extra, step in zip(more, stride, strict=True)):
-        raise ValueError(f"conv_transpose2d: output padding {more} of stride {stride}")
-    if after * _product((*kernel, *sizes[1:])) > MAX_NUMBERS:
-        raise ValueError("conv_transpose2d: it needs too much memory")
-    weight = tensors.weight(layer, (before, after, *kernel), rows=1)
-    bias = tensors.bias(layer, after)
-    made = [
-        (size - 1) * step - 2 * pad + side + extra
-        for size, step, pad, side, extra in zip(
-            sizes[1:], stride, padding, kernel, more, strict=True
-        )
-    ]
-    return (
-        lambda x: F.conv_transpose2d(x, weight, bias, stride, padding, more),
-        (after, *_whole(made, 2)),
-    )
-
-
-def _batch_norm(layer: Description, tensors: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
-    (features,) = _whole([layer["features"]], 1)
-    _require(sizes, (features, *sizes[1:]), "batch_norm")
-    each = (features, *(1 for _ in sizes[1:]))
-    scale = tensors.take(layer, "scale", (features,), torch.float32).view(each)
-    shift = tensors.take(layer, "shift", (features,), torch.float32).view(each)
-    return lambda x: x * scale + shift, sizes
-
-
-def _reshape(layer: Description, _: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
-    shape = _whole(layer["shape"], len(layer["shape"]))
-    if _product(shape) != _product(sizes):
-        raise ValueError(f"reshape: {shape} of {sizes}")
-    return lambda x: x.reshape(-1, *shape), shape
-
-
-def _unflatten(layer: Description, _: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
-    channels, height, width = _whole(layer["shape"], 3)
-    _require(sizes, (channels * height * width,), "unflatten")
-    unflatten = Unflatten((channels, height, width))
-    return unflatten, unflatten.shape
-
-
-def _activation(layer: Description, _: _Tensors, sizes: Sizes) -> tuple[Step, Sizes]:
-    return ACTIVATIONS[layer["kind"]], sizes
-
-
-def _whole(values: Any, count: int, least: int = 1) -> Sizes:
+def _whole(values: Any, count: int, least: int = 1) -> tuple[int, ...]:
     """A list of so many whole numbers of a sane size."""
-    found = tuple(values)
-    sane = all(type(value) is int and least <= value <= MAX_NUMBERS for value in found)
-    if not sane or len(found) != count:
+    numbers = tuple(values)
+    sane = all(type(value) is int and least <= value <= MAX_NUMBERS for value in numbers)
+    if not sane or len(numbers) != count:
         raise ValueError(f"{values!r} where {count} whole numbers of at least {least} belong")
-    return found
-
-
-def _product(sizes: Sizes) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
-
-
-def _require(sizes: Sizes, expected: Sizes, kind: str, rank: int | None = None) -> None:
-    if sizes != expected or len(sizes) != (rank or len(sizes)):
-        raise ValueError(f"{kind}: it is given {sizes}")
-
-
-_READERS: dict[str, Callable[[Description, _Tensors, Sizes], tuple[Step, Sizes]]] = {
-    "linear": _linear,
-    "conv_transpose2d": _conv_transpose2d,
-    "batch_norm": _batch_norm,
-    "reshape": _reshape,
-    "unflatten": _unflatten,
-    **dict.fromkeys(ACTIVATIONS, _activation),
-}
+    return numbers

@@ -1,5 +1,6 @@
-"""Measuring a trained model: at the end of its run, and again later, for what is new or changed."""
+"""Measuring a model: along its training, at the end of its run, and again for what is new."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -14,14 +15,17 @@ from vaebench.config import RunConfig
 from vaebench.datasets import Split, Splits
 from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.environment import resolve_device
-from vaebench.errors import ResultsError, VaebenchError
+from vaebench.errors import ResultsError
 from vaebench.files import dump_json, write_atomic
 from vaebench.metrics import METRICS, Subject, measure, reference
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
+from vaebench.run.failures import failed
 from vaebench.run.loading import load_run
-from vaebench.run.record import Task, close, declarations, now, unmeasured_notes
+from vaebench.run.record import Task, declarations, now, unmeasured_notes
 from vaebench.seeding import stream
+from vaebench.training import EpochStatistics
+from vaebench.training.gradient_variance import gradient_variance
 from vaebench.vae import VAE
 
 TRAIN_PART = 10_000  # training images on which the final ELBO is measured too
@@ -33,12 +37,7 @@ def make_subject(
 ) -> Subject:
     """Say what is measured: the test images, the same way for all cells.
 
-    Arguments:
-        config: The run's configuration.
-        vae: The model, with the weights that are measured.
-        splits: The data.
-        x: The training images as they are measured, see :func:`drawn_once`.
-        data_dir: Where data sets lie; None for the default.
+    ``x``: the training images, see :func:`drawn_once`; ``data_dir``: None for the default.
     """
     return Subject(
         vae=vae,
@@ -71,14 +70,31 @@ def measure_subject(subject: Subject, names: Iterable[str]) -> dict[str, float]:
     }
 
 
-def describe_evidence(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
-    """What a record says of ``log_px`` beside its value, as ``{"log_px": ...}`` if measured."""
-    return {"log_px": subject.evidence.describe()} if "log_px" in names else {}
+def diagnose(
+    config: RunConfig, vae: VAE, x: Tensor, statistics: EpochStatistics
+) -> dict[str, float]:
+    """Metrics of the diagnostics that the configuration asks for, as the journal names them.
 
-
-def describe_classifier(subject: Subject) -> dict[str, Any]:
-    """The classifier behind the generation metrics, for the record's ``environment``."""
-    return {"classifier": subject.reference().describe()}
+    ``grad/<part>_variance/<estimator>`` and ``grad/<part>_snr/<estimator>``, see
+    :class:`~vaebench.training.gradient_variance.GradientVariance`; on the first batch of the
+    training images. What is not finite is left out.
+    """
+    if not config.diagnostics.gradient_variance:
+        return {}
+    measured = gradient_variance(
+        vae,
+        drawn_once(config, x[: config.training.batch_size]),
+        samples=config.estimator.samples,
+        beta=statistics.beta,
+        seed=config.seed,
+        epoch=statistics.epoch,
+    )
+    return {
+        f"grad/{name}/{estimator}": value
+        for estimator, values in measured.items()
+        for name, value in values._asdict().items()
+        if math.isfinite(value)
+    }
 
 
 def remeasure(task: Task) -> dict[str, Any]:
@@ -90,10 +106,8 @@ def remeasure(task: Task) -> dict[str, Any]:
     try:
         with same_arithmetic():
             record = _remeasured(task, task.metrics or ())
-    except VaebenchError as error:
-        return close(task, "failed", str(error))
     except Exception as error:
-        return close(task, "failed", " ".join(f"{type(error).__name__}: {error}".split()))
+        return failed(task, error)
     write_atomic(task.folder / "record.json", dump_json(record))
     return record
 
@@ -107,11 +121,13 @@ def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
     x = drawn_once(config, splits.train.x).to(device)
     subject = make_subject(config, placed(vae, device), splits, x, task.data_dir)
     measured = measure_subject(subject, names)
-    described = describe_classifier(subject) if _uses_classifier(names) else {}
+    judged = any(METRICS[name].part == "generation" for name in names)
+    described = {"classifier": subject.reference().describe()} if judged else {}
+    evidence = {"log_px": subject.evidence.describe()} if "log_px" in names else {}
     new_notes = [note for note in unmeasured_notes(config) if note not in record["notes"]]
     return (
         record
-        | describe_evidence(subject, names)
+        | evidence
         | {
             "metrics": record["metrics"] | measured,
             "metric_declarations": record["metric_declarations"] | declarations(config, names),
@@ -120,7 +136,3 @@ def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
             "evaluated": now(),
         }
     )
-
-
-def _uses_classifier(names: Iterable[str]) -> bool:
-    return any(METRICS[name].part == "generation" for name in names)

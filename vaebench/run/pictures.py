@@ -5,11 +5,11 @@ model. Draws from the prior are those of one stream, whatever the seed: tiles an
 runs with equally many latent dimensions show the same codes.
 """
 
-from collections.abc import Callable
+import io
+import math
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +22,9 @@ from vaebench.storage import RunStore
 from vaebench.vae import VAE
 
 SHOWN = 64  # images in a tile, and in the arrays
+MAX_ROWS = 8  # of a tile
+MIN_SIDE = 240  # pixels of a tile
+GAP, GAP_LEVEL = 2, 64  # pixels between images; dark grey parts black ones, and outshines no stroke
 SCATTERED = 5000  # test images whose posteriors are kept, and shown in the latent scatter
 RANKED = 8  # test images each that are kept as the best, the median and the worst
 GRID = 20  # points along a side of the latent manifold
@@ -29,6 +32,14 @@ STEPS = 10  # images along an interpolation
 ROWS = 6  # interpolations
 
 _COMPONENT = "principal component of E[z|x]"
+_OF_ARRAYS = {  # a figure, what its title says, and the arrays that it is given
+    "reconstructions": ("reconstructions", "originals", "reconstructions"),
+    "samples": ("samples from the prior", "samples"),
+    "interpolations": ("interpolations", "interpolations"),
+    "rate_per_dimension": ("rate per latent dimension", "rate_per_dimension"),
+    "manifold": ("latent manifold", "manifold", "manifold_axis"),
+    "traversals": ("traversals", "traversals", "traversal_values", "rate_per_dimension"),
+}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,12 +54,52 @@ def save_snapshot(store: RunStore, vae: VAE, test: Tensor, *, epoch: int) -> Non
     vae.eval()
     with torch.no_grad():
         images = test[:SHOWN]
-        tiles = {
-            "reconstruction": figures.paired_tile(_array(images), _array(vae.reconstruct(images))),
-            "samples": figures.tile(_array(vae.decode(_prior(vae, test.device)))),
+        pictures = {
+            "reconstruction": paired_tile(images, vae.reconstruct(images)),
+            "samples": tile(vae.decode(_prior(vae, test.device))),
         }
-    for key, tile in tiles.items():
-        write_atomic(store.images / f"{key}-{epoch:04d}.png", figures.tile_png(tile))
+    for key, picture in pictures.items():
+        write_atomic(store.images / f"{key}-{epoch:04d}.png", picture)
+
+
+def tile(images: Tensor) -> bytes:
+    """PNG of the first n*n images, n at most 8, in n rows, in pixels: the same images, same bytes.
+
+    Small images are enlarged by a whole factor until a row of squares would have 240 pixels. (The
+    image slider of the tracking page shows up to 256 pixels without rescaling.)
+
+    Arguments:
+        images: Shape (N, C, H, W), C of 1 or 3; clipped to [0, 1].
+    """
+    from torchvision.transforms.functional import to_pil_image  # slow to import
+    from torchvision.utils import make_grid
+
+    n = min(MAX_ROWS, math.isqrt(len(images)))
+    factor = math.ceil(MIN_SIDE / (n * (max(images.shape[2:]) + GAP)))
+    large = images[: n * n].cpu().clamp(0, 1)
+    large = large.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    grid = make_grid(large, nrow=n, padding=factor * GAP, pad_value=GAP_LEVEL / 255)
+    levels = (255 * grid[: images.shape[1]]).round().byte()
+    buffer = io.BytesIO()
+    to_pil_image(levels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def paired_tile(originals: Tensor, reconstructions: Tensor) -> bytes:
+    """A :func:`tile` whose rows alternate: originals, their reconstructions, originals, ...
+
+    With 32 images or more it has 8 rows, with fewer the largest even number that they fill.
+
+    Arguments:
+        originals: Shape (N, C, H, W), N at least 2.
+        reconstructions: The same shape.
+    """
+    n = min(MAX_ROWS, 2 * (math.isqrt(2 * len(originals)) // 2))
+    if n == 0:
+        raise ValueError("a paired tile needs at least 2 images; got 1")
+    shape = (n // 2, n, *originals.shape[1:])
+    rows = [x[: n * n // 2].reshape(shape) for x in (originals, reconstructions)]
+    return tile(torch.stack(rows, dim=1).flatten(0, 2))
 
 
 def figure_arrays(subject: Subject, options: FigureOptions) -> Arrays:
@@ -115,50 +166,26 @@ def manifold_axis(spacing: str) -> Tensor:
     return torch.linspace(-2, 2, GRID)
 
 
-def draw_figures(store: RunStore, label: str) -> None:
-    """Draw a run's figures from its arrays and its journal, and write them as PNG."""
-    arrays = store.arrays()
-    if arrays is None:
-        return
-    a = arrays
-    journal, config = store.journal, store.config or {}
-    two = a["latent_mean"].shape[1] == 2
+def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) -> None:
+    """Draw a run's figures from its arrays and its journal, and write them as PNG.
+
+    ``label`` is the run in their titles, ``estimator`` the one that trained it.
+    """
+    journal = store.journal
+
+    def keep(name: str, what: str, *content: Any, **options: Any) -> None:
+        figure = getattr(figures, name)(*content, title=f"{label}: {what}", **options)
+        write_atomic(store.figures / f"{name}.png", figures.to_png(figure))
+
+    for name, (what, *keys) in _OF_ARRAYS.items():
+        if keys[0] in arrays:
+            keep(name, what, *(arrays[key] for key in keys))
+    two = arrays["latent_mean"].shape[1] == 2
     axes = ("z1", "z2") if two else (f"first {_COMPONENT}", f"second {_COMPONENT}")
-    drawings: dict[str, Callable[[], Figure]] = {
-        "reconstructions": lambda: figures.reconstructions(
-            a["originals"], a["reconstructions"], title=f"{label}: reconstructions"
-        ),
-        "samples": lambda: figures.samples(a["samples"], title=f"{label}: samples from the prior"),
-        "latent": lambda: figures.latent(
-            a["latent_2d"], a["labels"], title=f"{label}: posterior means", axes=axes
-        ),
-        "interpolations": lambda: figures.interpolations(
-            a["interpolations"], title=f"{label}: interpolations"
-        ),
-        "curves": lambda: figures.curves(journal, title=f"{label}: training"),
-        "rate_per_dimension": lambda: figures.rate_per_dimension(
-            a["rate_per_dimension"], title=f"{label}: rate per latent dimension"
-        ),
-    }
+    keep("latent", "posterior means", arrays["latent_2d"], arrays["labels"], axes=axes)
+    keep("curves", "training", journal)
     if any(key.startswith("grad/") for line in journal for key in line["metrics"]):
-        drawings["gradient_variance"] = lambda: figures.gradient_variance(
-            journal,
-            title=f"{label}: noise of the gradients",
-            trained=config["estimator"]["name"],
-        )
-    if "manifold" in a:
-        drawings["manifold"] = lambda: figures.manifold(
-            a["manifold"], a["manifold_axis"], title=f"{label}: latent manifold"
-        )
-    if "traversals" in a:
-        drawings["traversals"] = lambda: figures.traversals(
-            a["traversals"],
-            a["traversal_values"],
-            a["rate_per_dimension"],
-            title=f"{label}: traversals",
-        )
-    for name, draw in drawings.items():
-        write_atomic(store.figures / f"{name}.png", figures.to_png(draw()))
+        keep("gradient_variance", "noise of the gradients", journal, trained=estimator)
 
 
 def _prior(vae: VAE, device: torch.device) -> Tensor:

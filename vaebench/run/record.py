@@ -8,17 +8,17 @@ from typing import Any
 
 from vaebench.config import RunConfig
 from vaebench.datasets import Splits
-from vaebench.declarations import COSTS, definition
+from vaebench.declarations import COSTS, Spent, definition
 from vaebench.environment import describe, resolve_device
 from vaebench.estimators import ESTIMATORS
 from vaebench.files import dump_json, write_atomic
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
-from vaebench.metrics import METRICS, ssim_window
+from vaebench.metrics import METRICS, Subject, ssim_window
 from vaebench.schema.record import SCHEMA_VERSION
 from vaebench.storage import RunStore
-from vaebench.training import EpochStatistics
-from vaebench.vae import VAE
+from vaebench.training import EpochStatistics, State
+from vaebench.vae import VAE, flops_per_image, parameter_count
 
 SIGMA2_MARGIN = 0.05  # between a learned variance and the squared error that it should equal
 
@@ -52,30 +52,28 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The run's id as its folder has it: nothing is computed while a run trains.
-
-        (The fingerprint of a configuration is made in pydantic, which turns an interrupt that
-        arrives there into an error of its own.)
-        """
+        """The run's id, by its folder: pydantic, which makes it, turns interrupts into errors."""
         return self.folder.name
 
 
 def journal_line(statistics: EpochStatistics) -> dict[str, Any]:
     """An epoch as the journal keeps it, stamped now (Unix time in milliseconds)."""
-    metrics: dict[str, float] = {}
-    for split, means in (("train", statistics.train), ("val", statistics.validation)):
-        if means is not None:
-            values = means._asdict().items()
-            metrics |= {f"{split}/{name}": value for name, value in values if value is not None}
-    metrics["train/beta"] = statistics.beta
-    metrics["train/learning_rate"] = statistics.learning_rate
-    times = {
+    means = {"train": statistics.train, "val": statistics.validation}
+    values: dict[str, float | None] = {
+        f"{split}/{name}": value
+        for split, mean in means.items()
+        if mean is not None
+        for name, value in mean._asdict().items()
+    }
+    values |= {
+        "train/beta": statistics.beta,
+        "train/learning_rate": statistics.learning_rate,
         "train/seconds": statistics.seconds,
         "train/cpu_seconds": statistics.cpu_seconds,
         "val/seconds": statistics.validation_seconds,
         "val/cpu_seconds": statistics.validation_cpu_seconds,
     }
-    metrics |= {name: value for name, value in times.items() if value is not None}
+    metrics = {name: value for name, value in values.items() if value is not None}
     return {"epoch": statistics.epoch, "time": now(), "metrics": metrics}
 
 
@@ -83,7 +81,7 @@ def close(task: Task, status: str, reason: str, failure: str | None = None) -> d
     """Write and return the record of a run that did not complete; one that did keeps its own.
 
     A finished run that was only to be measured keeps its own, too; what is returned says so.
-    ``failure``: its kind, see :mod:`vaebench.run.failing`.
+    ``failure``: its kind, see :mod:`vaebench.run.failures`.
     """
     finished = RunStore(task.folder).record
     if task.metrics is not None:
@@ -104,6 +102,9 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         environment = describe(device, threads=1, jobs=task.jobs)
     except Exception:  # a record must be possible when the device is what failed
         environment = {"device": task.device, "jobs": task.jobs}
+    started = now()  # or when the first epoch began
+    if journal:
+        started = int(journal[0]["time"] - 1000 * journal[0]["metrics"]["train/seconds"])
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": task.config.run_id,
@@ -121,13 +122,60 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "best": None,
         "measured": None,
         "epochs": journal[-1]["epoch"] if journal else 0,
-        "started": _started(journal),
+        "started": started,
         "finished": now(),
         "environment": environment,
         "notes": [],
         "reason": reason,
         **({"retries": task.retries} if task.retries else {}),
     }
+
+
+def completed_record(
+    task: Task,
+    splits: Splits,
+    state: State,
+    subject: Subject,
+    metrics: dict[str, float],
+    measured: int,
+    peak_mb: float | None,
+) -> dict[str, Any]:
+    """The record of a run whose ``metrics`` are measured, on the weights of epoch ``measured``.
+
+    ``peak_mb``: peak of memory in the training; None where it is not known.
+    """
+    config, vae, journal = task.config, state.vae, RunStore(task.folder).journal
+    flops = flops_per_image(vae, splits.shape)
+    spent = Spent(journal, len(splits.train.x), peak_mb, parameter_count(vae), flops, vae)
+    names = measured_names(config)
+    record = make_record(task, "complete", None)
+    record["metrics"] = {
+        **metrics,
+        **{f"cost/{name}": cost.function(spent) for name, cost in COSTS.items()},
+    }
+    record["rate_per_dimension"] = subject.evaluation.rate_per_dimension.mean(dim=0).tolist()
+    if "log_px" in names:
+        record["log_px"] = subject.evidence.describe()
+    record["metric_declarations"] = declarations(config, [*names, *COSTS])
+    if isinstance(fitted := vae.likelihood, FittedGaussian):
+        # of sampled codes; under a bound of importance weights their errors are weighed by them
+        record["sigma2"] = {"value": fitted.sigma2, "mean_squared_error": fitted.squared_error}
+    record["notes"] = notes(config, splits, vae)
+    validated = journal[measured - 1]["metrics"].get("val/elbo")
+    record["measured"] = {"epoch": measured, "val/elbo": validated}
+    if state.best_epoch:
+        record["best"] = {"epoch": state.best_epoch, "val/elbo": state.best_elbo}
+    dataset = {
+        "name": splits.name,
+        "digest": splits.digest,
+        "shape": list(splits.shape),
+        "train": len(splits.train.x),
+        "validation": len(splits.validation.x),
+        "test": len(splits.test.x),
+    }
+    classifier = subject.reference().describe()
+    record["environment"] |= {"dataset": dataset, "classifier": classifier}
+    return record
 
 
 def measured_names(config: RunConfig) -> list[str]:
@@ -151,13 +199,13 @@ def declarations(config: RunConfig, names: Iterable[str]) -> dict[str, dict[str,
 
 def outdated(config: RunConfig, record: dict[str, Any]) -> list[str]:
     """Metrics that a record lacks, or has by an older definition or with another K."""
-    found = []
+    old = []
     for name, now in declarations(config, measured_names(config)).items():
         then = definition(record["metric_declarations"].get(name, {}))
         current = then[0] > now["version"] or then == definition(now)
         if record["metrics"].get(f"test/{name}") is None or not current:
-            found.append(name)
-    return found
+            old.append(name)
+    return old
 
 
 def _samples(config: RunConfig, name: str) -> int | None:
@@ -173,12 +221,12 @@ def _is_relaxed(config: RunConfig) -> bool:
 
 def _impossible(config: RunConfig) -> dict[str, str]:
     """Metrics that mean nothing for a run, and why."""
-    found = {}
+    reasons = {}
     if config.dataset.dequantize == "none":
-        found["bits_per_dim"] = "the images are not dequantised"
+        reasons["bits_per_dim"] = "the images are not dequantised"
     if _is_relaxed(config):
-        found["log_px"] = f"{config.loss.name} on gray pixels is not a normalised density"
-    return found
+        reasons["log_px"] = f"{config.loss.name} on gray pixels is not a normalised density"
+    return reasons
 
 
 def unmeasured_notes(config: RunConfig) -> list[str]:
@@ -190,66 +238,34 @@ def unmeasured_notes(config: RunConfig) -> list[str]:
     ]
 
 
-def describe_splits(splits: Splits) -> dict[str, Any]:
-    """The data set and how it was cut, for the record's ``environment``."""
-    return {
-        "name": splits.name,
-        "digest": splits.digest,
-        "shape": list(splits.shape),
-        "train": len(splits.train.x),
-        "validation": len(splits.validation.x),
-        "test": len(splits.test.x),
-    }
-
-
-def describe_sigma2(vae: VAE) -> dict[str, dict[str, float | None]]:
-    """A fitted variance and the training split's mean squared error, in squared pixel units.
-
-    The codes are sampled; under a bound of importance weights their errors are weighed by them.
-    """
-    fitted = vae.likelihood
-    if not isinstance(fitted, FittedGaussian):
-        return {}
-    return {"sigma2": {"value": fitted.sigma2, "mean_squared_error": fitted.squared_error}}
-
-
 def _sigma2_notes(fitted: FittedGaussian) -> list[str]:
-    """The variance, and a warning where it is not yet what its bound is best at."""
-    found = [f"sigma2 was fitted: {fitted.sigma2:.4g} squared pixel units."]
+    said = [f"sigma2 was fitted: {fitted.sigma2:.4g} squared pixel units."]
     error = fitted.squared_error
     if error and abs(fitted.sigma2 / error - 1) > SIGMA2_MARGIN:
-        found.append(
+        said.append(
             f"The learned sigma2, {fitted.sigma2:.4g}, is {fitted.sigma2 / error - 1:+.0%} from "
             f"the mean squared error of the training split, {error:.4g}: it has not converged; "
             f"train longer, or choose sigma2: optimal."
         )
-    return found
+    return said
 
 
 def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
     """What a reader of the numbers must know."""
     window = ssim_window(*splits.shape[1:])
-    found = [f"SSIM window: {window.description}; data range 1."]
+    said = [f"SSIM window: {window.description}; data range 1."]
     if _is_relaxed(config):
-        found.append(
+        said.append(
             f"{config.loss.name} on gray pixels is the relaxed Bernoulli: not a normalised density."
         )
     if isinstance(vae.likelihood, FittedGaussian):
-        found += _sigma2_notes(vae.likelihood)
+        said += _sigma2_notes(vae.likelihood)
     if config.dataset.validation == "test":
-        found.append(
+        said.append(
             "The test split served as validation split: whatever was selected on it (schedule, "
             "early stopping, best epoch) has seen the test images."
         )
-    return found + unmeasured_notes(config)
-
-
-def _started(journal: list[dict[str, Any]]) -> int:
-    """When the first epoch began, Unix time in milliseconds."""
-    if not journal:
-        return now()
-    first = journal[0]
-    return int(first["time"] - 1000 * first["metrics"]["train/seconds"])
+    return said + unmeasured_notes(config)
 
 
 def now() -> int:

@@ -6,13 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench.config import RunConfig
 from vaebench.errors import DivergedError
-from vaebench.estimators import ESTIMATORS
+from vaebench.estimators import ESTIMATORS, EstimateFunction
 from vaebench.run.building import fit, plan
 from vaebench.run.record import Task, make_record
 from vaebench.seeding import stream
-from vaebench.training.scoring import trained_bound
 from vaebench.vae import VAE
 
 SCORE = "tune/bound"  # its name among the metrics of a tuning run
@@ -23,25 +21,17 @@ def scored_record(task: Task, vae: VAE, x: Tensor, validation: Tensor) -> dict[s
 
     Arguments:
         task: The run.
-        vae: With the weights of its last epoch; what its likelihood fits is fitted here.
+        vae: With the weights of its last epoch; what its likelihood fits is fitted here, to ``x``.
         x: Training images as they are measured.
         validation: Images that the score is a mean over.
 
     Raises:
         DivergedError: The score is not finite.
     """
-    config = task.config
+    config, trained = task.config, plan(task.config)
     fit(config, vae, x)
-    score = _score(config, vae, validation)
-    if not math.isfinite(score):
-        raise DivergedError(f"the bound on the validation split is {score} after the last epoch")
-    return make_record(task, "complete", None) | {"metrics": {SCORE: score}}
-
-
-def _score(config: RunConfig, vae: VAE, validation: Tensor) -> float:
-    trained = plan(config)
     shape = (trained.samples, len(validation), vae.latent_dim)
-    return trained_bound(
+    score = trained_bound(
         vae,
         ESTIMATORS[config.estimator.name],
         validation,
@@ -49,3 +39,46 @@ def _score(config: RunConfig, vae: VAE, validation: Tensor) -> float:
         beta=trained.beta_at(trained.epochs),  # where early stopping ends it, too
         batch_size=trained.batch_size,
     )
+    if not math.isfinite(score):
+        raise DivergedError(f"the bound on the validation split is {score} after the last epoch")
+    return make_record(task, "complete", None) | {"metrics": {SCORE: score}}
+
+
+def trained_bound(
+    vae: VAE,
+    estimator: EstimateFunction,
+    x: Tensor,
+    noise: Tensor,
+    *,
+    beta: float,
+    batch_size: int,
+) -> float:
+    r"""Mean over images of the bound that is trained, in evaluation mode.
+
+    The estimator's bound; with another beta than 1, :math:`-(D + \beta R)`.
+
+    Arguments:
+        vae: The model.
+        estimator: That trained it.
+        x: Images (N, C, H, W), on the model's device.
+        noise: Standard normal draws (L, N, Z), with the L of the training.
+        beta: Weight of the rate in the objective.
+        batch_size: Images at a time; it does not change the result beyond float rounding.
+
+    Returns:
+        Nats per image; higher is better.
+    """
+    total = 0.0
+    vae.eval()
+    with torch.no_grad():
+        for images, draws in zip(
+            torch.split(x, batch_size), torch.split(noise, batch_size, 1), strict=True
+        ):
+            estimate = estimator(vae, images, draws.to(x.device))
+            bound = estimate.bound
+            if beta != 1.0:
+                if estimate.rate is None or estimate.distortion is None:
+                    raise ValueError("beta other than 1 needs an estimator whose bound splits")
+                bound = -(estimate.distortion + beta * estimate.rate)
+            total += bound.cpu().double().sum().item()
+    return total / len(x)

@@ -1,4 +1,4 @@
-"""What cells and runs are called, and which record stands for a cell."""
+"""What cells, runs and likelihoods are called, and which record stands for a cell."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,3 +41,22 @@ def cell_label(cell: Mapping[str, Any]) -> str:
 def run_label(cell: Mapping[str, Any], seed: int) -> str:
     """A run in words: ``fnn / bce / sgvb, seed 0``."""
     return f"{cell_label(cell)}, seed {seed}"
+
+
+def likelihood_label(config: Mapping[str, Any]) -> str:
+    """A name for all that must be equal before two ELBOs may be compared (data set apart).
+
+    ``bce``; ``mse sigma2=0.5 output=sigmoid``; ``bce static`` on binarised pixels,
+    ``cb dequantized`` on dequantised ones.
+    """
+    loss, dataset = _mapping(config.get("loss")), _mapping(config.get("dataset"))
+    name = str(loss.get("name"))
+    options = [f"{k}={v}" for k, v in _mapping(loss.get(name)).items()]
+    binarize = dataset.get("binarize") or "none"
+    pixels = [] if binarize == "none" else [str(binarize)]
+    pixels += ["dequantized"] if dataset.get("dequantize") == "uniform" else []
+    return " ".join([name, *options, *pixels])
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

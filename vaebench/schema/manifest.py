@@ -6,11 +6,11 @@ What is a manifest is decided here, and nowhere else. As with records, one that 
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from vaebench import plain_yaml
 from vaebench.errors import ResultsError
@@ -20,7 +20,6 @@ from vaebench.schema.faults import first_fault, later
 MANIFEST_VERSION = 2
 MAX_VALUES = 1_000  # of a key that is tuned, in all groups
 
-Seed = Annotated[int, Field(ge=0)]
 Score = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
@@ -30,20 +29,12 @@ class _Part(BaseModel):
 
 @dataclass(frozen=True)
 class Planned:
-    """A run as the manifest lists it."""
-
-    run_id: str
-    cell: dict[str, Any]
-    seed: int
-
-
-class Entry(_Part):
-    """An entry of ``runs``."""
+    """A run as the manifest lists it, in ``runs``."""
 
     # the name of a folder, and no way out of runs/
-    run_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    cell: dict[str, Any]
-    seed: Seed
+    run_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", strict=True)
+    cell: dict[str, Any] = Field(strict=True)
+    seed: int = Field(ge=0, strict=True)
 
 
 class TuneKey(_Part):
@@ -99,7 +90,7 @@ class Manifest(_Part):
     name: str
     axes: dict[str, list[Any]]
     seeds: list[Any]
-    runs: list[Entry]
+    runs: list[Planned]
     settings: dict[str, Any] = {}
     claims: Any = []
     published: Any = []

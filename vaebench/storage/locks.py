@@ -79,14 +79,14 @@ def network_file_system(path: Path) -> str | None:
         lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:  # not Linux
         return None
-    where, found = path.resolve(), ("", "")
+    where, mounted_at, kind = path.resolve(), "", ""
     for line in lines:
         fields = line.split(" ")
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
         # the longest that holds the path, and of equals the last, which covers the others
-        if where.is_relative_to(point) and len(point) >= len(found[0]):
-            found = point, fields[fields.index("-") + 1]
-    return found[1] if NETWORK.fullmatch(found[1]) else None
+        if where.is_relative_to(point) and len(point) >= len(mounted_at):
+            mounted_at, kind = point, fields[fields.index("-") + 1]
+    return kind if NETWORK.fullmatch(kind) else None
 
 
 def _holder(note: Path) -> tuple[str, str] | None:
@@ -116,7 +116,6 @@ def _elsewhere(note: Path, lock: Path) -> tuple[str, str] | None:
 
 @contextmanager
 def _beating(note: Path) -> Iterator[None]:
-    """Touch a note now and then."""
     ended = threading.Event()
 
     def beat() -> None:

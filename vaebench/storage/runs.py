@@ -1,9 +1,12 @@
-"""The folder of one run: configuration, journal, record, tensors, arrays, earlier attempts."""
+"""The folder of one run: configuration, journal, record, tensors, arrays, earlier attempts.
+
+A journal is one line of JSON per epoch, read up to the first line that is torn or damaged.
+"""
 
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from vaebench import plain_yaml
 from vaebench.errors import ResultsError
 from vaebench.files import (
     MAX_CONFIG_BYTES,
+    MAX_LINE_BYTES,
     MAX_TENSORS_BYTES,
     flush_folder,
     make_folder,
@@ -18,11 +22,12 @@ from vaebench.files import (
     write_atomic,
 )
 from vaebench.schema.record import Record
-from vaebench.storage.journals import read_journal
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+MAX_VALUE = 1e300  # of a metric: neither NaN nor a whole number that is no float
 
 
 class RunStore:
@@ -30,25 +35,17 @@ class RunStore:
 
     Attributes:
         path: The folder, ``<results>/<grid>/runs/<run_id>``.
+        run_id: Its name.
+        images: Folder of the square tiles, ``<key>-<epoch>.png``.
+        figures: Folder of the figures, under fixed names.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def run_id(self) -> str:
-        """The folder's name."""
-        return self.path.name
-
-    @property
-    def images(self) -> Path:
-        """Folder of the square tiles, ``<key>-<epoch>.png``."""
-        return self.path / "images"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the figures, under fixed names."""
-        return self.path / "figures"
+        self.run_id = path.name
+        self.images = path / "images"
+        self.figures = path / "figures"
+        self._journal = path / "journal.jsonl"
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -76,7 +73,7 @@ class RunStore:
         Raises:
             ResultsError: It cannot be read.
         """
-        return read_journal(self.path / "journal.jsonl")[0]
+        return _read_journal(self._journal)[0]
 
     def whole_journal(self, epochs: int) -> list[dict[str, Any]]:
         """The journal of a run that has ended after so many epochs.
@@ -87,7 +84,7 @@ class RunStore:
         lines = self.journal
         if len(lines) < epochs:
             raise ResultsError(
-                f"{self.path / 'journal.jsonl'}: damaged: {len(lines)} of {epochs} epochs are left"
+                f"{self._journal}: damaged: {len(lines)} of {epochs} epochs are left"
             )
         return lines
 
@@ -97,8 +94,7 @@ class RunStore:
         Raises:
             ResultsError: The journal lacks epochs before this one.
         """
-        path = self.path / "journal.jsonl"
-        lines, size = read_journal(path)
+        lines, size = _read_journal(self._journal)
         last = lines[-1]["epoch"] if lines else 0
         if line["epoch"] <= last:
             return
@@ -106,7 +102,7 @@ class RunStore:
             raise ResultsError(f"{self.path}: the journal ends at epoch {last}: epochs are missing")
         new = json.dumps(dict(line), allow_nan=False) + "\n"
         make_folder(self.path)
-        with path.open("ab") as file:
+        with self._journal.open("ab") as file:
             file.truncate(size)
             file.write(new.encode())
             file.flush()
@@ -120,13 +116,12 @@ class RunStore:
         Raises:
             ResultsError: The journal cannot be read.
         """
-        path = self.path / "journal.jsonl"
-        _, size = read_journal(path)
-        if not path.exists() or path.stat().st_size == size:
+        _, size = _read_journal(self._journal)
+        content = self._journal.read_bytes() if self._journal.exists() else b""
+        if len(content) == size:
             return False
-        content = path.read_bytes()
         write_atomic(self.path / "journal.torn", content[size:])
-        write_atomic(path, content[:size])
+        write_atomic(self._journal, content[:size])
         return True
 
     def save_tensors(self, name: str, value: Mapping[str, Any]) -> None:
@@ -149,18 +144,13 @@ class RunStore:
         """
         import torch
 
-        path = self.path / name
-        if not path.exists():
-            return None
-        try:
-            require_archive(path, max_bytes)
-            value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except ResultsError:
-            raise
-        except Exception as error:  # torch raises half a dozen kinds for a damaged file
-            raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
-        if not isinstance(value, dict):
-            raise ResultsError(f"{path}: damaged: it holds no tensors by name")
+        value = _load(
+            self.path / name,
+            lambda path: torch.load(path, map_location="cpu", weights_only=True),
+            max_bytes,
+        )
+        if not isinstance(value, dict | None):
+            raise ResultsError(f"{self.path / name}: damaged: it holds no tensors by name")
         return value
 
     def save_arrays(self, arrays: Mapping[str, "NDArray[Any]"]) -> None:
@@ -179,17 +169,11 @@ class RunStore:
         """
         import numpy as np
 
-        path = self.path / "arrays.npz"
-        if not path.exists():
-            return None
-        try:
-            require_archive(path, MAX_TENSORS_BYTES)
+        def read(path: Path) -> dict[str, "np.ndarray[Any, Any]"]:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except ResultsError:
-            raise
-        except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-            raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
+                return dict(file)
+
+        return _load(self.path / "arrays.npz", read)
 
     def first_damaged(self, *names: str) -> str | None:
         """The first of some files of tensors or arrays that is there, but not as it was written."""
@@ -229,3 +213,58 @@ class RunStore:
 def run_store(grid_dir: Path, run_id: str, part: str = "runs") -> RunStore:
     """The folder of a run of a grid; ``part`` is ``tuning`` for a tuning run."""
     return RunStore(grid_dir / part / run_id)
+
+
+def _load(
+    path: Path, read: Callable[[Path], Any], max_bytes: int = MAX_TENSORS_BYTES
+) -> dict[str, Any] | None:
+    """What ``read`` finds in an archive; None when it is not there."""
+    if not path.exists():
+        return None
+    try:
+        require_archive(path, max_bytes)
+        content: dict[str, Any] = read(path)
+    except ResultsError:
+        raise
+    except Exception as error:  # torch, numpy and zipfile raise many kinds for a damaged file
+        raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
+    return content
+
+
+def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The epochs from 1 on that lie whole in a journal, and the number of bytes they take."""
+    lines: list[dict[str, Any]] = []
+    size = 0
+    if not path.exists():
+        return lines, size
+    if not path.is_file():
+        raise ResultsError(f"{path}: damaged: not a file")
+    try:
+        with path.open("rb") as file:
+            while raw := file.readline(MAX_LINE_BYTES):
+                line = _epoch(raw, len(lines) + 1)
+                if line is None:
+                    break
+                lines.append(line)
+                size += len(raw)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return lines, size
+
+
+def _epoch(raw: bytes, epoch: int) -> dict[str, Any] | None:
+    """The line of an epoch, with metrics that are numbers or were not measured; None of others."""
+    try:
+        line = json.loads(raw) if raw.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("metrics"), dict):
+        return None
+    values = [line.get("epoch"), line.get("time", 0), *line["metrics"].values()]
+    return line if line.get("epoch") == epoch and all(map(_is_number, values)) else None
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value is None
+    return abs(value) < MAX_VALUE

@@ -7,8 +7,8 @@ thing is.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaebench.schema.labels import cell_label, run_label
-from vaebench.tracking.content import Point, Record, Seed, likelihood
+from vaebench.schema.labels import cell_label, likelihood_label, run_label
+from vaebench.tracking.payload import Point, Record, Seed
 
 HEADLINE = ("test/ssim", "test/psnr", "test/elbo")
 COMPARABLE = {
@@ -20,20 +20,15 @@ COMPARABLE = {
 
 def describe_run(run: Seed, config: Mapping[str, Any], record: Record | None) -> str:
     """What a run is and what came out."""
-    state = "training" if record is None else record["status"]
-    summary = _summary(record) if record else ""
-    lines = [f"### {run_label(run.cell, run.seed)}", "", f"**{state}**{summary}", ""]
-    lines += [_setting(config), ""]
+    state = f"**{record['status']}**{_summary(record)}" if record else "**training**"
+    lines = [f"### {run_label(run.cell, run.seed)}", "", state, "", _setting(config), ""]
     if record is None:
         return "\n".join(lines)
     points = {k: v for k, v in record["metrics"].items() if k.startswith(("test/", "cost/"))}
     lines += metric_table(points, record.get("metric_declarations", {}))
-    best = record.get("best")
-    if best:
-        lines += [
-            "",
-            f"Best validation ELBO {best['val/elbo']:.2f} nats, in epoch {best['epoch']}.",
-        ]
+    if best := record.get("best"):
+        elbo, epoch = best["val/elbo"], best["epoch"]
+        lines += ["", f"Best validation ELBO {elbo:.2f} nats, in epoch {epoch}."]
     lines += [f"- {note}" for note in record.get("notes", [])]
     if (run.store.path / "weights.pt").exists():
         lines += ["", "`vaebench.load_run(...)` reads the artifact folder `run`, weights included."]
@@ -48,12 +43,8 @@ def describe_cell(
     model: str | None,
 ) -> str:
     """What a cell is, its means over seeds, and which seed became the cell's model."""
-    listed = ", ".join(str(seed) for seed in seeds)
-    lines = [
-        f"### {cell_label(cell)}",
-        "",
-        f"{len(complete)} of {len(seeds)} seeds ({listed}) complete.",
-    ]
+    state = f"{len(complete)} of {len(seeds)} seeds ({_listed(seeds)}) complete."
+    lines = [f"### {cell_label(cell)}", "", state]
     if means:
         declared = complete[0].get("metric_declarations", {})
         shown = {p.key: p.value for p in means if p.key.startswith(("test/", "cost/"))}
@@ -69,23 +60,18 @@ def describe_grid(
     manifest: Mapping[str, Any], counts: Mapping[str, int], links: Sequence[str]
 ) -> str:
     """What a grid asks, what it varies and how far it is; ``links`` are lines of Markdown."""
-    axes = [
-        f"- `{axis}`: {', '.join(str(v) for v in values)}"
-        for axis, values in manifest["axes"].items()
-    ]
+    axes = [f"- `{axis}`: {_listed(values)}" for axis, values in manifest["axes"].items()]
     told = ", ".join(f"{n} {status}" for status, n in counts.items() if n) or "nothing yet"
     lines = [f"### vaebench grid {manifest['name']}", ""]
     lines += [str(manifest["question"]), ""] if manifest.get("question") else []
     lines += [*axes, f"- seeds: {_listed(manifest['seeds'])}", "", f"Runs: {told}.", ""]
     lines += [*links, ""] if links else []
-    return "\n".join(
-        [
-            *lines,
-            "ELBO, rate and distortion may be compared within one loss only; SSIM, PSNR and active "
-            "units across all cells. One run per cell and seed lies below its cell, cells below "
-            "the grid.",
-        ]
+    lines.append(
+        "ELBO, rate and distortion may be compared within one loss only; SSIM, PSNR and active "
+        "units across all cells. One run per cell and seed lies below its cell, cells below the "
+        "grid."
     )
+    return "\n".join(lines)
 
 
 def metric_table(values: Mapping[str, float | None], declared: Mapping[str, Any]) -> list[str]:
@@ -107,11 +93,10 @@ def _summary(record: Record) -> str:
     declared = record.get("metric_declarations", {})
     shown = []
     for key in HEADLINE:
-        value, about = record["metrics"].get(key), declared.get(key.rpartition("/")[2], {})
-        if value is not None:
-            shown.append(
-                f"{about.get('title', key)} {_number(value)} {about.get('unit', '')}".strip()
-            )
+        about = declared.get(key.rpartition("/")[2], {})
+        if (value := record["metrics"].get(key)) is not None:
+            said = f"{about.get('title', key)} {_number(value)} {about.get('unit', '')}"
+            shown.append(said.strip())
     return f": test {', '.join(shown)}" if shown else ""
 
 
@@ -125,7 +110,7 @@ def _setting(config: Mapping[str, Any]) -> str:
     training, dataset = config.get("training", {}), config.get("dataset", {})
     told = {
         "": dataset.get("name"),
-        "likelihood ": likelihood(config),
+        "likelihood ": likelihood_label(config),
         "latent size ": config.get("model", {}).get("latent_dim"),
         "epochs ": training.get("epochs"),
         "batch size ": training.get("batch_size"),

@@ -1,7 +1,7 @@
 """What goes wrong between here and MLflow, in one or two lines that hold no password.
 
 ``explained`` stands around every use of MLflow; a new kind of failure that users meet gets its
-line in ``explain``. ``quiet`` keeps MLflow's own log lines short, and free of passwords too.
+line in ``MEANINGS``. ``quiet`` keeps MLflow's own log lines short, and free of passwords too.
 """
 
 import base64
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
-from vaebench.errors import TrackingError, redact
+from vaebench.errors import TrackingError, VaebenchError, redact
 
 # What these say is either no news or said again by the exception that follows.
 QUIET = {
@@ -21,7 +21,29 @@ QUIET = {
     "urllib3.connectionpool": logging.ERROR,
 }
 SPOKEN = ("mlflow", "alembic", "sqlalchemy.engine")  # loggers with a handler of MLflow's
-SECRET = 4  # characters: a shorter password would be found everywhere in a text
+# patterns of an HTTP status, or of a URI's first letters and what was said -> what it means, with
+# the part that was found in place of {}
+MEANINGS = {
+    r"^HTTP 40[13]|[Uu]nauthori[sz]ed|PERMISSION_DENIED|UNAUTHENTICATED": (
+        "refuses the credentials; set MLFLOW_TRACKING_USERNAME and _PASSWORD"
+    ),
+    r"^HTTP 429": "has too much to do ({}); it is asked again later",
+    r"^HTTP (408|5..)": "answers with errors ({}); its log says why",
+    r"API request to|^http.*Connection": (
+        "does not answer; start it, or choose another --tracking-uri"
+    ),
+    r"database is locked": (
+        "is locked by another program; close that and run the same command again"
+    ),
+    r"(?<=file lock ').*(?=' could not)": (
+        "waits for {}, which another process holds; end that and try again"
+    ),
+    r"database or disk is full": "lies on a full disk; free some of it and run vaebench sync",
+    r"out-of-date database schema": (
+        "was made by an older MLflow; back it up, then run: mlflow db upgrade URI"
+    ),
+}
+MIN_SECRET = 4  # characters: a shorter password would be found everywhere in a text
 
 _CREDENTIALS = re.compile(r"(?!sqlite|file)[^:/]+://(?P<both>[^:]*:(?P<password>.*))@", re.DOTALL)
 _DATABASE = re.compile(r"OperationalError|unable to open database|readonly database")
@@ -40,7 +62,7 @@ def hide(text: str, uri: str) -> str:
         for secret in (both, unquote(both), encoded):
             text = text.replace(secret, "***")
         for secret in (password, unquote(password), quote(unquote(password), safe="")):
-            text = text.replace(secret, "***") if len(secret) >= SECRET else text
+            text = text.replace(secret, "***") if len(secret) >= MIN_SECRET else text
     return redact(text)
 
 
@@ -70,51 +92,29 @@ class _Redacting(logging.Filter):
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn whatever mlflow raises into a TrackingError that says what to do.
+    """Turn whatever is raised into a VaebenchError that says what to do, see :func:`explain`.
 
     The original is not its cause: a traceback would show its text, which may hold the password.
     """
     try:
         yield
-    except TrackingError:
-        raise
     except Exception as exc:  # of MLflow, SQLAlchemy, requests, the system: all come through
         raise explain(exc, uri) from None
 
 
-def explain(exc: Exception, uri: str) -> TrackingError:
-    """An exception from MLflow as one or two lines: where, what, what to do; no password."""
+def explain(exc: Exception, uri: str) -> VaebenchError:
+    """An exception as one or two lines: where, what, what to do; no password."""
+    if isinstance(exc, VaebenchError):
+        return exc
     said = hide(str(exc), uri).strip() or type(exc).__name__
-    where = f"MLflow at {hide(uri, uri)}"
+    first, where = said.splitlines()[0][:300], f"MLflow at {hide(uri, uri)}"
     code = re.search(r"too many (\d{3}) error|error code (\d{3})|\b([45]\d\d) \w+ Error", said)
-    if code:
-        return _refused(where, int(next(filter(None, code.groups()))), said)
-    if "API request to" in said or ("Connection" in said and uri.startswith("http")):
-        return Unreachable(f"{where} does not answer; start it, or choose another --tracking-uri")
-    if "database is locked" in said:
-        return Unreachable(
-            f"{where} is locked by another program; close that and run the same command again"
-        )
-    if "database or disk is full" in said:
-        return Unreachable(f"{where}: the disk is full; free some of it and run vaebench sync")
-    if "out-of-date database schema" in said:
-        return Unreachable(
-            f"{where} was made by an older MLflow; back it up, then run: mlflow db upgrade URI"
-        )
-    if re.search(r"[Uu]nauthori[sz]ed|PERMISSION_DENIED|UNAUTHENTICATED", said):
-        return _refused(where, 403, said)
-    kind = Unreachable if _DATABASE.search(said) else TrackingError
-    return kind(f"{where}: {said.splitlines()[0][:300]}")
-
-
-def _refused(where: str, code: int, said: str) -> TrackingError:
-    """What an HTTP status means."""
-    if code in (401, 403):
-        return Unreachable(
-            f"{where} refuses the credentials; set MLFLOW_TRACKING_USERNAME and _PASSWORD"
-        )
-    if code == 429:
-        return Unreachable(f"{where} has too much to do (HTTP 429); it is asked again later")
-    if code >= 500 or code == 408:
-        return Unreachable(f"{where} answers with errors (HTTP {code}); its log says why")
-    return TrackingError(f"{where}: {said.splitlines()[0][:300]}")
+    status = f"HTTP {code[code.lastindex or 0]}" if code else ""
+    for pattern, meaning in MEANINGS.items():
+        if found := re.search(pattern, status or f"{uri[:5]} {said}", re.DOTALL):
+            return Unreachable(f"{where} {meaning.format(found[0])}")
+    if not status and _DATABASE.search(said):
+        return Unreachable(f"{where}: {first}")
+    if type(exc).__module__ == "builtins" and not isinstance(exc, OSError):
+        return TrackingError(f"{type(exc).__name__}: {first}")  # which neither MLflow nor a disk is
+    return TrackingError(f"{where}: {first}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.errors import ResultsError
 from vaebench.schema.labels import cell_label
-from vaebench.tracking.content import Seed, final_points, run_name
+from vaebench.tracking.payload import Seed, final_points, run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,9 +41,11 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
-    whole = _made_before(client, experiment_id, run, mlflow_run_id)
-    if whole:
-        return whole
+    made = client.search_logged_models([experiment_id], f"source_run_id = '{mlflow_run_id}'")
+    for model in made:
+        if str(model.status) == "READY":
+            return str(model.model_id)
+        client.delete_logged_model(str(model.model_id))  # of a call that did not get that far
     model = client.create_logged_model(
         experiment_id,
         name=re.sub(r"[/:.%\"']", "_", run_name(run.cell)),  # which MLflow forbids in a model's
@@ -64,24 +66,10 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
         raise
     client.log_outputs(mlflow_run_id, [LoggedModelOutput(model_id, step=0)])
     points = final_points(run.store.record or {"metrics": {}})
-    metrics = [Metric(p.key, p.value, p.time, p.step, model_id=model_id) for p in points]
+    metrics = [Metric(*point, model_id=model_id) for point in points]
     client.log_batch(mlflow_run_id, metrics=metrics, synchronous=True)
     client.finalize_logged_model(model_id, "READY")
     return model_id
-
-
-def _made_before(
-    client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_id: str
-) -> str | None:
-    """The id of a model that is whole; what a call left that did not get that far is deleted."""
-    for model in client.search_logged_models(
-        [experiment_id], f"tags.`vaebench.run_id` = '{run.run_id}'"
-    ):
-        if model.source_run_id == mlflow_run_id:
-            if str(model.status) == "READY":
-                return str(model.model_id)
-            client.delete_logged_model(str(model.model_id))
-    return None
 
 
 def save_model(run: Seed, path: Path, *, model_id: str, mlflow_run_id: str) -> None:

@@ -6,7 +6,6 @@ server has no authentication, so it is never bound to another address.
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,28 +13,21 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from vaebench.errors import ResultsError, TrackingError
-from vaebench.schema.labels import run_label
+from vaebench.errors import TrackingError, VaebenchError
 from vaebench.schema.manifest import grid_dirs
-from vaebench.storage import RunStore
-from vaebench.tracking import content
 from vaebench.tracking.failures import Unreachable, hide
-from vaebench.tracking.orphans import untrained
-from vaebench.tracking.replay import said
-from vaebench.tracking.store import MLFLOW_SETTINGS, SERVERS, Window, connect
-from vaebench.tracking.sync import DAMAGE, GridSync
+from vaebench.tracking.replay import Say, fill
+from vaebench.tracking.store import MLFLOW_SETTINGS, Window, connect
 from vaebench.tracking.views import Link
 
 HOST = "127.0.0.1"
 PORT = 5000
 PORTS = 20  # how many are tried, from the wanted one on
 PATIENCE = 120.0  # seconds until the server must answer: 6 at best, 33 on a cold disk
-
-Say = Callable[[str], None]
 
 
 class Served(NamedTuple):
@@ -99,7 +91,7 @@ def serve(
     windows = [connect(folder.resolve().parent, folder.resolve().name, uri) for folder in folders]
     links = _fill_all(windows, say)
     window = windows[0]  # all of them have one store
-    if window.uri.partition("://")[0] in SERVERS:
+    if window.on_server:
         yield Served(window.address, False, links)
         return
     free = _free_port(port)
@@ -107,16 +99,12 @@ def serve(
         say(f"port {port} is taken, using {free}")
     address = f"http://{HOST}:{free}"
     here = {
-        grid: [Link(link.title, f"{address}/{link.relative}", link.relative) for link in listed]
+        grid: [link._replace(url=f"{address}/{link.relative}") for link in listed]
         for grid, listed in links.items()
     }
-    with tempfile.TemporaryFile() as log:
-        server = _start(window, address, log)
-        try:
-            _wait(server, address, log, window)
-            yield Served(address, True, here)
-        finally:
-            _stop(server)
+    with tempfile.TemporaryFile() as log, _start(window, address, log) as server:
+        _wait(server, address, log, window)
+        yield Served(address, True, here)  # in the end standard input is closed, which ends it
 
 
 def _fill_all(windows: Sequence[Window], say: Say) -> dict[str, list[Link]]:
@@ -124,65 +112,17 @@ def _fill_all(windows: Sequence[Window], say: Say) -> dict[str, list[Link]]:
     links: dict[str, list[Link]] = {}
     problems: list[str] = []
     for window in windows:
-        with _leaving_out(window.grid, problems.append):
-            links[window.grid] = _fill(window, say)
+        try:
+            links[window.grid] = fill(window, say)
+        except Unreachable:
+            raise
+        except (VaebenchError, OSError) as error:
+            problems.append(f"{window.grid} is left out: {' '.join(str(error).split())}")
     if not links:
         raise TrackingError("\n".join(["no grid can be shown", *problems]))
     for problem in problems:
         say(problem)
     return links
-
-
-def _fill(window: Window, say: Say) -> list[Link]:
-    """Send the runs that have ended and are not in the store; others may still be training."""
-    with untrained(window.folder) as ended:
-        grid = GridSync(window, watches=not ended)
-        missing = []
-        unsent = [run_id for run_id in grid.unsent() if _has_ended(grid.runs[run_id].store)]
-        if unsent:
-            runs = "1 run" if len(unsent) == 1 else f"{len(unsent)} runs"
-            say(f"{window.grid}: sending {runs} to MLflow ...")
-        for run_id in unsent:
-            run = grid.runs[run_id]
-            with _leaving_out(f"{window.grid}: {run_label(run.cell, run.seed)} ({run_id})", say):
-                _require_whole(run.store)
-                grid.run(run_id, ended=ended)
-                missing.append(run_id)
-        for label in grid.cells if missing else ():
-            with _leaving_out(f"{window.grid}: {label}", say):
-                grid.cell(label, ended=ended)
-                if grid.finished():
-                    grid.model(label)
-        grid.send_views()
-        return grid.links()
-
-
-def _has_ended(store: RunStore) -> bool:
-    """Whether a run has a record, be it damaged."""
-    return (store.path / "record.json").exists()
-
-
-def _require_whole(store: RunStore) -> None:
-    """Make sure that all of a run which has a record can be read.
-
-    Raises:
-        ResultsError: Something of it is damaged.
-    """
-    record = content.finished_record(store, store.journal)
-    if store.config is None:
-        raise ResultsError(f"{store.path / 'config.yaml'}: damaged")
-    store.whole_journal(record.get("epochs", 0) if record else 0)
-
-
-@contextlib.contextmanager
-def _leaving_out(what: str, say: Say) -> Iterator[None]:
-    """Go on without what is damaged, and say so in one line; not if MLflow is out of reach."""
-    try:
-        yield
-    except Unreachable:
-        raise
-    except DAMAGE as error:
-        say(f"{what} is left out: {' '.join(said(error).split())}")
 
 
 def _free_port(wanted: int) -> int:
@@ -208,11 +148,11 @@ def _start(window: Window, address: str, log: IO[bytes]) -> "subprocess.Popen[by
         "MLFLOW_BACKEND_STORE_URI": window.uri,  # not an option: options are for all to see
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    guard = Path(__file__).with_name("guard.py")
+    child = Path(__file__).with_name("server_child.py")
     return subprocess.Popen(
-        [sys.executable, "-P", str(guard), *options, "--artifacts-destination", str(files)],
+        [sys.executable, "-P", str(child), *options, "--artifacts-destination", str(files)],
         env=environment,
-        stdin=subprocess.PIPE,  # closed by our end, expected or not; the guard then ends the server
+        stdin=subprocess.PIPE,  # closed by our end, expected or not; which ends the server
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -230,15 +170,3 @@ def _wait(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes], windo
     said = log.read().decode(errors="replace").strip().splitlines() or ["it says nothing"]
     why = hide(said[-1], window.uri)
     raise TrackingError(f"MLflow's server did not start at {address}: {why}")
-
-
-def _stop(server: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        server.wait(timeout=5)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)  # its children as well
-    server.wait()
-    if server.stdin:
-        server.stdin.close()

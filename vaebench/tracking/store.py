@@ -7,15 +7,13 @@ import os
 import re
 import shlex
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from vaebench.errors import TrackingError
 from vaebench.tracking.failures import explained, hide, quiet
@@ -66,7 +64,14 @@ class Window:
         """The command that sends what is missing; a password has to be filled in."""
         given = self.uri not in (default_uri(self.results), os.environ.get("MLFLOW_TRACKING_URI"))
         where = f" --tracking-uri {shlex.quote(self.address)}" if given else ""
-        return f"vaebench sync {shlex.quote(_short(self.folder))}{where}"
+        folder, here = self.folder, Path.cwd()
+        typed = folder.relative_to(here) if folder.is_relative_to(here) else folder
+        return f"vaebench sync {shlex.quote(str(typed))}{where}"
+
+    @property
+    def on_server(self) -> bool:
+        """Whether a server keeps the store, so that it has a page already."""
+        return self.uri.partition("://")[0] in SERVERS
 
     @property
     def address(self) -> str:
@@ -97,33 +102,21 @@ def connect(
         TrackingError: MLflow has no store of that kind.
     """
     results = results_dir.resolve()
-    _require_plain(results)
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or grid_file_uri or default_uri(results)
-    _check(chosen)
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or grid_name
-    database = sqlite_file(chosen)
-    if _scheme(chosen) not in DATABASES:
-        artifacts = None
-    else:
-        # MLflow would take the working directory of whoever happens to create the experiment.
-        parent = database.parent if database else results
-        artifacts = (parent / "artifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri()
-    return Window(results, grid_name, chosen, experiment, artifacts)
-
-
-def _short(path: Path) -> str:
-    """A path as one would type it here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _require_plain(results: Path) -> None:
-    """A URI has no room for these, and MLflow would put its files elsewhere."""
-    if re.search(r"[?#]|%[0-9A-Fa-f]{2}", str(results)):
+    if re.search(r"[?#]|%[0-9A-Fa-f]{2}", str(results)):  # a URI has no room for these
         raise TrackingError(
             f"{results}: MLflow cannot keep its store in a folder with ?, # or % in its name; "
             f"choose another --results"
         )
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or grid_file_uri or default_uri(results)
+    _check(chosen)
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or grid_name
+    database = sqlite_file(chosen)
+    artifacts = None
+    if _scheme(chosen) in DATABASES:
+        # MLflow would take the working directory of whoever happens to create the experiment.
+        parent = database.parent if database else results
+        artifacts = (parent / "artifacts" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri()
+    return Window(results, grid_name, chosen, experiment, artifacts)
 
 
 def default_uri(results: Path) -> str:
@@ -143,25 +136,22 @@ def _scheme(uri: str) -> str:
 
 def _check(uri: str) -> None:
     """Raise a TrackingError for what no MLflow store answers to."""
-    scheme = _scheme(uri)
+    scheme, shown = _scheme(uri), f"tracking URI {hide(uri, uri)!r}"
+    if scheme in SERVERS and not urlsplit(uri).hostname:
+        raise TrackingError(f"{shown} names no host; try {scheme}://HOST:PORT")
     known = (*DATABASES, *SERVERS, "databricks", "databricks-uc", "uc")
     if scheme in known or scheme in entry_points(group="mlflow.tracking_store").names:
-        if scheme in SERVERS and not urlsplit(uri).hostname:
-            raise TrackingError(
-                f"tracking URI {hide(uri, uri)!r} names no host; try {scheme}://HOST:PORT"
-            )
         return
-    if scheme == "file" or "://" not in uri:
-        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("1", "true"):
-            return
+    if scheme != "file" and "://" in uri:
         raise TrackingError(
-            f"tracking URI {hide(uri, uri)!r} is a plain folder, which MLflow no longer takes;\n"
+            f"{shown}: MLflow has no store {scheme!r}; "
+            f"choose from {', '.join((*DATABASES, *SERVERS))}"
+        )
+    if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("1", "true"):
+        raise TrackingError(
+            f"{shown} is a plain folder, which MLflow no longer takes;\n"
             "use sqlite:///PATH/mlflow.db (mlflow migrate-filestore moves old runs there)"
         )
-    raise TrackingError(
-        f"tracking URI {hide(uri, uri)!r}: MLflow has no store {scheme!r}; "
-        f"choose from {', '.join((*DATABASES, *SERVERS))}"
-    )
 
 
 def prepare_mlflow() -> None:
@@ -198,24 +188,10 @@ def open_client(uri: str) -> "MlflowClient":
     database = sqlite_file(uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
-        with locked(Path(f"{database}.lock")):
+        with FileLock(f"{database}.lock", timeout=LOCK):
             if not database.exists():
                 _make(database)
     return MlflowClient(tracking_uri=uri)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that others hold for moments only.
-
-    Raises:
-        TrackingError: Another process holds it for long.
-    """
-    try:
-        with FileLock(path, timeout=LOCK):
-            yield
-    except Timeout:
-        raise TrackingError(f"{path} is held by another process; end that and try again") from None
 
 
 def _make(database: Path) -> None:

@@ -4,30 +4,28 @@ The page as MLflow opens it shows a grid badly: one folded row, no metric, no pi
 is an experiment tag; its value is a state of the page, which is MLflow's internal format. So it is
 written only for versions that are known to read it, never needed, and looked at by a browser test.
 
-To add a view, add it to ``build``; to add a chart, to the section that it belongs to.
+The states are in ``views.json``; ``$params`` and other names are filled in for each grid. To add a
+chart, add it to a view there; to add a view, add it there and to ``build``.
 """
 
 import base64
 import json
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from vaebench.tracking.content import short
-from vaebench.tracking.store import SERVERS, Window
+from vaebench.tracking.payload import short
+from vaebench.tracking.store import Window
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LOWEST, BELOW = (3, 15), (4, 0)  # versions of MLflow that read these states
+MIN_VERSION, BELOW = (3, 15), (4, 0)  # versions of MLflow that read these states
 TAG = "mlflow.sharedViewState."
-LIMIT = 5000  # characters of an experiment tag in older servers
-NARROW, WIDE = 85, 110  # pixels of a column
-PICTURES = 470  # pixels of height
+MAX_TAG = 5000  # characters of an experiment tag in older servers
 LOCAL = "http://127.0.0.1:5000"
-
-State = dict[str, Any]
 
 
 class Link(NamedTuple):
@@ -39,12 +37,11 @@ class Link(NamedTuple):
 
 
 class View(NamedTuple):
-    """A state of the experiment page under a name; ``charts``: it opens on the charts."""
+    """A state of the experiment page, with the key under which MLflow knows it."""
 
     key: str
     title: str
-    state: State
-    charts: bool = False
+    state: dict[str, Any]
 
 
 def build(
@@ -60,28 +57,38 @@ def build(
         last_image: The step at which the pictures start.
         seeds: Seeds per cell; with one, the means over seeds are no news.
     """
-    runs = f"tags.`vaebench.role` = 'run' AND tags.`vaebench.grid` = '{grid}'"
     names = dict.fromkeys(["model", "loss", "estimator", *map(short, axes)])
-    params = [f"params.`{name}`" for name in names]
-    found = [
-        View("leaderboard", "leaderboard", _table(runs, [*params, "params.`seed`"])),
-    ]
+    params = json.dumps([f"params.`{name}`" for name in names])[1:-1]
+    text = Path(__file__).with_name("views.json").read_text(encoding="utf-8")
+    text = text.replace('"$params"', params).replace('"$last_image"', str(last_image))
+    text = text.replace("$grid", grid)
+    found = [View(f"{grid}-leaderboard", "leaderboard", _state(text, "leaderboard"))]
     if seeds > 1:
-        cells = runs.replace("'run'", "'cell'")
-        found.append(View("cells", "means over seeds", _table(cells, params)))
+        found.append(View(f"{grid}-cells", "means over seeds", _state(text, "cells")))
     losses = [likelihood.partition(" ")[0] for likelihood in likelihoods]
-    for i, (loss, likelihood) in enumerate(zip(losses, likelihoods, strict=True)):
-        only = f"{runs} AND tags.`vaebench.likelihood` = '{likelihood}'"
-        found.append(
-            View(
-                f"curves-{i + 1}",
-                f"curves, {loss if losses.count(loss) == 1 else likelihood}",
-                _curves(only),
-                charts=True,
-            )
-        )
-    found.append(View("runs", "every run", _every_run(runs, params, last_image), charts=True))
-    return found
+    for i, (loss, likelihood) in enumerate(zip(losses, likelihoods, strict=True), 1):
+        title = f"curves, {loss if losses.count(loss) == 1 else likelihood}"
+        filled = text.replace("$likelihood", json.dumps(likelihood)[1:-1])
+        found.append(View(f"{grid}-curves-{i}", title, _state(filled, "curves")))
+    return [*found, View(f"{grid}-runs", "every run", _state(text, "runs"))]
+
+
+def _state(text: str, name: str) -> dict[str, Any]:
+    """A view of the filled template, with the defaults of the page, its sections and its charts."""
+    template = json.loads(text)
+    state: dict[str, Any] = {**template["page"], **template["views"][name]}
+    for chart in state.get("compareRunCharts", ()):
+        metric = chart.get("metricKey", "")
+        chart["uuid"] = f"{chart['metricSectionId']}-{chart['type']}-{metric}"
+        if chart["type"] == "LINE":
+            chart["selectedMetricKeys"] = [metric]
+    for key in state.keys() & {"compareRunCharts", "compareRunSections"}:
+        defaults = template["defaults"]
+        state[key] = [{**defaults[part.get("type", "section")], **part} for part in state[key]]
+    if widths := state["columnWidths"]:
+        columns = state["columnOrder"] = state["selectedColumns"]
+        state["columnWidths"] = {name: widths[name.partition(".")[0]] for name in columns}
+    return state
 
 
 def write(client: "MlflowClient", experiment_id: str, grid: str, views: Sequence[View]) -> bool:
@@ -89,20 +96,17 @@ def write(client: "MlflowClient", experiment_id: str, grid: str, views: Sequence
     import mlflow
 
     version = tuple(int(part) for part in mlflow.__version__.split(".")[:2])
-    if not LOWEST <= version < BELOW:
+    if not MIN_VERSION <= version < BELOW:
         return False
     tags = client.get_experiment(experiment_id).tags
     for view in views:
-        value = _encode(f"{grid}: {view.title}", view.state)
-        name = TAG + view_id(grid, view)
-        if len(value) <= LIMIT and tags.get(name) != value:
-            client.set_experiment_tag(experiment_id, name, value)
+        packed = base64.b64encode(zlib.compress(json.dumps(view.state).encode(), 9)).decode()
+        # fixed times: the same view is the same tag, and is not written again
+        about = {"name": f"{grid}: {view.title}", "createdAt": 0, "updatedAt": 0}
+        value = json.dumps({**about, "state": f"deflate;{packed}"})
+        if len(value) <= MAX_TAG and tags.get(TAG + view.key) != value:
+            client.set_experiment_tag(experiment_id, TAG + view.key, value)
     return True
-
-
-def view_id(grid: str, view: View) -> str:
-    """The key under which MLflow knows a view."""
-    return f"{grid}-{view.key}"
 
 
 def links(window: Window, experiment_id: str, views: Sequence[View]) -> list[Link]:
@@ -110,173 +114,10 @@ def links(window: Window, experiment_id: str, views: Sequence[View]) -> list[Lin
 
     Without views, the table of runs.
     """
-    server = window.uri.partition("://")[0] in SERVERS
-    base = f"{window.address.rstrip('/') if server else LOCAL}/"
+    base = f"{window.address.rstrip('/') if window.on_server else LOCAL}/"
     page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    if not views:
-        return [Link("runs", base + page, page)]
-    found = []
+    pages = {"runs": page} if not views else {}
     for view in views:
-        mode = "&compareRunsMode=CHART" if view.charts else ""
-        page_of_view = f"{page}{mode}&viewStateShareKey={quote(view_id(window.grid, view))}"
-        found.append(Link(view.title, base + page_of_view, page_of_view))
-    return found
-
-
-def _encode(name: str, state: State) -> str:
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
-    # fixed times: the same view is the same tag, and is not written again
-    return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
-
-
-def _table(runs: str, params: Sequence[str]) -> State:
-    """Runs in the order of their SSIM, which unlike the ELBO compares all cells."""
-    names = ["test/ssim", "test/psnr", "test/elbo", "test/rate", "test/distortion"]
-    names += ["test/active_units", "cost/seconds_per_epoch", "cost/parameters"]
-    metrics = [f"metrics.`{name}`" for name in names]
-    columns = [*params, *metrics]
-    widths = {**dict.fromkeys(params, NARROW), **dict.fromkeys(metrics, WIDE)}
-    return _page(runs, selectedColumns=columns, columnOrder=columns, columnWidths=widths)
-
-
-def _curves(runs: str) -> State:
-    """Validation and training curves, one mean curve per cell, for one likelihood."""
-    charts = [_line("val", f"val/{name}") for name in ("elbo", "rate", "distortion")]
-    charts += [
-        _bar("end", "test/elbo"),
-        _scatter("end", "test/rate", "test/distortion"),
-        _bar("end", "test/rate"),
-    ]
-    charts += [_line("train", f"train/{name}") for name in ("elbo", "rate", "distortion")]
-    charts += [_line("course", f"train/{name}") for name in ("learning_rate", "beta", "seconds")]
-    sections = {
-        "val": "Validation per epoch, nats (ELBO: higher is better)",
-        "end": "Test after training, nats",
-        "train": "Training per epoch, nats",
-        "course": "Course of the training",
-    }
-    cells = [{"mode": "tag", "groupByData": "vaebench.cell"}]
-    return _page(
-        runs,
-        groupBy={"aggregateFunction": "average", "groupByKeys": cells},
-        isAccordionReordered=True,
-        compareRunCharts=charts,
-        compareRunSections=[_section(key, name) for key, name in sections.items()],
-    )
-
-
-def _every_run(runs: str, params: Sequence[str], last_image: int) -> State:
-    """Pictures of all runs side by side, then what compares across all cells, then cost."""
-    pictures = _chart(
-        "pictures",
-        "IMAGE",
-        "images",
-        imageKeys=["reconstruction", "samples"],  # two keys: a column per run, a row per key
-        step=last_image,
-        showRunParams=False,
-    )
-    quality = ("test/ssim", "test/psnr", "test/active_units")
-    cost = (
-        "cost/seconds_per_epoch",
-        "cost/cpu_seconds_per_epoch",
-        "cost/images_per_second",
-        "cost/peak_memory_mb",
-    )
-    return _page(
-        runs,
-        # the grid of pictures shows the first ten: one seed of every cell, not the ten best
-        orderByKey="params.`seed`",
-        orderByAsc=True,
-        selectedColumns=[*params, "metrics.`test/ssim`"],
-        isAccordionReordered=True,
-        compareRunCharts=[
-            pictures,
-            *[_bar("quality", metric) for metric in quality],
-            *[_bar("cost", metric) for metric in cost],
-        ],
-        compareRunSections=[
-            {
-                **_section("images", "Pictures: test images over their reconstructions; samples"),
-                "columns": 1,
-                "cardHeight": PICTURES,
-            },
-            _section("quality", "Test, all cells (SSIM, PSNR: higher is better)"),
-            _section("cost", "Cost, comparable on one machine"),
-        ],
-    )
-
-
-def _page(runs: str, **changed: Any) -> State:
-    return {
-        "searchFilter": runs,
-        "orderByKey": "metrics.`test/ssim`",
-        "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": [],
-        "columnOrder": [],
-        "columnWidths": {},
-        "runsHiddenMode": "SHOWALL",
-        "viewMaximized": False,
-        "runListHidden": False,
-        "isAccordionReordered": False,
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "groupBy": None,
-        "groupsExpanded": {},
-        "globalLineChartConfig": {
-            "xAxisKey": "step",
-            "lineSmoothness": 0,
-            "selectedXAxisMetricKey": "",
-        },
-        **changed,
-    }
-
-
-def _section(key: str, name: str) -> State:
-    flags = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
-    return {"uuid": key, "name": name, **flags}
-
-
-def _chart(key: str, kind: str, section: str, **more: Any) -> State:
-    return {
-        "uuid": key,
-        "type": kind,
-        "metricSectionId": section,
-        "runsCountToCompare": 100,
-        "deleted": False,
-        "isGenerated": False,
-        **more,
-    }
-
-
-def _bar(section: str, metric: str) -> State:
-    return _chart(f"{section}-bar-{metric}", "BAR", section, metricKey=metric)
-
-
-def _line(section: str, metric: str) -> State:
-    return _chart(
-        f"{section}-{metric}",
-        "LINE",
-        section,
-        metricKey=metric,
-        selectedMetricKeys=[metric],
-        lineSmoothness=0,
-        xAxisScaleType="linear",
-        scaleType="linear",
-        range={},
-        xAxisKey="step",
-        selectedXAxisMetricKey="",
-        yAxisKey="metric",
-        yAxisExpressions=[],
-        ignoreOutliers=False,
-        useGlobalXaxisKey=True,
-        useGlobalLineSmoothing=True,
-    )
-
-
-def _scatter(section: str, x: str, y: str) -> State:
-    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
-    return _chart(f"{section}-{x}-{y}", "SCATTER", section, **axes)
+        mode = "&compareRunsMode=CHART" if "compareRunCharts" in view.state else ""
+        pages[view.title] = f"{page}{mode}&viewStateShareKey={quote(view.key)}"
+    return [Link(title, base + relative, relative) for title, relative in pages.items()]

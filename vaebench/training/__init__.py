@@ -25,7 +25,7 @@ from vaebench.errors import DivergedError
 from vaebench.estimators import Estimate, EstimateFunction, closed_form_kl
 from vaebench.seeding import stream
 from vaebench.training.epochs import EpochStatistics, Means
-from vaebench.training.optimizers import OPTIMIZERS, update_function
+from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.schedules import SCHEDULES
 from vaebench.training.steps import Precision, step_function
 from vaebench.vae import VAE
@@ -219,7 +219,6 @@ def train(
     shape = (1, len(validation), latent_dim)
     validation_noise = torch.randn(shape, generator=stream(seed, "validation")).to(device)
     estimate_bound = step_function(estimator, device, plan.precision, compiled=plan.compile)
-    update = update_function(optimizer)
     batch = x.new_empty((min(plan.batch_size, count), *x.shape[1:]))
     while state.epoch < plan.epochs and not plan.stops_early(state):
         epoch = state.epoch + 1
@@ -243,7 +242,8 @@ def train(
             objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
             if plan.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(vae.parameters(), plan.gradient_clip)
-            update()
+            optimizer.step()
+            optimizer.zero_grad()
             sums.add(estimate)
         trained = sums.means(count)  # waits for the device
         seconds = time.perf_counter() - started

@@ -88,8 +88,8 @@ def _measure(vae: VAE, x: Tensor, noise: Tensor, name: str, beta: float) -> Grad
     squares = torch.zeros_like(mean)
     for count, draws in enumerate(noise, start=1):  # Welford (1962): one gradient in memory
         loss = objective(ESTIMATORS[name](vae, x, draws), beta)
-        found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        gradient = torch.cat([part.flatten() for part in found])
+        parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        gradient = torch.cat([part.flatten() for part in parts])
         deviation = gradient - mean
         mean += deviation / count
         squares += deviation * (gradient - mean)

@@ -1,4 +1,4 @@
-"""Optimisers by name, and how a training step applies its gradients.
+"""Optimisers by name.
 
 To add one: a function with annotated options, and an entry at the bottom.
 """
@@ -6,11 +6,9 @@ To add one: a function with annotated options, and an entry at the bottom.
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import torch
 from annotated_types import Ge, Lt
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.adam import adam as adam_
 
 from vaebench.vae import VAE
 
@@ -86,70 +84,6 @@ def sgd(
         weight_decay=weight_decay,
         fused=_fused(vae),
     )
-
-
-def update_function(optimizer: Optimizer) -> Callable[[], None]:
-    """Return a function that applies the gradients, and drops them.
-
-    The same to the last bit as ``optimizer.step()`` and ``optimizer.zero_grad()``. For fused Adam,
-    what ``step`` collects anew each time is collected once, and PyTorch's function called on it:
-    the matrix products have just swept the caches, and Python is slow there (a perceptron of 1.1
-    million parameters gains 3 to 4 % in float32, 6 to 8 % in bfloat16).
-
-    Arguments:
-        optimizer: In its present state; another one must not be loaded into it.
-    """
-
-    def usual() -> None:
-        optimizer.step()
-        optimizer.zero_grad()
-
-    groups = optimizer.param_groups
-    if not isinstance(optimizer, Adam) or any(not g["fused"] or g["amsgrad"] for g in groups):
-        return usual
-    parameters: list[Tensor] = [p for group in groups for p in group["params"]]
-    states: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = []
-
-    def collect() -> None:
-        if any(p not in optimizer.state for p in parameters):
-            return
-        for group in groups:
-            known = [optimizer.state[p] for p in group["params"]]
-            means, squares, steps = (
-                [state[key] for state in known] for key in ("exp_avg", "exp_avg_sq", "step")
-            )
-            states.append((means, squares, steps))
-
-    def lean() -> None:
-        if not states or any(p.grad is None for p in parameters):
-            usual()  # which makes its state with the first gradients, and skips what has none
-            if not states:
-                collect()
-            return
-        with torch.no_grad():
-            for group, (means, squares, steps) in zip(groups, states, strict=True):
-                beta1, beta2 = group["betas"]
-                adam_(
-                    group["params"],
-                    [p.grad for p in group["params"]],
-                    means,
-                    squares,
-                    [],
-                    steps,
-                    beta1=beta1,
-                    beta2=beta2,
-                    lr=group["lr"],
-                    eps=group["eps"],
-                    weight_decay=group["weight_decay"],
-                    decoupled_weight_decay=group["decoupled_weight_decay"],
-                    maximize=group["maximize"],
-                    amsgrad=False,
-                    fused=True,
-                )
-        for parameter in parameters:
-            parameter.grad = None
-
-    return lean
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}

@@ -40,7 +40,8 @@ FUNCTIONS = {  # module -> names in it, and the phase in which they are called
         tuple(
             f"MlflowClient.{name}"
             for name in (
-                *("create_run", "log_batch", "log_artifacts", "log_inputs", "set_terminated"),
+                *("create_run", "log_batch", "log_artifacts", "log_artifact", "log_dict"),
+                *("log_inputs", "set_terminated"),
                 *("update_run", "search_runs", "set_experiment_tag", "create_experiment"),
                 *("create_logged_model", "log_model_artifacts", "finalize_logged_model"),
             )

@@ -1,31 +1,31 @@
 """What MLflow shows of one grid, and the ways to add to it that may be repeated at will.
 
 Runs are found by their tags; metrics, parameters and tags that are there already fall together with
-what is sent; files replace files of their name. ``Mirror`` knows MLflow's calls and nothing about
-grids: what to send is decided in ``sync``.
+what is sent; files replace files of their name. What to send is decided in ``publisher``.
 """
 
 import json
-import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from vaebench.files import write_atomic
-from vaebench.tracking.content import Point, common_tags
-from vaebench.tracking.pictures import stage
-from vaebench.tracking.store import Window, locked, open_store
+from vaebench.tracking.payload import Point, common_tags
+from vaebench.tracking.store import LOCK, Window, open_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from PIL.Image import Image
 
 FOLDER, CALL = "vaebench.folder", "vaebench.call"  # tags
 MAX_DIGEST = 36  # characters; MLflow's limit
 PAGE = 1000
+FULL, PREVIEW = 512, 256  # pixels of a picture: opened by a click, and shown (as log_image's)
 
 Key = tuple[str, ...]
 
@@ -51,11 +51,11 @@ class Shown:
     images: set[str] = field(default_factory=set)
 
 
-class Mirror:
+class GridClient:
     """The runs of one grid in one store; not thread-safe.
 
     Attributes:
-        client: MLflow's client.
+        mlflow: MLflow's client.
         experiment_id: The id of the experiment that holds the grid.
         runs: What is shown: ``("grid",)``, ``("cell", label)``, ``("run", run_id, attempt)``.
 
@@ -65,7 +65,7 @@ class Mirror:
 
     def __init__(self, window: Window) -> None:
         self.window = window
-        self.client, self.experiment_id = open_store(window)
+        self.mlflow, self.experiment_id = open_store(window)
         self.runs: dict[Key, Shown] = {}
         self._folder = self._identity()
         self._find()
@@ -82,14 +82,14 @@ class Mirror:
         """The run of that key, created if MLflow has none; ``start`` in ms since 1970."""
         if key in self.runs:
             return self.runs[key]
-        kind = f"tags.`vaebench.role` = '{key[0]}'"
-        same = f"tags.`vaebench.run_id` = '{key[1]}'" if key[0] == "run" else kind
+        kind = f" AND tags.`vaebench.role` = '{key[0]}'"
+        same = f" AND tags.`vaebench.run_id` = '{key[1]}'" if key[0] == "run" else kind
         with self._lock():
             self._find(same)  # made since by another process, or by a call whose answer got lost
             if key not in self.runs:
                 common = common_tags(self.window.grid, key[0], parent.id if parent else None)
                 ours = {FOLDER: self._folder, CALL: uuid.uuid4().hex}
-                created = self.client.create_run(
+                created = self.mlflow.create_run(
                     self.experiment_id,
                     start_time=start,
                     tags={**common, **ours, **(tags or {})},
@@ -104,8 +104,8 @@ class Mirror:
         from mlflow.entities import Param
 
         if not shown.has_params:
-            listed = [Param(key, value) for key, value in params.items()]
-            self.client.log_batch(shown.id, params=listed, synchronous=True)
+            listed = [Param(*pair) for pair in params.items()]
+            self.mlflow.log_batch(shown.id, params=listed, synchronous=True)
             shown.has_params = True
 
     def metrics(self, shown: Shown, points: Sequence[Point]) -> None:
@@ -113,8 +113,8 @@ class Mirror:
         from mlflow.entities import Metric
 
         if points:
-            listed = [Metric(p.key, p.value, p.time, p.step) for p in points]
-            self.client.log_batch(shown.id, metrics=listed, synchronous=True)
+            listed = [Metric(*point) for point in points]
+            self.mlflow.log_batch(shown.id, metrics=listed, synchronous=True)
 
     def finals(self, shown: Shown, points: Sequence[Point], changed: int) -> None:
         """Send metrics that have one value each, unless that is what MLflow shows.
@@ -126,15 +126,13 @@ class Mirror:
             points: The metrics.
             changed: Time stamp of values that differ from what MLflow has, in ms since 1970.
         """
-        if not points:
-            return
-        there = self.client.get_run(shown.id).data.metrics
+        there = self.mlflow.get_run(shown.id).data.metrics if points else {}
         new = []
         for point in points:
             if point.key not in there:
                 new.append(point)
             elif there[point.key] != point.value:
-                history = self.client.get_metric_history(shown.id, point.key)
+                history = self.mlflow.get_metric_history(shown.id, point.key)
                 latest = max(known.timestamp for known in history)
                 new.append(point._replace(time=max(changed, latest + 1)))
         self.metrics(shown, new)
@@ -145,42 +143,43 @@ class Mirror:
 
         new = {key: value for key, value in tags.items() if shown.tags.get(key) != value}
         if new:
-            listed = [RunTag(key, value) for key, value in new.items()]
-            self.client.log_batch(shown.id, tags=listed, synchronous=True)
+            listed = [RunTag(*pair) for pair in new.items()]
+            self.mlflow.log_batch(shown.id, tags=listed, synchronous=True)
             shown.tags.update(new)
 
     def images(self, shown: Shown, images: Mapping[str, Path]) -> None:
-        """Send pictures under the names of MLflow's ``log_image``: stem to PNG file."""
+        """Send pictures under the names of MLflow's ``log_image``: stem to PNG file.
+
+        A file that holds no picture is passed over: it must not keep the rest from being shown.
+        """
+        import PIL.Image
+
         new = {stem: path for stem, path in images.items() if stem not in shown.images}
-        with tempfile.TemporaryDirectory() as folder:
-            if stage(new, Path(folder)):
-                self.client.log_artifacts(shown.id, folder, "images")
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for stem, path in new.items():
+                try:
+                    image = PIL.Image.open(path)
+                    image.load()
+                except (OSError, SyntaxError, ValueError):  # which PIL raises for damaged files
+                    continue
+                sized(image, FULL).save(folder / f"{stem}.png")
+                sized(image, PREVIEW).save(folder / f"{stem}+compressed.webp", lossless=True)
+            if any(folder.iterdir()):
+                self.mlflow.log_artifacts(shown.id, name, "images")
                 self.tags(shown, {"mlflow.loggedImages": "True"})
         shown.images.update(new)
 
-    def files(
-        self,
-        shown: Shown,
-        folder: str,
-        paths: Sequence[Path],
-        texts: Mapping[str, str] | None = None,
-    ) -> None:
-        """Send the files that exist, and texts under their names, to an artifact folder."""
-        with tempfile.TemporaryDirectory() as staged:
-            for path in paths:
-                if path.exists():
-                    shutil.copyfile(path, Path(staged, path.name))
-            for name, text in (texts or {}).items():
-                Path(staged, name).write_text(text, encoding="utf-8")
-            if any(Path(staged).iterdir()):
-                self.client.log_artifacts(shown.id, staged, folder)
+    def files(self, shown: Shown, folder: str, paths: Iterable[Path]) -> None:
+        """Send the files that exist to an artifact folder."""
+        for path in paths:
+            if path.exists():
+                self.mlflow.log_artifact(shown.id, str(path), folder)
 
     def datasets(self, shown: Shown, data: Mapping[str, Any] | None) -> None:
         """Name the data of a run: ``{name, digest, train, validation, test}``, sizes in images."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        if not data:
-            return
         inputs = [
             DatasetInput(
                 Dataset(
@@ -193,24 +192,23 @@ class Mirror:
                 [InputTag("mlflow.data.context", split)],
             )
             for split in ("train", "validation", "test")
-            if data.get(split)
+            if data and data.get(split)
         ]
-        self.client.log_inputs(shown.id, inputs)
+        if inputs:
+            self.mlflow.log_inputs(shown.id, inputs)
 
-    def end(self, shown: Shown, status: str, time: int | None = None) -> None:
-        """Close a run, at ``time`` in ms since 1970 or now."""
-        if shown.status != status:
-            self.client.set_terminated(shown.id, status, end_time=time)
-            shown.status = status
+    def set_status(self, shown: Shown, status: str, time: int | None = None) -> None:
+        """Close a run, at ``time`` in ms since 1970 or now, or let it go on with RUNNING."""
+        if shown.status == status:
+            return
+        if status == "RUNNING":
+            self.mlflow.update_run(shown.id, status=status)
+        else:
+            self.mlflow.set_terminated(shown.id, status, end_time=time)
+        shown.status = status
 
-    def reopen(self, shown: Shown) -> None:
-        """Let a run go on."""
-        if shown.status != "RUNNING":
-            self.client.update_run(shown.id, status="RUNNING")
-            shown.status = "RUNNING"
-
-    def _lock(self) -> AbstractContextManager[None]:
-        return locked(self.window.folder / ".mlflow.lock")
+    def _lock(self) -> FileLock:
+        return FileLock(self.window.folder / ".mlflow.lock", timeout=LOCK)
 
     def _identity(self) -> str:
         """A name of the grid's folder that stays when it is moved.
@@ -224,31 +222,40 @@ class Mirror:
                 write_atomic(path, uuid.uuid4().hex)
         return path.read_text(encoding="utf-8").strip()
 
-    def _find(self, which: str | None = None) -> None:
+    def _find(self, same: str = "") -> None:
         """Learn of the runs that MLflow has; of the twins that one call made, one stays."""
-        for run in self._search(which):
-            tags = run.data.tags
-            if tags.get(FOLDER, self._folder) != self._folder:
-                continue
-            known = self.runs.setdefault(_key(tags), _shown(run))
-            if run.info.run_id != known.id and tags.get(CALL, "") == known.tags.get(CALL):
-                self.client.delete_run(run.info.run_id)
-
-    def _search(self, which: str | None) -> "Iterator[Run]":
-        wanted = f"tags.`vaebench.grid` = '{self.window.grid}'" + (f" AND {which}" if which else "")
+        wanted = f"tags.`vaebench.grid` = '{self.window.grid}'{same}"
         token = None
         while True:
-            page = self.client.search_runs(
+            page = self.mlflow.search_runs(
                 [self.experiment_id],
                 wanted,
                 max_results=PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            yield from page
+            for run in page:
+                tags = run.data.tags
+                if tags.get(FOLDER, self._folder) != self._folder:
+                    continue
+                known = self.runs.setdefault(_key(tags), _shown(run))
+                if run.info.run_id != known.id and tags.get(CALL, "") == known.tags.get(CALL):
+                    self.mlflow.delete_run(run.info.run_id)
             token = page.token
             if not token:
                 return
+
+
+def sized(image: "Image", side: int) -> "Image":
+    """A picture as large as it gets within ``side`` pixels, its own pixels square and sharp."""
+    from PIL.Image import Resampling
+
+    factor = side // max(image.size)
+    if factor:
+        return image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
+    smaller = image.copy()
+    smaller.thumbnail((side, side))
+    return smaller
 
 
 def _shown(run: "Run") -> Shown:

@@ -17,7 +17,7 @@ from vaebench.errors import ConfigError, DataError, DivergedError
 from vaebench.executors import Event, in_this_process, in_workers, pool
 from vaebench.grid import Options, run_grid, train
 from vaebench.run import Task
-from vaebench.run.failing import failed, is_out_of_memory
+from vaebench.run.failures import failed, is_out_of_memory
 from vaebench.storage import RunStore
 
 SITE = Path(__file__).parent / "faults"

@@ -1,6 +1,6 @@
 """Runs that fail: of which kind, why in words, and where in ``error.txt``.
 
-A further kind is a name in ``Failure``; if it may pass by itself, in ``PASSING`` as well.
+A further kind is a name in ``Failure``; if it may pass by itself, in ``TRANSIENT`` as well.
 """
 
 import re
@@ -15,7 +15,7 @@ from vaebench.run.record import Task, close
 
 Failure = Literal["diverged", "error", "memory", "system", "died", "timeout"]
 # These say nothing against a run or its checkpoint: the same again may succeed, and resumes.
-PASSING: tuple[Failure, ...] = ("memory", "system", "died", "timeout")
+TRANSIENT: tuple[Failure, ...] = ("memory", "system", "died", "timeout")
 
 _NO_MEMORY = re.compile(
     r"not enough memory|can't allocate memory|out of memory|cannot allocate memory|ALLOC_FAILED",

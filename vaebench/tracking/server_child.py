@@ -1,8 +1,8 @@
 """MLflow's server as a program that ends with whoever started it.
 
-``python guard.py OPTIONS`` is ``mlflow server OPTIONS``, except that its process group is killed as
-soon as its standard input is closed: however the parent died, nothing is left. To be started as the
-leader of a process group.
+``python server_child.py OPTIONS`` is ``mlflow server OPTIONS``, except that its process group is
+killed as soon as its standard input is closed: however the parent died, nothing is left. Start it
+as the leader of a process group.
 """
 
 import os

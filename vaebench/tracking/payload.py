@@ -1,4 +1,4 @@
-"""What MLflow is told about runs: parameters, tags, names, metrics, descriptions.
+"""What MLflow is told about runs: parameters, tags, names, metrics.
 
 Everything here is a plain value made from what lies in the results folder. A further parameter
 or tag is one line in ``params`` or ``run_tags``.
@@ -6,11 +6,12 @@ or tag is one line in ``params`` or ``run_tags``.
 
 import getpass
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaebench.schema.labels import cell_label
+from vaebench.schema.labels import cell_label, likelihood_label
 from vaebench.storage import RunStore
 
 Cell = Mapping[str, Any]
@@ -44,6 +45,16 @@ class Seed(NamedTuple):
     seed: int
     store: RunStore
 
+    @property
+    def started(self) -> bool:
+        """Whether it has a configuration in its folder."""
+        return (self.store.path / "config.yaml").exists()
+
+    @property
+    def has_record(self) -> bool:
+        """Whether it has ended, be its record damaged."""
+        return (self.store.path / "record.json").exists()
+
 
 def short(axis: str) -> str:
     """``latent_dim`` for ``model.latent_dim``."""
@@ -59,10 +70,9 @@ def run_name(cell: Cell, seed: int | None = None) -> str:
 def params(cell: Cell, seed: int, config: Mapping[str, Any]) -> dict[str, str]:
     """At most nine short parameters: the cell's axes and the seed first, then what most ask for."""
     training = config.get("training", {})
-    named = {word: config[word]["name"] for word in WORDS if word in config}
     wanted: dict[str, Any] = {
-        **named,
-        **_axes(cell),
+        **{word: config[word]["name"] for word in WORDS if word in config},
+        **cell_params(cell),
         "seed": seed,
         "dataset": config.get("dataset", {}).get("name"),
         "latent_dim": config.get("model", {}).get("latent_dim"),
@@ -70,36 +80,16 @@ def params(cell: Cell, seed: int, config: Mapping[str, Any]) -> dict[str, str]:
         "batch_size": training.get("batch_size"),
         "learning_rate": training.get("learning_rate"),
     }
-    known = {k: str(v) for k, v in wanted.items() if v is not None}
-    return dict(list(known.items())[:MAX_PARAMS])
+    known = [(k, str(v)) for k, v in wanted.items() if v is not None]
+    return dict(known[:MAX_PARAMS])
 
 
 def cell_params(cell: Cell) -> dict[str, str]:
     """The cell's axes."""
-    return {k: str(v) for k, v in _axes(cell).items()}
-
-
-def _axes(cell: Cell) -> dict[str, Any]:
-    names = [short(axis) for axis in cell]
+    count = Counter(map(short, cell))
     return {
-        name if names.count(name) == 1 else k: cell[k] for k, name in zip(cell, names, strict=True)
+        short(axis) if count[short(axis)] == 1 else axis: str(value) for axis, value in cell.items()
     }
-
-
-def likelihood(config: Mapping[str, Any]) -> str:
-    """A name for all that must be equal before two ELBOs may be compared (data set apart).
-
-    ``bce``; ``mse sigma2=0.5 output=sigmoid``; ``bce static`` on binarised pixels,
-    ``cb dequantized`` on dequantised ones.
-    """
-    loss = dict(config["loss"])
-    name = str(loss["name"])
-    options = [f"{k}={v}" for k, v in (loss.get(name) or {}).items()]
-    dataset = config.get("dataset", {})
-    binarize = dataset.get("binarize") or "none"
-    pixels = [] if binarize == "none" else [str(binarize)]
-    pixels += ["dequantized"] if dataset.get("dequantize") == "uniform" else []
-    return " ".join([name, *options, *pixels])
 
 
 def finished_record(store: RunStore, journal: Sequence[Mapping[str, Any]]) -> Record | None:
@@ -173,16 +163,12 @@ def image_files(store: RunStore, times: Mapping[int, int]) -> dict[str, Path]:
     Returns:
         Stem (``reconstruction+step+5+timestamp+1700000000000+<uuid>``) to file.
     """
-    found = {}
+    found, attempt = {}, f"vaebench:{store.run_id}/{store.attempt}"
     for path in sorted(store.images.glob("*-*.png")):
         key, _, digits = path.stem.rpartition("-")
-        if not digits.isdigit() or int(digits) not in times:
-            continue
-        step = int(digits)
-        same = uuid.uuid5(
-            uuid.NAMESPACE_URL, f"vaebench:{store.run_id}/{store.attempt}/{key}/{step}"
-        )
-        found[f"{key}+step+{step}+timestamp+{times[step]}+{same}"] = path
+        if digits.isdigit() and (step := int(digits)) in times:
+            same = uuid.uuid5(uuid.NAMESPACE_URL, f"{attempt}/{key}/{step}")
+            found[f"{key}+step+{step}+timestamp+{times[step]}+{same}"] = path
     return found
 
 
@@ -204,7 +190,7 @@ def run_tags(run: Seed, config: Mapping[str, Any], attempt: int, colour: str) ->
         "vaebench.run_id": run.run_id,
         "vaebench.attempt": str(attempt),
         "vaebench.cell": cell_label(run.cell),
-        "vaebench.likelihood": likelihood(config),
+        "vaebench.likelihood": likelihood_label(config),
         "mlflow.runColor": colour,
     }
 
