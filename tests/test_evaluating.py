@@ -19,7 +19,7 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import in_this_process, in_workers
 from vaebench.files import dump_json
 from vaebench.grid import Options, run_grid
-from vaebench.grid.evaluating import Outcome, Request, evaluate
+from vaebench.grid.evaluate import Outcome, Request, evaluate
 from vaebench.metrics import METRICS
 from vaebench.run import Task, close, run
 from vaebench.storage import RunStore
@@ -32,7 +32,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In this process, without figures; the command line takes over SIGTERM: give it back."""
     without_figures(monkeypatch)
     monkeypatch.setattr(
-        "vaebench.grid.evaluating.in_workers",
+        "vaebench.grid.evaluate.in_workers",
         lambda tasks, hear, jobs: in_this_process(tasks, hear),
     )
     before = signal.getsignal(signal.SIGTERM)
@@ -224,7 +224,7 @@ def test_workers_measure_as_this_process_does(
 ) -> None:
     before = record_of(folder)
     strip(folder, "ssim", "elbo")
-    monkeypatch.setattr("vaebench.grid.evaluating.in_workers", in_workers)
+    monkeypatch.setattr("vaebench.grid.evaluate.in_workers", in_workers)
     assert evaluate(folder, Request(device="cpu", jobs=1)) == {"measured": 1}
     assert record_of(folder)["metrics"] == before["metrics"]
 

@@ -17,11 +17,11 @@ import click
 
 from vaebench import __version__
 from vaebench.cli.data import data
-from vaebench.cli.evaluating import evaluate
-from vaebench.cli.grids import run_grid, train
+from vaebench.cli.finished import evaluate
 from vaebench.cli.repeating import repeat
 from vaebench.cli.reports import compare, report, status
 from vaebench.cli.schema import schema
+from vaebench.cli.training import run_grid, train
 from vaebench.cli.windows import sync, ui
 from vaebench.errors import ConfigError, VaebenchError
 

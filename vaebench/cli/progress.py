@@ -17,7 +17,7 @@ from rich.table import Table
 
 from vaebench.executors import Event
 from vaebench.grid import REPORTS, Listener, Options, Planned, Results
-from vaebench.grid.evaluating import Outcome
+from vaebench.grid.evaluate import Outcome
 from vaebench.report import tuning_text
 from vaebench.run import SCORE, model_cost
 from vaebench.schema.labels import cell_label, run_label

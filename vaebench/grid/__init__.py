@@ -18,8 +18,8 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
 from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.folder import REPORTS, alone, mend, unsafe, write_reports
-from vaebench.grid.following import FailedFast, Follower, Listener, default_listener
 from vaebench.grid.groups import PART
+from vaebench.grid.listener import FailedFast, Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, plan
 from vaebench.grid.results import Results, load_results

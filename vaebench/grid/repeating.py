@@ -19,7 +19,7 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Event, in_workers
 from vaebench.grid import Listener
-from vaebench.grid.evaluating import Request, measured_config
+from vaebench.grid.evaluate import Request, measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.notes import flat
 from vaebench.report.records import dig

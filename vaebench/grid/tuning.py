@@ -12,7 +12,6 @@ from typing import Any
 from vaebench.config import Grid, Tune
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.files import dump_yaml, write_atomic
-from vaebench.grid.following import Listener
 from vaebench.grid.groups import (
     PART,
     Entry,
@@ -25,6 +24,7 @@ from vaebench.grid.groups import (
     stale,
     stored_manifest,
 )
+from vaebench.grid.listener import Listener
 from vaebench.grid.manifest import make_manifest
 from vaebench.grid.planning import Options, Planned, plan_trials
 from vaebench.run import SCORE

@@ -49,8 +49,8 @@ def evaluate(
     that are up to date stay as they are.
     """
     from vaebench.cli.progress import print_evaluated
-    from vaebench.grid.evaluating import Request
-    from vaebench.grid.evaluating import evaluate as execute
+    from vaebench.grid.evaluate import Request
+    from vaebench.grid.evaluate import evaluate as execute
 
     request = Request(metrics, assigned(assignments), device, data_dir, job_count(jobs))
     counts = execute(directory, request, print_evaluated)
