@@ -19,6 +19,7 @@ from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.models import MODELS
+from vaebench.schema.record import COMPONENTS
 from vaebench.schema.section import Grown, Named, Section, one_of
 from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
 
@@ -240,7 +241,8 @@ class RunConfig(Grown):
     @property
     def versions(self) -> dict[str, int]:
         """:data:`NUMBERS_VERSION` as ``numbers``, and the versions of the components in use."""
-        return {"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}
+        named = {key: {"name": getattr(self, key).name} for key in COMPONENTS}
+        return {"numbers": NUMBERS_VERSION, **component_versions(named)}
 
     @property
     def run_id(self) -> str:
