@@ -430,14 +430,14 @@ def test_a_failed_run_exits_with_1_and_says_which_why_and_how_to_go_on(
     ("given", "told"),
     [
         ([], []),
-        (["--rerun", "missing", "--fail-fast"], ["--fail-fast"]),
+        (["--rerun", "missing", "--fail-fast"], ["--rerun", "missing", "--fail-fast"]),
         (
             ["--loss", "mse", "--loss", "bce", "--set", "training.epochs=3"],
             ["--loss", "mse", "--loss", "bce", "--set", "training.epochs=3"],
         ),
         (
             ["--results", "my results", "--retries", "2", "--timeout", "2h"],
-            ["--results", "my results", "--timeout", "2h", "--retries", "2"],
+            ["--results", "my results", "--retries", "2", "--timeout", "2h"],
         ),
         (["--tracking-uri", "http://me:s3cret@there"], ["--tracking-uri", "http://***@there"]),
     ],
@@ -446,8 +446,11 @@ def test_a_failed_run_exits_with_1_and_says_which_why_and_how_to_go_on(
 def test_the_command_that_does_failed_runs_again_has_the_users_options_and_no_password(
     given: list[str], told: list[str]
 ) -> None:
-    with main.commands["run-grid"].make_context("run-grid", given):
-        command = again("--rerun", "failed", without=["--rerun"])
+    with (
+        main.make_context("vaebench", ["run-grid", *given]) as root,
+        main.commands["run-grid"].make_context("run-grid", [*given], parent=root),
+    ):
+        command = again("--rerun", "failed")
     assert shlex.split(command) == ["vaebench", "run-grid", *told, "--rerun", "failed"]
 
 

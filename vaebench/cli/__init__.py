@@ -35,6 +35,11 @@ class Terminated(KeyboardInterrupt):
 class _Commands(click.Group):
     """Turns the exceptions of vaebench, and interrupts, into messages and exit codes."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Also keep what was typed, for :func:`vaebench.cli.options.again`."""
+        ctx.obj = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does where a terminal goes

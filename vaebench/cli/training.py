@@ -1,52 +1,42 @@
 """``vaebench run-grid`` and ``vaebench train``: what trains."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaebench.cli.options import (
-    FILE,
-    WHERE,
-    again,
-    grid_options,
-    job_count,
-    run_options,
-    seconds,
-    settings,
-)
+from vaebench.cli.options import FILE, again, grid_options, run_options, settings
+
+if TYPE_CHECKING:
+    from vaebench.grid import Options
 
 
 @click.command()
 @click.argument("grid", required=False, type=FILE)
 @run_options
 @grid_options
-def run_grid(
-    grid: Path | None, jobs: str, timeout: str | None, dry_run: bool, **options: Any
-) -> None:
+def run_grid(grid: Path | None, dry_run: bool, **given: Any) -> None:
     """Train and measure every run of GRID that is not finished, and write its report.
 
-    GRID is a YAML file; without it, the eight cells {fnn, cnn} x {bce, mse} x {sgvb, kl} are
-    trained on MNIST; with `--dataset digits` alone, the demo, which needs no download. Finished
-    runs are skipped, interrupted ones resume. What GRID asks to `tune` is tuned first.
+    GRID is a YAML file. Without it, the eight cells {fnn, cnn} x {bce, mse} x {sgvb, kl} are
+    trained on MNIST; with only `--dataset digits`, the demo, which needs no download. Finished
+    runs are skipped, interrupted ones resume. If GRID has a `tune` section, that is tuned first.
     """
-    from vaebench.cli.progress import Progress, print_results
-    from vaebench.cli.tuning import print_dry_run
+    from vaebench.cli.progress import Progress, print_dry_run, print_results
     from vaebench.config import make_grid, read_yaml, without_file
-    from vaebench.grid import Options
     from vaebench.grid import run_grid as execute
 
-    raw = read_yaml(grid) if grid else without_file(options["dataset"])
-    chosen = make_grid(raw, settings(options), source=str(grid or "run-grid"))
-    how = {name: options[name] for name in (*WHERE, "fail_fast", "retries", "tune_only")}
-    where = Options(**how, jobs=job_count(jobs), timeout=seconds(timeout))
+    raw = read_yaml(grid) if grid else without_file(given["dataset"])
+    chosen = make_grid(raw, settings(given), source=str(grid or "run-grid"))
+    options = _options(given)
     if dry_run:
-        print_dry_run(chosen, where)
+        print_dry_run(chosen, options)
         return
     with Progress() as progress:
-        results = execute(chosen, where, progress)
-    print_results(results, where, again("--rerun", "failed", without=["--rerun"]))
+        results = execute(chosen, options, progress)
+    print_results(results, options, again("--rerun", "failed"))
     if results.failed:
         sys.exit(1)
 
@@ -55,23 +45,31 @@ def run_grid(
 @click.argument("config", required=False, type=FILE)
 @run_options
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="The run's seed.")
-def train(config: Path | None, dry_run: bool, **options: Any) -> None:
+def train(config: Path | None, dry_run: bool, **given: Any) -> None:
     """Do one run, in this process.
 
-    CONFIG is a YAML file, such as the config.yaml in a run's folder; without it, an fnn with bce
+    CONFIG is a YAML file, such as the config.yaml in a run's folder. Without it, an fnn with bce
     and closed-form KL is trained on MNIST.
     """
-    from vaebench.cli.progress import Progress, print_metrics, print_plan
+    from vaebench.cli.progress import Progress, print_dry_run, print_metrics
     from vaebench.config import make_single, read_yaml
-    from vaebench.grid import Options, plan
     from vaebench.grid import train as execute
 
     raw = read_yaml(config) if config else {}
-    chosen = make_single(raw, settings(options), source=str(config or "train"))
-    where = Options(**{name: options[name] for name in WHERE})
+    chosen = make_single(raw, settings(given), source=str(config or "train"))
+    options = _options(given)
     if dry_run:
-        print_plan(plan(chosen, where, thorough=False))
+        print_dry_run(chosen, options)
         return
     with Progress() as progress:
-        run = execute(chosen, where, progress)
-    print_metrics(run.record, where.results / chosen.name)
+        run = execute(chosen, options, progress)
+    print_metrics(run.record, options.results / chosen.name)
+
+
+def _options(given: dict[str, Any]) -> "Options":
+    """The options that say where and how, which are no part of a run's identity."""
+    from vaebench.grid import Options
+
+    return Options(
+        **{each.name: given[each.name] for each in fields(Options) if each.name in given}
+    )

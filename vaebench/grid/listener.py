@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from vaebench.executors import Event
 from vaebench.grid.planning import Planned
@@ -70,7 +70,10 @@ class FailedFast(Exception):
 
 
 class Follower:
-    """Follows the events of a grid: tells the listener and MLflow, keeps what is under way.
+    """Follows the events of tasks: tells the listener and MLflow, keeps what is under way.
+
+    As a context it marks what is under way at its end as interrupted, so that it resumes after its
+    last whole epoch, and keeps :class:`FailedFast` to itself.
 
     Arguments:
         listener: Hears of every event.
@@ -79,7 +82,11 @@ class Follower:
     """
 
     def __init__(
-        self, listener: Listener, touch: Callable[[str], None], *, fail_fast: bool
+        self,
+        listener: Listener,
+        touch: Callable[[str], None] = lambda _: None,
+        *,
+        fail_fast: bool = False,
     ) -> None:
         self.listener = listener
         self.touch = touch
@@ -89,16 +96,17 @@ class Follower:
 
     def __call__(self, event: Event) -> None:
         """Hear of an event; an executor's ``hear``."""
-        run_id = event.task.key
+        task, run_id = event.task, event.task.key
         if event.kind in ("started", "warning"):  # a warning may be that it is tried again
-            self.open[run_id] = event.task
+            self.open[run_id] = task
         if event.kind == "done":
             del self.open[run_id]
             self.done.append(event.data)
         self.touch(run_id)
         try:
             if event.kind == "warning":
-                self._warn(event)
+                label = run_label(task.cell, task.config.seed)
+                self.listener.warning(f"{label} ({run_id}): {event.data['warning']}")
             else:
                 self.listener.event(event)
         except OSError:  # nobody reads the progress any more, which is no reason to stop
@@ -106,16 +114,17 @@ class Follower:
         if self.fail_fast and event.data.get("status") == "failed":
             raise FailedFast
 
-    def _warn(self, event: Event) -> None:
-        label = run_label(event.task.cell, event.task.config.seed)
-        self.listener.warning(f"{label} ({event.task.key}): {event.data['warning']}")
+    def __enter__(self) -> Self:
+        return self
 
-    def close_open_runs(self, reason: str) -> None:
-        """Mark what was under way as interrupted: it resumes after its last whole epoch.
-
-        Where the disk is full, nothing is marked, and they resume just the same.
-        """
-        for run_id, task in self.open.items():
-            with suppress(OSError):
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        reason = f"stopped: {error!r}"
+        if isinstance(error, FailedFast):
+            reason = "stopped, as another run failed (--fail-fast)"
+        elif isinstance(error, KeyboardInterrupt):
+            reason = "interrupted"
+        for run_id, task in self.open.items() if error else ():
+            with suppress(OSError):  # on a full disk nothing is marked, and it resumes all the same
                 close(task, "interrupted", reason)
             self.touch(run_id)
+        return isinstance(error, FailedFast)

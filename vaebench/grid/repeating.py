@@ -19,7 +19,7 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Event, in_workers
 from vaebench.grid import Listener
-from vaebench.grid.evaluate import Request, measured_config
+from vaebench.grid.evaluate import measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.notes import flat
 from vaebench.report.records import dig
@@ -131,7 +131,7 @@ def _finished(store: RunStore) -> tuple[dict[str, Any], RunConfig, Lines]:
     if _identity(record.get("config")) != _identity(raw):
         raise ConfigError(f"{store.path}: config.yaml and record.json are not of one run")
     try:
-        return record, measured_config(store, record, raw, Request()), journal
+        return record, measured_config(store, record, raw), journal
     except ResultsError as error:
         version = versions(record)["numbers"]
         known = version in (None, NUMBERS_VERSION)
