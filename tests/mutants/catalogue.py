@@ -1034,8 +1034,8 @@ CONFIG = [
         name="numbers-version-not-in-the-fingerprint",
         fear="runs of code that gives other numbers are taken for done",
         module="vaebench.config.run",
-        old='{"numbers": NUMBERS_VERSION, **component_versions(self.to_dict())}',
-        new='{"numbers": 1, **component_versions(self.to_dict())}',
+        old='{"numbers": NUMBERS_VERSION, **component_versions(named)}',
+        new='{"numbers": 1, **component_versions(named)}',
         tests=("test_config.py",),
     ),
     Mutant(

@@ -84,44 +84,6 @@ def run_options(command: _F) -> _F:
             "--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped."
         ),
     ]
-    return _with(command, options)
-
-
-def grid_options(command: _F) -> _F:
-    """Add the options that only many runs have."""
-    options = [
-        click.option(
-            "--seeds",
-            metavar="N|LIST",
-            help="Number of seeds (3: seeds 0, 1 and 2), or a list such as 0,3,7; `3,` is seed 3 "
-            "alone.",
-        ),
-        jobs_option,
-        click.option(
-            "--tune-only", is_flag=True, help="Tune what GRID's `tune` asks for, and stop."
-        ),
-        click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
-        click.option(
-            "--timeout",
-            metavar="TIME",
-            callback=lambda _, __, text: seconds(text),
-            help="Maximum time of a run at each try: seconds, or 10m, 2h, 1d. Then it is ended and "
-            "counts as failed; the same command resumes it.  [default: no limit]",
-        ),
-        click.option(
-            "--retries",
-            default=0,
-            show_default=True,
-            type=click.IntRange(0),
-            metavar="N",
-            help="Resume a run up to N times that was killed, timed out, ran out of memory or met "
-            "a system error.",
-        ),
-    ]
-    return _with(command, options)
-
-
-def _with(command: _F, options: Sequence[Callable[[_F], _F]]) -> _F:
     for option in reversed(options):
         command = option(command)
     return command
@@ -187,8 +149,10 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     """
     changed = assigned(options["assignments"])
     for axis in ("model", "loss", "estimator"):
+        for name in (name for name in options[axis] if "," in name):
+            each = " ".join(f"--{axis} {part.strip()}" for part in name.split(","))
+            raise ConfigError(f"--{axis} {shown(name)}: repeat the option: {shown(each)}")
         if options[axis]:
-            _require_single_names(axis, options[axis])
             changed[axis] = list(options[axis])
     for option, key in (("dataset", "dataset"), ("epochs", "training.epochs"), ("name", "name")):
         if options[option] is not None:
@@ -198,13 +162,6 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("seed") is not None:
         changed["seeds"] = [options["seed"]]
     return changed
-
-
-def _require_single_names(option: str, names: Sequence[str]) -> None:
-    for name in names:
-        if "," in name:
-            each = " ".join(f"--{option} {part.strip()}" for part in name.split(","))
-            raise ConfigError(f"--{option} {shown(name)}: repeat the option: {shown(each)}")
 
 
 def shown(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaebench.cli.options import FILE, again, grid_options, run_options, settings
+from vaebench.cli.options import FILE, again, jobs_option, run_options, seconds, settings
 
 if TYPE_CHECKING:
     from vaebench.grid import Options
@@ -16,7 +16,30 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("grid", required=False, type=FILE)
 @run_options
-@grid_options
+@click.option(
+    "--seeds",
+    metavar="N|LIST",
+    help="Number of seeds (3: seeds 0, 1 and 2), or a list such as 0,3,7; `3,` is seed 3 alone.",
+)
+@jobs_option
+@click.option("--tune-only", is_flag=True, help="Tune what GRID's `tune` asks for, and stop.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
+@click.option(
+    "--timeout",
+    metavar="TIME",
+    callback=lambda _, __, text: seconds(text),
+    help="Maximum time of a run at each try: seconds, or 10m, 2h, 1d. Then it is ended and counts "
+    "as failed; the same command resumes it.  [default: no limit]",
+)
+@click.option(
+    "--retries",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Resume a run up to N times that was killed, timed out, ran out of memory or met a system "
+    "error.",
+)
 def run_grid(grid: Path | None, dry_run: bool, **given: Any) -> None:
     """Train and measure every run of GRID that is not finished, and write its report.
 
