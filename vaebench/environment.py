@@ -121,7 +121,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def peak_memory(device: str) -> Callable[[], float | None]:
-    """Start to watch memory; the returned function tells the peak since then, in MB (2^20 bytes).
+    """Start to watch memory; the returned function gives the peak since then, in MB (2^20 bytes).
 
     On a GPU what PyTorch allocated there; on Linux the resident set of the process, whose
     high-water mark is reset now; elsewhere None, since a long-lived process has no peak per run.
@@ -133,7 +133,7 @@ def peak_memory(device: str) -> Callable[[], float | None]:
         return lambda: torch.cuda.max_memory_allocated() / 2**20
     if sys.platform == "linux":
         try:
-            # what an earlier run has freed, and a worker keeps, is none of this one's
+            # memory that an earlier run freed, and the worker keeps, does not count
             with suppress(AttributeError):
                 ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")

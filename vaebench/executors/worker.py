@@ -26,8 +26,8 @@ OOM_SCORE = "500"  # of 1000: where memory ends, the kernel kills a worker rathe
 def do(task: Task, tell: Callable[[Kind, dict[str, Any]], None]) -> None:
     """Do a run, or only measure a finished one, as the task says; tell epochs and the record."""
     if task.metrics is None:
-        warn = lambda text: tell("warning", {"warning": text})  # noqa: E731
-        tell("done", run(task, partial(tell, "epoch"), warn))
+        on_epoch = partial(tell, "epoch")
+        tell("done", run(task, on_epoch, lambda text: tell("warning", {"warning": text})))
     else:
         tell("done", remeasure(task))
 

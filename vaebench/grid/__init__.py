@@ -62,7 +62,7 @@ def run_grid(
         grid: A YAML file, its content, or a :class:`~vaebench.config.Grid`; None for the 8 cells
             on MNIST.
         options: Where and how.
-        listener: Hears of the progress. None: lines on stderr in a terminal or notebook, else
+        listener: Told of the progress. None: lines on stderr in a terminal or notebook, else
             nothing; ``Listener()`` is silent everywhere.
         executor: Does the tasks; None: workers do.
 
@@ -71,13 +71,10 @@ def run_grid(
         DataError: A data set is missing, corrupt or out of reach.
         ResultsError: The folder belongs to another grid, another process works on it, or no value
             that is to be tuned could be trained.
-        TrackingError: The tracking URI is wrong. (That MLflow is out of reach is a warning.)
+        TrackingError: The tracking URI is wrong. (An unreachable MLflow is only a warning.)
         KeyboardInterrupt: After what was running has been marked as interrupted.
     """
-    options = options or Options()
-    if executor and (options.timeout is not None or options.retries):
-        raise ConfigError("timeout, retries: only workers obey them; leave out executor")
-    return _do(_read(grid, make_grid), options, listener or default_listener(), executor)
+    return _do(_read(grid, make_grid), options or Options(), listener, executor)
 
 
 def train(
@@ -89,8 +86,7 @@ def train(
 
     Arguments:
         config: A run's configuration, or a YAML file with it.
-        options: As in :func:`run_grid`, less ``timeout`` and ``retries``: nobody could end or
-            replace this process.
+        options: As in :func:`run_grid`, without ``timeout`` and ``retries``, which need workers.
         listener: As in :func:`run_grid`.
 
     Raises:
@@ -98,12 +94,10 @@ def train(
         Exception: As :func:`run_grid`.
     """
     grid = _read(config, make_single)
-    runs, options = grid.runs(grid.name), options or Options()
+    runs = grid.runs(grid.name)
     if len(runs) > 1:
         raise ConfigError(f"{grid.name}: describes {len(runs)} runs; use `vaebench run-grid`")
-    if options.timeout is not None or options.retries:
-        raise ConfigError("timeout, retries: only workers obey them; use run_grid")
-    results = _do(grid, options, listener or default_listener(), in_this_process)
+    results = _do(grid, options or Options(), listener, in_this_process)
     if results.failed:
         raise ResultsError(f"{runs[0].run_id}: {results.failed[0]['reason']}")
     return load_run(run_store(results.folder, runs[0].run_id).path)
@@ -118,8 +112,11 @@ def _read(grid: Grid | Mapping[str, Any] | Path | str | None, make: Callable[...
 
 
 def _do(
-    grid: Grid, options: Options, listener: Listener, executor: Executor | None = None
+    grid: Grid, options: Options, listener: Listener | None, executor: Executor | None
 ) -> Results:
+    if executor and (options.timeout is not None or options.retries):
+        raise ConfigError("timeout, retries: only workers obey them; use run_grid, no executor")
+    listener = listener or default_listener()
     device = resolve_device(options.device)
     first = plan(grid, options, thorough=False)
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)

@@ -1,4 +1,4 @@
-"""Measure finished runs again: what is new, was asked for later, or has a newer definition.
+"""Measure finished runs again: metrics that are new, newly requested or redefined.
 
 Nothing is trained, and no other number of a record moves: see :func:`vaebench.run.remeasure`.
 """
@@ -32,7 +32,8 @@ class Outcome(NamedTuple):
         kind: ``measured``, ``current`` (nothing to do), ``unfinished`` (left alone), or ``failed``.
         run: Its label.
         values: New metrics by name.
-        remark: The reason of ``failed`` and ``unfinished``; else what was asked for in vain.
+        remark: The reason of ``failed`` and ``unfinished``; else requested metrics that a run
+            cannot have.
     """
 
     kind: Literal["measured", "current", "unfinished", "failed"]

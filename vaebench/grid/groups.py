@@ -1,4 +1,4 @@
-"""The groups of cells that share a pick, the runs that find it, and what is known of it already."""
+"""Groups of cells that share a pick: the tuning runs that find it, and picks that are stored."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +25,7 @@ class Group:
         epochs: The epochs of its tuning runs.
         seeds: The seeds of its tuning runs.
         trials: Every value, and the runs that try it, one for each seed.
-        stored: What the manifest says of just these trials; None where it says nothing.
+        stored: The manifest's entry for exactly these trials, or None.
     """
 
     values: dict[str, Any]
@@ -96,7 +96,7 @@ def known_picks(all_groups: Sequence[Group]) -> list[Entry] | None:
 
 
 def stale(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """Groups whose pick is another in a new manifest: what was listed under the old one is gone."""
+    """Groups whose pick differs in a new manifest: their runs of the old one no longer count."""
     before, after = picks(old.get("tuned", [])), picks(new.get("tuned", []))
     return {key for key in before if key in after and before[key] != after[key]}
 

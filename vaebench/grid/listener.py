@@ -1,4 +1,4 @@
-"""What happens while a grid runs: told to the listener and to MLflow, and kept for the end."""
+"""Listeners of a grid, and the follower that tells them and MLflow what happens."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,10 @@ from vaebench.schema.labels import run_label
 
 
 class Listener:
-    """Hears how a grid goes; override what you want to hear. All of it comes from one thread."""
+    """Told how a grid goes; override the methods you need. They are called in one thread."""
 
     def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
-        """What will run, before it does."""
+        """The plan, before anything runs."""
 
     def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
         """What has been picked: ``tune`` and ``tuned``, as in ``grid.yaml``."""
@@ -24,7 +24,7 @@ class Listener:
         """A run was started, finished an epoch, or is done."""
 
     def warning(self, text: str) -> None:
-        """Something that the user should know, and that stops nothing."""
+        """A problem that stops nothing."""
 
 
 class Lines(Listener):
@@ -76,7 +76,7 @@ class Follower:
     last whole epoch, and keeps :class:`FailedFast` to itself.
 
     Arguments:
-        listener: Hears of every event.
+        listener: Told of every event.
         touch: Told the id of each run of which MLflow is to hear.
         fail_fast: Whether the first failure ends the grid.
     """

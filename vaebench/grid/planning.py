@@ -1,4 +1,4 @@
-"""What a call would do: of every run of a grid, whether it is done, resumed, redone or skipped."""
+"""The plan of a call: for every run of a grid, whether to run, resume, rerun or skip it."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Options:
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
         retries: How often a run is tried again that failed for a reason that may pass: no memory,
-            a worker that died or timed out, an error of the system.
+            a worker that died or timed out, a system error.
         tune_only: Stop when every pick of a grid's ``tune`` is known.
 
     Raises:
@@ -64,7 +64,7 @@ class Options:
 
 
 class Planned(NamedTuple):
-    """A run, what is to be done about it, and why."""
+    """A run, the action to take, and why."""
 
     run: Run
     action: Action
@@ -77,9 +77,9 @@ class Planned(NamedTuple):
 
 
 def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned]:
-    """Say of every run of a grid what is to be done about it, and why. Writes nothing.
+    """Decide for every run of a grid what to do, and say why. Writes nothing.
 
-    A manifest that is damaged is as good as none: runs are known by their own configuration. The
+    A damaged manifest is treated as missing: runs are known by their own configuration. The
     runs of a grid with ``tune`` are known once all is picked; until then, the plan is that of its
     tuning runs.
 

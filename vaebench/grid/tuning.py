@@ -39,14 +39,14 @@ def tune(
     listener: Listener,
     do: Callable[[Sequence[Planned]], object],
 ) -> list[Entry]:
-    """Find out what is not known of the picks of a grid; return the entries of all its groups.
+    """Find the picks of a grid that are not known yet; return the entries of all its groups.
 
     Arguments:
         grid: With a tune.
         asked: That tune.
         runs: Its runs, before anything is picked.
         options: Where and how.
-        listener: Hears of the tuning runs, of picks at the edge, and of the whole table.
+        listener: Told of the tuning runs, of picks at the edge, and of the whole table.
         do: Does planned tuning runs.
 
     Raises:
