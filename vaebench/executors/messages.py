@@ -5,6 +5,7 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter
 
+from vaebench.config import make_run
 from vaebench.run import Task
 
 _TASK = TypeAdapter(Task)
@@ -18,10 +19,10 @@ def send(stream: IO[bytes], message: object) -> None:
 
 def to_message(task: Task) -> dict[str, Any]:
     """A task as plain values."""
-    message: dict[str, Any] = _TASK.dump_python(task, mode="json")
-    return message
+    message: dict[str, Any] = _TASK.dump_python(task, mode="json", exclude={"config"})
+    return {**message, "config": task.config.to_dict()}
 
 
 def from_message(message: dict[str, Any]) -> Task:
     """The task that :func:`to_message` wrote."""
-    return _TASK.validate_python(message)
+    return _TASK.validate_python({**message, "config": make_run(message["config"])})
