@@ -1,13 +1,16 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,14 @@ import pytest
 from click.testing import CliRunner, Result
 from records import fail as fail_record
 from records import make_results, run_dirs
-from small_runs import in_this_process_only, numbers, results, settings
+from rich.console import Console
+from small_runs import in_this_process_only, numbers, results, settings, task
 
 from vaebench import __version__
 from vaebench.cli import main
 from vaebench.cli.options import again, seconds
 from vaebench.cli.options import settings as option_settings
+from vaebench.config import Run as GridRun
 from vaebench.files import dump_yaml
 from vaebench.storage import RunStore
 
@@ -428,14 +433,14 @@ def test_a_failed_run_exits_with_1_and_says_which_why_and_how_to_go_on(
     ("given", "told"),
     [
         ([], []),
-        (["--rerun", "missing", "--fail-fast"], ["--fail-fast"]),
+        (["--rerun", "missing", "--fail-fast"], ["--rerun", "missing", "--fail-fast"]),
         (
             ["--loss", "mse", "--loss", "bce", "--set", "training.epochs=3"],
             ["--loss", "mse", "--loss", "bce", "--set", "training.epochs=3"],
         ),
         (
             ["--results", "my results", "--retries", "2", "--timeout", "2h"],
-            ["--results", "my results", "--timeout", "2h", "--retries", "2"],
+            ["--results", "my results", "--retries", "2", "--timeout", "2h"],
         ),
         (["--tracking-uri", "http://me:s3cret@there"], ["--tracking-uri", "http://***@there"]),
     ],
@@ -444,9 +449,38 @@ def test_a_failed_run_exits_with_1_and_says_which_why_and_how_to_go_on(
 def test_the_command_that_does_failed_runs_again_has_the_users_options_and_no_password(
     given: list[str], told: list[str]
 ) -> None:
-    with main.commands["run-grid"].make_context("run-grid", given):
-        command = again("--rerun", "failed", without=["--rerun"])
+    with (
+        main.make_context("vaebench", ["run-grid", *given]) as root,
+        main.commands["run-grid"].make_context("run-grid", [*given], parent=root),
+    ):
+        command = again("--rerun", "failed")
     assert shlex.split(command) == ["vaebench", "run-grid", *told, "--rerun", "failed"]
+
+
+def test_progress_estimates_the_time_from_the_epochs_of_this_call(tmp_path: Path) -> None:
+    """A run that resumes after four epochs says nothing of their speed, and fails in the sixth."""
+    from vaebench.cli.progress import Progress
+    from vaebench.executors import Event
+    from vaebench.grid import Planned
+
+    small = task(tmp_path, training__epochs=10)
+    text = io.StringIO()
+    progress = Progress(Console(file=text, width=200))
+    progress.planned([Planned(GridRun(small.cell, small.config), "resume", "")], 1, "cpu")
+    small = replace(small, folder=tmp_path / small.config.run_id)
+    progress.event(Event("started", small, {}))
+    for epoch in (5, 6):
+        progress.event(Event("epoch", small, {"epoch": epoch, "metrics": {"train/elbo": -1.0}}))
+        time.sleep(0.01)
+    (total, one) = progress.bars.tasks
+    assert (total.fields["count"], one.fields["count"]) == ("6/10 epochs", "6/10 epochs")
+    assert total.completed / total.total == pytest.approx(2 / 6)
+    progress.event(Event("done", small, {"status": "failed", "reason": "why"}))
+    assert total.completed == total.total
+    _, _, fifth, sixth, end = text.getvalue().splitlines()
+    assert fifth.endswith("epoch 5/10, train ELBO -1.00 nats; time left: not known yet")
+    assert re.search(r"; about 0:00:\d\d left$", sixth)
+    assert end.endswith("seed 0: FAILED: why")
 
 
 @pytest.mark.parametrize(

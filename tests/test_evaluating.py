@@ -19,7 +19,7 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import in_this_process, in_workers
 from vaebench.files import dump_json
 from vaebench.grid import Options, run_grid
-from vaebench.grid.evaluating import Outcome, Request, evaluate
+from vaebench.grid.evaluate import Outcome, evaluate
 from vaebench.metrics import METRICS
 from vaebench.run import Task, close, run
 from vaebench.storage import RunStore
@@ -32,7 +32,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In this process, without figures; the command line takes over SIGTERM: give it back."""
     without_figures(monkeypatch)
     monkeypatch.setattr(
-        "vaebench.grid.evaluating.in_workers",
+        "vaebench.grid.evaluate.in_workers",
         lambda tasks, hear, jobs: in_this_process(tasks, hear),
     )
     before = signal.getsignal(signal.SIGTERM)
@@ -109,7 +109,7 @@ def test_measuring_again_gives_the_same_bits(tmp_path: Path, overrides: dict[str
     before = run(task(tmp_path / "run", **overrides))
     assert before["status"] == "complete", before["reason"]
     strip(tmp_path / "run")
-    assert evaluate(tmp_path / "run", Request(device="cpu")) == {"measured": 1}
+    assert evaluate(tmp_path / "run", device="cpu") == {"measured": 1}
     after = record_of(tmp_path / "run")
     assert after.pop("evaluated") >= before["finished"]
     assert after == before
@@ -117,7 +117,7 @@ def test_measuring_again_gives_the_same_bits(tmp_path: Path, overrides: dict[str
 
 def test_what_is_up_to_date_is_left_alone(folder: Path) -> None:
     before = (folder / "record.json").read_bytes()
-    assert evaluate(folder, Request(device="cpu")) == {"current": 1}
+    assert evaluate(folder, device="cpu") == {"current": 1}
     assert (folder / "record.json").read_bytes() == before
 
 
@@ -129,7 +129,7 @@ def test_a_new_version_is_measured_again_and_nothing_else(
     new = replace(old, function=lambda _: 0.125, declaration=newer)
     exchange(monkeypatch, METRICS, "ssim", new)
     heard: list[Outcome] = []
-    assert evaluate(folder, Request(device="cpu"), heard.append) == {"measured": 1}
+    assert evaluate(folder, heard.append, device="cpu") == {"measured": 1}
     assert heard == [Outcome("measured", "fnn / bce / kl, seed 0", {"ssim": 0.125})]
     after = record_of(folder)
     assert after["metrics"]["test/ssim"] == 0.125
@@ -137,7 +137,7 @@ def test_a_new_version_is_measured_again_and_nothing_else(
     assert kept(after, "ssim") == kept(before, "ssim")
 
     exchange(monkeypatch, METRICS, "ssim", old)  # an older vaebench does not turn it back
-    assert evaluate(folder, Request(device="cpu")) == {"current": 1}
+    assert evaluate(folder, device="cpu") == {"current": 1}
 
 
 def test_log_px_can_be_asked_for_later_and_says_its_k(folder: Path) -> None:
@@ -146,7 +146,7 @@ def test_log_px_can_be_asked_for_later_and_says_its_k(folder: Path) -> None:
     values = []
     for k, expected in ((3, "measured"), (3, "current"), (400, "measured")):
         asked = {"metrics.log_px": k}
-        assert evaluate(folder, Request(assignments=asked, device="cpu")) == {expected: 1}
+        assert evaluate(folder, assignments=asked, device="cpu") == {expected: 1}
         after = record_of(folder)
         values.append(after["metrics"]["test/log_px"])
         assert after["metric_declarations"]["log_px"]["title"] == f"log p(x), K = {k}"
@@ -159,13 +159,13 @@ def test_log_px_can_be_asked_for_later_and_says_its_k(folder: Path) -> None:
     assert "log_px" not in before
     assert list(beside["curve"]) == [*"125", "10", "20", "50", "100", "200", "400"]
     assert values[2] > values[0] > before["metrics"]["test/elbo"] - 1  # trap 9
-    assert evaluate(folder, Request(device="cpu")) == {"current": 1}  # K need not be said again
+    assert evaluate(folder, device="cpu") == {"current": 1}  # K need not be said again
 
 
 def test_a_run_measures_at_its_end_what_its_configuration_asks_for(
     folder: Path, tmp_path: Path
 ) -> None:
-    evaluate(folder, Request(assignments=LOG_PX, device="cpu"))
+    evaluate(folder, assignments=LOG_PX, device="cpu")
     record = run(task(tmp_path / "other", dataset__binarize="static", metrics__log_px=3))
     assert record["run_id"] == record_of(folder)["run_id"]
     assert record["metrics"]["test/log_px"] == record_of(folder)["metrics"]["test/log_px"]
@@ -185,7 +185,7 @@ def test_log_px_is_never_measured_of_the_relaxed_bernoulli(tmp_path: Path) -> No
     (tmp_path / "run" / "record.json").write_text(dump_json(record))
     for expected in ("measured", "current"):
         heard: list[Outcome] = []
-        evaluate(tmp_path / "run", Request(assignments=LOG_PX, device="cpu"), heard.append)
+        evaluate(tmp_path / "run", heard.append, assignments=LOG_PX, device="cpu")
         assert [(outcome.kind, outcome.values, outcome.remark) for outcome in heard] == [
             (expected, {}, why)
         ]
@@ -207,7 +207,7 @@ def test_a_run_of_other_images_is_not_measured(folder: Path) -> None:
     strip(folder, "ssim")
     before = (folder / "record.json").read_bytes()
     heard: list[Outcome] = []
-    assert evaluate(folder, Request(device="cpu"), heard.append) == {"failed": 1}
+    assert evaluate(folder, heard.append, device="cpu") == {"failed": 1}
     assert "another digits" in heard[0].remark
     assert (folder / "record.json").read_bytes() == before
 
@@ -225,8 +225,8 @@ def test_workers_measure_as_this_process_does(
 ) -> None:
     before = record_of(folder)
     strip(folder, "ssim", "elbo")
-    monkeypatch.setattr("vaebench.grid.evaluating.in_workers", in_workers)
-    assert evaluate(folder, Request(device="cpu", jobs=1)) == {"measured": 1}
+    monkeypatch.setattr("vaebench.grid.evaluate.in_workers", in_workers)
+    assert evaluate(folder, device="cpu", jobs=1) == {"measured": 1}
     assert record_of(folder)["metrics"] == before["metrics"]
 
 
@@ -287,7 +287,7 @@ def test_runs_that_are_not_finished_are_left_alone(grid: Path) -> None:
     (first / "record.json").write_text(dump_json(record | {"status": "interrupted"}))
     (second / "record.json").unlink()
     (third / "record.json").write_text("{")
-    assert evaluate(grid, Request()) == Counter(unfinished=2, failed=1)
+    assert evaluate(grid) == Counter(unfinished=2, failed=1)
     assert json.loads((first / "record.json").read_text())["status"] == "interrupted"
 
 
@@ -313,7 +313,7 @@ def test_a_request_that_makes_no_sense_is_refused(
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="holds no grid"):
-        evaluate(tmp_path, Request())
+        evaluate(tmp_path)
     with pytest.raises(ConfigError, match="unknown name"):
-        evaluate(tmp_path, Request(device="abacus"))
+        evaluate(tmp_path, device="abacus")
     assert torch.get_num_threads() == 1

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from small_runs import numbers, results, settings, task, without_figures
 
 from vaebench.config import make_run
+from vaebench.config.run import RunConfig
 from vaebench.executors import Event, default_jobs, in_this_process, in_workers, pool, process
 from vaebench.executors.messages import from_message, to_message
 from vaebench.run import Task
@@ -291,3 +293,19 @@ def test_a_worker_that_dies_in_the_middle_of_a_line_fails_its_run_and_nothing_ha
     assert [event.kind for event in heard] == ["started", "done"]
     assert heard[-1].data["status"] == "failed"
     assert "its worker process died" in heard[-1].data["reason"]
+
+
+def test_a_task_survives_its_message_with_every_option(tmp_path: Path) -> None:
+    config = make_run(
+        {
+            "model": {"name": "cnn", "cnn": {"channels": [3, 5], "strides": [2, 2]}},
+            "loss": {"name": "mse", "mse": {"sigma2": 0.1}},
+            "training": {"optimizer": {"name": "adam", "adam": {"weight_decay": 0.1}}},
+        }
+    )
+    task = Task(config, {"model": "cnn"}, tmp_path, "cpu", tmp_path, 2, 1, ("ssim",), tune=True)
+    received = from_message(json.loads(json.dumps(to_message(task))))
+    assert received == task
+    assert received.config.to_dict() == config.to_dict()
+    with pytest.raises(ValidationError, match="would drop options"):
+        RunConfig.model_validate(config.to_dict())

@@ -19,6 +19,16 @@ _KEYS = {  # x86's, ARM's
 }
 
 
+def cpu_info(source: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """What Linux says of this machine's first CPU; empty where it says nothing."""
+    try:
+        first = source.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def cpu_kind(source: Path = Path("/proc/cpuinfo")) -> dict[str, Any] | None:
     """The kind of this machine's first CPU; None where it is not known.
 
@@ -29,14 +39,7 @@ def cpu_kind(source: Path = Path("/proc/cpuinfo")) -> dict[str, Any] | None:
         floats as the instruction set has it (None for SVE, which leaves it open). Units may be half
         as wide, and need two passes then.
     """
-    try:
-        first = source.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
-    except OSError:
-        return None
-    said = {}
-    for line in first.splitlines():
-        key, _, value = line.partition(":")
-        said[key.strip()] = value.strip()
+    said = cpu_info(source)
     features = said.get("flags", said.get("Features"))
     if features is None:
         return None

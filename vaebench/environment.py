@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vaebench.cpu import cpu_kind
+from vaebench.cpu import cpu_info, cpu_kind
 from vaebench.errors import ConfigError
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "mlflow")
@@ -71,13 +71,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return cpu_info().get("model name") or platform.processor() or platform.machine()
 
 
 def _device_name(device: str) -> str:
@@ -127,7 +121,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def peak_memory(device: str) -> Callable[[], float | None]:
-    """Start to watch memory; the returned function tells the peak since then, in MB (2^20 bytes).
+    """Start to watch memory; the returned function gives the peak since then, in MB (2^20 bytes).
 
     On a GPU what PyTorch allocated there; on Linux the resident set of the process, whose
     high-water mark is reset now; elsewhere None, since a long-lived process has no peak per run.
@@ -139,7 +133,7 @@ def peak_memory(device: str) -> Callable[[], float | None]:
         return lambda: torch.cuda.max_memory_allocated() / 2**20
     if sys.platform == "linux":
         try:
-            # what an earlier run has freed, and a worker keeps, is none of this one's
+            # memory that an earlier run freed, and the worker keeps, does not count
             with suppress(AttributeError):
                 ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")

@@ -1784,7 +1784,7 @@ GRID = [
         name="planned-before-the-lock",
         fear="what another process has just finished is done again",
         module="vaebench.grid",
-        old="todo = plan(grid, options, tuned=tuned)",
+        old="todo = plan_runs(runs, folder, options.rerun)",
         new="todo = first",
         tests=("test_grid.py",),
     ),
@@ -2778,9 +2778,9 @@ TUNING = [
     Mutant(
         name="pick-not-applied",
         fear="what was picked is shown, and the runs are trained with the default",
-        module="vaebench.grid.planning",
-        old="runs = grid.runs(grid.name, picks(tuned or []))",
-        new="runs = grid.runs(grid.name)",
+        module="vaebench.grid",
+        old="runs = grid.runs(grid.name, picks(tuned))",
+        new="runs = untuned",
         tests=("test_tuning.py",),
     ),
     Mutant(

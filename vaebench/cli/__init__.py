@@ -17,12 +17,12 @@ import click
 
 from vaebench import __version__
 from vaebench.cli.data import data
-from vaebench.cli.evaluating import evaluate
-from vaebench.cli.grids import run_grid, train
+from vaebench.cli.finished import evaluate
 from vaebench.cli.mlflow import sync, ui
 from vaebench.cli.repeating import repeat
 from vaebench.cli.reports import compare, report, status
 from vaebench.cli.schema import schema
+from vaebench.cli.training import run_grid, train
 from vaebench.errors import ConfigError, VaebenchError
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,6 +34,11 @@ class Terminated(KeyboardInterrupt):
 
 class _Commands(click.Group):
     """Turns the exceptions of vaebench, and interrupts, into messages and exit codes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Also keep what was typed, for :func:`vaebench.cli.options.again`."""
+        ctx.obj = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         for number in ENDING:

@@ -13,7 +13,6 @@ import vaebench
 from vaebench import plain_yaml
 from vaebench.errors import ConfigError, redact
 
-WHERE = ("results", "device", "data_dir", "tracking_uri", "rerun")  # not part of a run's identity
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -27,6 +26,14 @@ results_option = click.option(
 )
 data_option = click.option("--data-dir", type=FOLDER, help="Data set folder; see `data fetch`.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+jobs_option = click.option(
+    "--jobs",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda _, __, text: job_count(text),
+    help="Runs at a time.",
+)
 
 
 def registered(module: str, name: str) -> list[str]:
@@ -41,43 +48,28 @@ def registered(module: str, name: str) -> list[str]:
     raise LookupError(f"{source} has no {name}")
 
 
-def _names(module: str, name: str) -> str:
-    return ", ".join(registered(module, name))
-
-
 def run_options(command: _F) -> _F:
     """Add the options that say what to run, where, and how."""
+    axes = {
+        "model": registered("models", "MODELS"),
+        "loss": registered("likelihoods", "LIKELIHOODS"),
+        "estimator": registered("estimators", "ESTIMATORS"),
+    }
+    datasets = ", ".join(registered("datasets", "DATASETS"))
     options = [
-        click.option(
-            "--model",
-            multiple=True,
-            metavar="NAME",
-            help=f"One of: {_names('models', 'MODELS')} (repeatable).",
+        *(
+            click.option(
+                f"--{axis}",
+                multiple=True,
+                metavar="NAME",
+                help=f"One of: {', '.join(names)} (repeatable).",
+            )
+            for axis, names in axes.items()
         ),
-        click.option(
-            "--loss",
-            multiple=True,
-            metavar="NAME",
-            help=f"One of: {_names('likelihoods', 'LIKELIHOODS')} (repeatable).",
-        ),
-        click.option(
-            "--estimator",
-            multiple=True,
-            metavar="NAME",
-            help=f"One of: {_names('estimators', 'ESTIMATORS')} (repeatable).",
-        ),
-        click.option(
-            "--dataset", metavar="NAME", help=f"One of: {_names('datasets', 'DATASETS')}."
-        ),
+        click.option("--dataset", metavar="NAME", help=f"One of: {datasets}."),
         click.option("--epochs", type=int, metavar="N", help="Epochs of training."),
         click.option("--name", help="Grid name: its results folder and MLflow experiment."),
-        click.option(
-            "--set",
-            "assignments",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Any configuration key, e.g. training.batch_size=128 (repeatable).",
-        ),
+        set_option("Any configuration key, e.g. training.batch_size=128 (repeatable)."),
         device_option("train"),
         results_option,
         data_option,
@@ -85,55 +77,21 @@ def run_options(command: _F) -> _F:
         click.option(
             "--rerun",
             type=click.Choice(["missing", "failed", "all"]),
-            help="Do only what is missing, only what has failed, or all again.  [default: missing "
+            help="Do only missing runs, only failed runs, or all runs again.  [default: missing "
             "and failed]",
         ),
         click.option(
             "--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped."
         ),
     ]
-    return _with(command, options)
-
-
-def grid_options(command: _F) -> _F:
-    """Add the options that only many runs have."""
-    options = [
-        click.option(
-            "--seeds",
-            metavar="N|LIST",
-            help="Number of seeds (3: seeds 0, 1 and 2), or a list such as 0,3,7; `3,` is seed 3 "
-            "alone.",
-        ),
-        click.option(
-            "--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time."
-        ),
-        click.option(
-            "--tune-only", is_flag=True, help="Pick what the grid's `tune` asks for, and stop."
-        ),
-        click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails."),
-        click.option(
-            "--timeout",
-            metavar="TIME",
-            help="What a run may take at each try: seconds, or 10m, 2h, 1d. Then it is ended and "
-            "has failed; the same command resumes it.  [default: any time]",
-        ),
-        click.option(
-            "--retries",
-            default=0,
-            show_default=True,
-            type=click.IntRange(0),
-            metavar="N",
-            help="Resume a run up to N times that was killed, timed out, ran out of memory or met "
-            "an error of the system.",
-        ),
-    ]
-    return _with(command, options)
-
-
-def _with(command: _F, options: Sequence[Callable[[_F], _F]]) -> _F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def set_option(text: str) -> Callable[[_F], _F]:
+    """``--set``, with its help."""
+    return click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=text)
 
 
 def device_option(verb: str) -> Callable[[_F], _F]:
@@ -174,26 +132,13 @@ def seconds(text: str | None) -> float | None:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def again(*added: str, without: Sequence[str] = ()) -> str:
-    """The command that is being done, as one would type it, with and without some options.
+def again(*added: str) -> str:
+    """The command that is being done, with options added; passwords are replaced by ``***``.
 
-    Passwords are replaced by ``***``.
+    The last one counts where an option is given twice.
     """
-    ctx = click.get_current_context()
-    words = ["vaebench", str(ctx.info_name)]
-    for parameter in ctx.command.params:
-        name = str(parameter.name)
-        if ctx.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE:
-            continue
-        value = ctx.params[name]
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        elif parameter.opts[0] not in without:
-            values = value if parameter.multiple else [value]
-            flag = isinstance(parameter, click.Option) and parameter.is_flag
-            for each in values:
-                words += [parameter.opts[0]] if flag else [parameter.opts[0], redact(str(each))]
-    return shlex.join([*words, *added])
+    given = click.get_current_context().find_root().obj
+    return shlex.join(["vaebench", *map(redact, given), *added])
 
 
 def settings(options: dict[str, Any]) -> dict[str, Any]:
@@ -204,27 +149,19 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     """
     changed = assigned(options["assignments"])
     for axis in ("model", "loss", "estimator"):
+        for name in (name for name in options[axis] if "," in name):
+            each = " ".join(f"--{axis} {part.strip()}" for part in name.split(","))
+            raise ConfigError(f"--{axis} {shown(name)}: repeat the option: {shown(each)}")
         if options[axis]:
-            _require_single_names(axis, options[axis])
             changed[axis] = list(options[axis])
-    if options["dataset"]:
-        changed["dataset"] = options["dataset"]
-    if options["epochs"] is not None:
-        changed["training.epochs"] = options["epochs"]
-    if options["name"] is not None:
-        changed["name"] = options["name"]
+    for option, key in (("dataset", "dataset"), ("epochs", "training.epochs"), ("name", "name")):
+        if options[option] is not None:
+            changed[key] = options[option]
     if options.get("seeds") is not None:
         changed["seeds"] = _seeds(options["seeds"])
     if options.get("seed") is not None:
         changed["seeds"] = [options["seed"]]
     return changed
-
-
-def _require_single_names(option: str, names: Sequence[str]) -> None:
-    for name in names:
-        if "," in name:
-            each = " ".join(f"--{option} {part.strip()}" for part in name.split(","))
-            raise ConfigError(f"--{option} {shown(name)}: repeat the option: {shown(each)}")
 
 
 def shown(text: str) -> str:
@@ -254,17 +191,16 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
 
 def _seeds(text: str) -> int | list[int]:
     """A number of seeds; or a list such as 0,3,7 or [0, 3, 7], of one seed also 3, or [3]."""
-    is_list = re.fullmatch(r"\[.*\]", text) is not None
-    parts = text.removeprefix("[").removesuffix("]").split(",") if is_list else text.split(",")
-    if len(parts) > 1 and not parts[-1].strip():
-        parts, is_list = parts[:-1], True
+    bare = re.sub(r"^\[(.*)\]$", r"\1", text)
+    is_list = bare != text or "," in text
+    parts = re.sub(r",\s*$", "", bare).split(",")
     try:
         numbers = [int(part) for part in parts]
     except ValueError:
         raise ConfigError(
             f"--seeds {shown(text)}: neither a number nor a list such as 0,3,7; one seed is `3,`"
         ) from None
-    if is_list or len(numbers) > 1:
+    if is_list:
         return numbers
     if numbers[0] < 1:
         hint = "; for seed 0 alone use `--seeds 0,`" if numbers == [0] else ""

@@ -1,25 +1,29 @@
 """What a person sees of a grid: bars in a terminal, plain lines elsewhere, a summary."""
 
-import time
-from collections import Counter, defaultdict
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from shlex import quote
-from types import TracebackType
 from typing import Any, Self
 
 import click
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from vaebench.config import Grid
 from vaebench.executors import Event
 from vaebench.grid import Listener, Options, Planned, Results
-from vaebench.grid.evaluating import Outcome
+from vaebench.grid import plan as make_plan
+from vaebench.grid.evaluate import Outcome
+from vaebench.grid.groups import groups, known_picks
 from vaebench.report import FORMATS, tuning_text
-from vaebench.run import SCORE, model_cost
+from vaebench.report.loading import counted
+from vaebench.run import SCORE, Task, model_cost
 from vaebench.schema.labels import cell_label, run_label
 
 
@@ -28,74 +32,68 @@ class Progress(Listener):
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self.clock = Clock()
-        self.tasks: dict[str, TaskID] = {}
-        self.total: TaskID | None = None
         self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+            TextColumn("{task.fields[count]}"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
+            speed_estimate_period=math.inf,  # an epoch may take longer than rich's 30 seconds
         )
+        self.total: TaskID | None = None  # its bar counts FLOPs, as models differ
+        self.bar_of: dict[str, TaskID] = {}
+        self.epoch_of: dict[str, int] = {}
+        self.epochs = 0
 
     def __enter__(self) -> Self:
         self.bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
     def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
         """Say what will run, and how large the models are."""
-        chosen = [entry for entry in plan if entry.action != "skip"]
-        self.clock = Clock()
-        self.clock.start(chosen, jobs)
+        configs = [entry.run.config for entry in plan if entry.action != "skip"]
         skipped = Counter(entry.why for entry in plan if entry.action == "skip")
         self._say(
-            f"{len(chosen)} {'run' if len(chosen) == 1 else 'runs'} to do on {device}, "
-            f"{jobs} at a time" + "".join(f"; {n} skipped: {why}" for why, n in skipped.items())
+            f"{counted(len(configs), 'run')} to do on {device}, {jobs} at a time"
+            + "".join(f"; {n} skipped: {why}" for why, n in skipped.items())
         )
         for line in model_lines(plan):
             self._say(line)
         if self.total is not None:  # of the tuning runs, which came before
             self.bars.remove_task(self.total)
-        self.total = self.bars.add_task("all runs", total=self.clock.epochs, unit="epochs", note="")
+        self.epoch_of = {}
+        self.epochs = sum(config.training.epochs for config in configs)
+        work = sum(model_cost(config)[1] * config.training.epochs for config in configs)
+        self.total = self.bars.add_task("all runs", total=work, count="", note="")
+        self._count()
 
     def event(self, event: Event) -> None:
         """Move the bars, or print a line."""
         config, name = event.task.config, run_label(event.task.cell, event.task.config.seed)
-        run_id = event.task.key
+        last, run_id, data = config.training.epochs, event.task.key, event.data
         if event.kind == "started":
-            self.tasks[run_id] = self.bars.add_task(
-                name, total=config.training.epochs, unit="epochs", note=""
-            )
+            self.bar_of[run_id] = self.bars.add_task(name, total=last, count="", note="")
         elif event.kind == "epoch":
-            self.clock.epoch(event)
-            note = _elbo(event.data["metrics"])
-            self.bars.update(self.tasks[run_id], completed=event.data["epoch"], note=note)
-            if not self.console.is_terminal and _worth_a_line(
-                event.data["epoch"], config.training.epochs
-            ):
-                epoch = f"epoch {event.data['epoch']}/{config.training.epochs}"
-                self._say(f"{name}: {epoch}, {note}; {self.clock.left()}")
+            epoch, note = data["epoch"], _elbo(data["metrics"])
+            self._advance(event.task, epoch, trained=1)
+            count = f"{epoch}/{last} epochs"
+            self.bars.update(self.bar_of[run_id], completed=epoch, count=count, note=note)
+            is_tenth = epoch == last or epoch % max(1, last // 10) == 0
+            if is_tenth and not self.console.is_terminal:
+                self._say(f"{name}: epoch {epoch}/{last}, {note}; {self._time_left()}")
         else:
-            self.clock.done(event)
-            self.bars.remove_task(self.tasks.pop(run_id))
-            record = event.data
-            if record["status"] == "complete":
-                self._say(f"{name}: complete, {_headline(record)}")
+            self._advance(event.task, last, trained=0)
+            self.bars.remove_task(self.bar_of.pop(run_id))
+            if data["status"] == "complete":
+                self._say(f"{name}: complete, {_headline(data)}")
             else:
-                self._say(f"{name}: {record['status'].upper()}: {record['reason']}")
-        assert self.total is not None
-        self.bars.update(self.total, completed=self.clock.epochs_done, note=self.clock.left())
+                self._say(f"{name}: {data['status'].upper()}: {data['reason']}")
 
     def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
         """Print the table of what was tuned."""
@@ -105,79 +103,33 @@ class Progress(Listener):
         """Print a warning above the bars."""
         self._say(f"Warning: {text}")
 
+    def _advance(self, task: Task, epoch: int, trained: int) -> None:
+        """Note a run's epoch; epochs that were not trained now say nothing about the speed."""
+        assert self.total is not None
+        work = model_cost(task.config)[1]
+        skipped = epoch - self.epoch_of.get(task.key, 0) - trained
+        self.epoch_of[task.key] = epoch
+        if skipped:  # rich estimates the speed anew where a total changes
+            self.bars.update(self.total, total=self._all_runs().total - skipped * work)
+        self.bars.advance(self.total, trained * work)
+        self._count()
+
+    def _count(self) -> None:
+        assert self.total is not None
+        count = f"{sum(self.epoch_of.values())}/{self.epochs} epochs"
+        self.bars.update(self.total, count=count)
+
+    def _time_left(self) -> str:
+        seconds = self._all_runs().time_remaining
+        if seconds is None:
+            return "time left: not known yet"
+        return f"about {timedelta(seconds=seconds)} left"
+
+    def _all_runs(self) -> Any:
+        return next(task for task in self.bars.tasks if task.id == self.total)
+
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False)
-
-
-class Clock:
-    """Estimates the time left from what an epoch of each model has taken so far."""
-
-    def __init__(self) -> None:
-        self.left_of: dict[str, int] = {}
-        self.work_of: dict[str, float] = {}
-        self.epochs = 0
-        self.jobs = 1
-        self.last: dict[str, float] = {}
-        self.spent: dict[str, list[float]] = defaultdict(list)
-        self.model_of: dict[str, str] = {}
-
-    def start(self, chosen: Sequence[Planned], jobs: int) -> None:
-        """Take note of the runs to do."""
-        self.jobs = jobs
-        costs: dict[str, float] = {}
-        for entry in chosen:
-            config = entry.run.config
-            model = str(config.model)
-            if model not in costs:
-                costs[model] = float(model_cost(config)[1])
-            self.model_of[config.run_id] = model
-            self.work_of[config.run_id] = costs[model]
-            self.left_of[config.run_id] = config.training.epochs
-            self.epochs += config.training.epochs
-
-    @property
-    def epochs_done(self) -> int:
-        """The number of epochs done in the runs to do, those of earlier calls included."""
-        return self.epochs - sum(self.left_of.values())
-
-    def epoch(self, event: Event) -> None:
-        """A run has finished an epoch."""
-        run_id, now = event.task.key, time.monotonic()
-        if run_id in self.last:
-            self.spent[self.model_of[run_id]].append(now - self.last[run_id])
-        self.last[run_id] = now
-        self.left_of[run_id] = event.task.config.training.epochs - event.data["epoch"]
-
-    def done(self, event: Event) -> None:
-        """A run is done, with or without all its epochs."""
-        self.left_of[event.task.key] = 0
-
-    def left(self) -> str:
-        """The time left, in words; a model not yet seen is judged by its FLOPs."""
-        rates = {  # seconds per unit of work, by model
-            model: sum(seconds) / len(seconds) / self._work(model)
-            for model, seconds in self.spent.items()
-        }
-        if not rates:
-            return "time left: not known yet"
-        usual = sum(rates.values()) / len(rates)
-        seconds = sum(
-            left * self.work_of[run_id] * rates.get(self.model_of[run_id], usual)
-            for run_id, left in self.left_of.items()
-        )
-        under_way = sum(left > 0 for left in self.left_of.values())
-        return f"about {duration(seconds / max(1, min(self.jobs, under_way)))} left"
-
-    def _work(self, model: str) -> float:
-        return next(self.work_of[r] for r, m in self.model_of.items() if m == model)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def model_lines(plan: Sequence[Planned]) -> list[str]:
@@ -190,8 +142,22 @@ def model_lines(plan: Sequence[Planned]) -> list[str]:
     return list(lines)
 
 
-def print_plan(plan: Sequence[Planned]) -> None:
-    """What a call would do, a line per run."""
+def print_dry_run(grid: Grid, options: Options) -> None:
+    """What a call would do, a line per run; what is tuned comes first, or is shown as picked."""
+    plan, tune, tuning = make_plan(grid, options, thorough=False), grid.tune, ""
+    if tune is not None:
+        runs, anew = grid.runs(grid.name), options.rerun == "all"
+        found = groups(grid, tune, runs, options.results / grid.name, anew=anew)
+        entries = known_picks(found)
+        if entries is not None:
+            click.echo(tuning_text(tune.model_dump(mode="json"), entries))
+        else:
+            tuning = (
+                f"These are tuning runs: {tune.key}, {len(tune.values)} values x {tune.count} "
+                f"seeds for {sum(group.stored is None for group in found)} of {len(found)} groups "
+                f"(per {', '.join(tune.per) or 'grid'}). The {len(runs)} runs of the grid follow "
+                f"with what is picked."
+            )
     rows = [["run", "cell", "seed", "action", "why"]]
     for run, action, why in plan:
         rows.append([run.run_id, cell_label(run.cell), str(run.config.seed), action, why])
@@ -200,10 +166,10 @@ def print_plan(plan: Sequence[Planned]) -> None:
     for row in rows:
         padded = [set_cell_size(text, width) for text, width in zip(row, widths, strict=True)]
         click.echo("  ".join(padded).rstrip())
-    for line in model_lines(plan):
-        click.echo(line)
     todo = sum(entry.action != "skip" for entry in plan)
-    click.echo(f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run).")
+    count = f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run)."
+    for line in filter(None, (*model_lines(plan), count, tuning)):
+        click.echo(line)
 
 
 def print_results(results: Results, options: Options, rerun: str) -> None:
@@ -264,8 +230,3 @@ def _headline(record: dict[str, Any]) -> str:
     if SCORE in metrics:
         return f"bound on validation {metrics[SCORE]:.2f} nats"
     return f"test ELBO {metrics['test/elbo']:.2f} nats, SSIM {metrics['test/ssim']:.3f}"
-
-
-def _worth_a_line(epoch: int, last: int) -> bool:
-    """At most ten lines a run where there are no bars."""
-    return epoch == last or epoch % max(1, last // 10) == 0

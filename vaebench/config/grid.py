@@ -141,10 +141,12 @@ class Grid(Section):
         runs: list[Run] = []
         errors: dict[str, None] = {}
         seen: dict[str, dict[str, Any]] = {}
-        for values in itertools.product(*self.axes.values()):
-            cell = dict(zip(self.axes, values, strict=True))
-            if any(all(cell.get(k) == v for k, v in entry.items()) for entry in self.exclude):
+        excluded = self._excluded()
+        places = itertools.product(*(range(len(values)) for values in self.axes.values()))
+        for place, values in zip(places, itertools.product(*self.axes.values()), strict=True):
+            if place in excluded:
                 continue
+            cell = dict(zip(self.axes, values, strict=True))
             try:
                 config = kind.model_validate(self.settings_of(cell, picks or {}))
             except ValidationError as error:
@@ -165,6 +167,19 @@ class Grid(Section):
         if not runs and not errors:
             errors["exclude leaves no run of the grid"] = None
         return runs, list(errors)
+
+    def _excluded(self) -> set[tuple[int, ...]]:
+        """The cells that are left out, as positions on the axes."""
+        excluded: set[tuple[int, ...]] = set()
+        for entry in (entry for entry in self.exclude if entry.keys() <= self.axes.keys()):
+            sides = [
+                [i for i, value in enumerate(values) if value == entry[axis]]
+                if axis in entry
+                else range(len(values))
+                for axis, values in self.axes.items()
+            ]
+            excluded.update(itertools.product(*sides))
+        return excluded
 
     def _unknown_cells(self) -> list[str]:
         """What claims and published numbers name that is no axis: one line each."""

@@ -186,6 +186,12 @@ class RunConfig(Grown):
     diagnostics: Diagnostics = Diagnostics()
     metrics: MetricOptions = MetricOptions()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_options(cls, values: Any) -> Any:
+        assert cls is not RunConfig, "use run_type(): the base class would drop options"
+        return values
+
     @model_validator(mode="after")
     def _validation_is_there(self) -> Self:
         if self.dataset.validation == 0:

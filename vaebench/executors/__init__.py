@@ -8,8 +8,8 @@
     messages   tasks as lines of JSON
 
 A worker is ``python -m vaebench.executors``: plain dicts go to and fro as lines of JSON on its
-standard input and output, so that a caller's script needs no ``__main__`` guard and a worker's
-death is seen as the end of its output. Workers ignore SIGINT (the parent decides) and exit when
+standard input and output, so that a caller's script needs no ``__main__`` guard, and the end of a
+worker's output means that it died. Workers ignore SIGINT (the parent decides) and exit when
 the parent is gone (their input ends). One that dies is replaced; its run is failed, the others go
 on.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from vaebench.executors.pool import Event, Hear, in_workers
 from vaebench.executors.process import single_threaded, worker_environment
-from vaebench.executors.worker import do
+from vaebench.executors.worker import Kind, do
 from vaebench.run import Task
 
 __all__ = [
@@ -46,12 +46,9 @@ def default_jobs(device: str) -> int:
 def in_this_process(tasks: Sequence[Task], hear: Hear) -> None:
     """Do tasks one after the other, here."""
     for task in tasks:
-        hear(Event("started", task, {}))
 
-        def on_epoch(line: dict[str, Any], task: Task = task) -> None:
-            hear(Event("epoch", task, line))
+        def tell(kind: Kind, data: dict[str, Any], task: Task = task) -> None:
+            hear(Event(kind, task, data))
 
-        def warn(text: str, task: Task = task) -> None:
-            hear(Event("warning", task, {"warning": text}))
-
-        hear(Event("done", task, do(task, on_epoch, warn)))
+        tell("started", {})
+        do(task, tell)

@@ -1,14 +1,17 @@
 """Tasks as lines of JSON, which is all that parent and workers say to each other."""
 
 import json
-from pathlib import Path
 from typing import IO, Any
+
+from pydantic import TypeAdapter
 
 from vaebench.config import make_run
 from vaebench.run import Task
 
+_TASK = TypeAdapter(Task)
 
-def send(stream: IO[bytes], message: dict[str, Any]) -> None:
+
+def send(stream: IO[bytes], message: object) -> None:
     """Write a message, whole."""
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
@@ -16,30 +19,10 @@ def send(stream: IO[bytes], message: dict[str, Any]) -> None:
 
 def to_message(task: Task) -> dict[str, Any]:
     """A task as plain values."""
-    return {
-        "config": task.config.to_dict(),
-        "cell": task.cell,
-        "folder": str(task.folder),
-        "device": task.device,
-        "data_dir": None if task.data_dir is None else str(task.data_dir),
-        "jobs": task.jobs,
-        "retries": task.retries,
-        "metrics": task.metrics,
-        "tune": task.tune,
-    }
+    message: dict[str, Any] = _TASK.dump_python(task, mode="json", exclude={"config"})
+    return {**message, "config": task.config.to_dict()}
 
 
 def from_message(message: dict[str, Any]) -> Task:
     """The task that :func:`to_message` wrote."""
-    data_dir = message["data_dir"]
-    return Task(
-        config=make_run(message["config"]),
-        cell=message["cell"],
-        folder=Path(message["folder"]),
-        device=message["device"],
-        data_dir=None if data_dir is None else Path(data_dir),
-        jobs=message["jobs"],
-        retries=message["retries"],
-        metrics=None if message["metrics"] is None else tuple(message["metrics"]),
-        tune=message["tune"],
-    )
+    return _TASK.validate_python({**message, "config": make_run(message["config"])})

@@ -4,19 +4,20 @@ What happens to a task is told as an :class:`Event`. A task that failed for a re
 is tried again, where that is wanted; it resumes from its checkpoint.
 """
 
+import math
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from vaebench.errors import StorageError
-from vaebench.executors.process import Said, Worker
+from vaebench.executors.process import Messages, Worker
+from vaebench.executors.worker import Kind
 from vaebench.run import TRANSIENT, Task, fail
 
-WORKER_DIED = "its worker process died"
-HOUR = 3600.0  # seconds: no wait is longer, as there is a longest one that Python can wait
+MAX_WAIT = 3600.0  # seconds; Python cannot wait for any length of time
 
 
 class Event(NamedTuple):
@@ -29,7 +30,7 @@ class Event(NamedTuple):
         data: As ``kind`` says; empty for ``started``.
     """
 
-    kind: Literal["started", "epoch", "warning", "done"]
+    kind: Kind
     task: Task
     data: dict[str, Any]
 
@@ -60,102 +61,76 @@ def in_workers(
     Raises:
         StorageError: A worker cannot write its results.
     """
-    pool = _Pool(tasks, hear, jobs, timeout, retries)
+    pool = _Pool(tasks, hear, math.inf if timeout is None else timeout, retries)
     try:
         while pool.waiting or pool.busy:
-            pool.hand_out()
+            pool.hand_out(jobs)
             pool.take()
     finally:
-        pool.end()
+        for worker in pool.workers:  # all at once: a second Ctrl-C must not leave one training
+            worker.process.kill()
+        for worker in pool.workers:
+            worker.end()
 
 
 class _Pool:
-    """The workers, and who does what."""
+    """The workers, and what they are to do."""
 
-    def __init__(
-        self, tasks: Sequence[Task], hear: Hear, jobs: int, timeout: float | None, retries: int
-    ) -> None:
+    def __init__(self, tasks: Sequence[Task], hear: Hear, timeout: float, retries: int) -> None:
         self.waiting = deque(tasks)
-        self.busy: dict[Worker, Task] = {}
-        self.idle: list[Worker] = []
+        self.workers: list[Worker] = []
+        self.messages: Messages = queue.SimpleQueue()
         self.hear = hear
-        self.jobs = jobs
         self.timeout = timeout
         self.retries = retries
-        self.due: dict[Worker, float] = {}  # when a busy one has taken too long
-        self.said: Said = queue.SimpleQueue()
 
-    def hand_out(self) -> None:
+    @property
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.task is not None]
+
+    def hand_out(self, jobs: int) -> None:
         """Give waiting tasks to idle or new workers."""
-        while self.waiting and len(self.busy) < self.jobs:
-            if not self.idle:
-                self.idle.append(Worker(self.said))
-            worker, task = self.idle.pop(), self.waiting.popleft()
-            self.busy[worker] = task
-            if self.timeout is not None:
-                self.due[worker] = time.monotonic() + self.timeout
-            worker.give(task)
+        while self.waiting and len(self.busy) < jobs:
+            worker = next((worker for worker in self.workers if worker.task is None), None)
+            if worker is None:
+                worker = Worker(self.messages)
+                self.workers.append(worker)
+            task = self.waiting.popleft()
+            worker.give(task, due=time.monotonic() + self.timeout)
             if not task.retries:
                 self.hear(Event("started", task, {}))
 
     def take(self) -> None:
         """Wait for a message, or for a worker to be late, and act on it."""
-        wait = min(self.due.values(), default=float("inf")) - time.monotonic()
+        wait = min(worker.due for worker in self.workers) - time.monotonic()
         try:
-            worker, message = self.said.get(timeout=min(HOUR, max(0.0, wait)))
+            worker, message = self.messages.get(timeout=min(MAX_WAIT, max(0.0, wait)))
         except queue.Empty:
-            self._expire()
+            for worker in self.workers:
+                if worker.due <= time.monotonic():
+                    worker.expire()  # that it is dead is heard like any other death
             return
+        task = worker.task
+        if worker not in self.workers:
+            return  # it was ended, and this is the end of its output
         if message is None:
-            self._died(worker)
-        elif "unwritable" in message:
-            raise StorageError(message["unwritable"])
-        elif "epoch" in message:
-            self.hear(Event("epoch", self.busy[worker], message))
-        elif "warning" in message:
-            self.hear(Event("warning", self.busy[worker], message))
-        else:
-            self._done(worker, message)
-
-    def end(self) -> None:
-        """End all workers."""
-        workers = (*self.idle, *self.busy)
-        for worker in workers:  # all at once: a second Ctrl-C must not leave one training
-            worker.process.kill()
-        for worker in workers:
-            worker.kill()
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        for worker in [worker for worker, due in self.due.items() if due <= now]:
-            del self.due[worker]
-            worker.expire()  # that it is dead is heard like any other death
-
-    def _died(self, worker: Worker) -> None:
-        task = self.busy.pop(worker, None)
-        self.due.pop(worker, None)
-        if task is None:
-            if worker in self.idle:
-                self.idle.remove(worker)
-            worker.kill()
-            return
-        how, trace = worker.end()
-        if worker.is_late:
-            reason = f"timed out after {self.timeout:g} s (--timeout)"
-            record = fail(task, "timeout", reason, trace)
-        else:
-            record = fail(task, "died", f"{WORKER_DIED} ({how}{_guess(how)})", trace)
-        self._finish(task, record)
-
-    def _done(self, worker: Worker, record: dict[str, Any]) -> None:
-        task = self.busy.pop(worker)
-        self.due.pop(worker, None)
-        # one that is late is dead; one where something unforeseen happened may be in any state
-        if worker.is_late or record.get("failure") not in (None, "diverged"):
-            worker.kill()
-        else:
-            self.idle.append(worker)
-        self._finish(task, record)
+            self.workers.remove(worker)
+            how, trace = worker.end()
+            if task is not None:
+                self._finish(task, _record_of_death(task, worker.is_late, self.timeout, how, trace))
+        elif task is not None:
+            kind, data = message
+            if kind == "unwritable":
+                raise StorageError(data["reason"])
+            if kind != "done":
+                self.hear(Event(kind, task, data))
+                return
+            worker.task, worker.due = None, math.inf
+            # one that is late is dead; one where something unforeseen happened may be in any state
+            if worker.is_late or data.get("failure") not in (None, "diverged"):
+                self.workers.remove(worker)
+                worker.end()
+            self._finish(task, data)
 
     def _finish(self, task: Task, record: dict[str, Any]) -> None:
         """Tell the end of a task, or let it be tried again."""
@@ -168,6 +143,11 @@ class _Pool:
         self.hear(Event("warning", again, {"warning": text}))
 
 
-def _guess(how: str) -> str:
-    """The most likely reason of a death: the kernel kills without a word."""
-    return "; out of memory? lower --jobs or training.batch_size" if "SIGKILL" in how else ""
+def _record_of_death(
+    task: Task, is_late: bool, timeout: float, how: str, trace: str
+) -> dict[str, Any]:
+    if is_late:
+        return fail(task, "timeout", f"timed out after {timeout:g} s (--timeout)", trace)
+    # the kernel kills without a message
+    likely = "; out of memory? lower --jobs or training.batch_size" if "SIGKILL" in how else ""
+    return fail(task, "died", f"its worker process died ({how}{likely})", trace)

@@ -1,6 +1,7 @@
 """The parent's side of one worker process."""
 
 import json
+import math
 import os
 import queue
 import signal
@@ -9,30 +10,33 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any
 
 from vaebench.executors.messages import send, to_message
-from vaebench.executors.worker import WHERE_ARE_YOU
+from vaebench.executors.worker import DUMP_AND_EXIT
 from vaebench.run import Task
 
-PATIENCE = 2.0  # seconds that a worker has to write where it is before it is killed
-MOST_FAULTS = 100_000  # bytes; a traceback of all threads has some 5,000
+MAX_DUMP_SECONDS = 2.0  # that a worker has to write its traceback before it is killed
+MAX_TRACE_BYTES = 100_000  # a traceback of all threads has about 5,000
 
-Said = queue.SimpleQueue[tuple["Worker", dict[str, Any] | None]]
+Messages = queue.SimpleQueue[tuple["Worker", list[Any] | None]]
 
 
 class Worker:
-    """A worker process, and what it says.
+    """A worker process.
 
     Arguments:
-        said: Gets every message with its worker; None when it is dead.
+        messages: Gets every message, kind and data, with its worker; None when it is dead.
 
     Attributes:
-        process: The process.
+        task: What it does; None: it is idle.
+        due: When the task will have taken too long, by the monotonic clock.
         is_late: Whether it took too long, and is being ended.
     """
 
-    def __init__(self, said: Said) -> None:
+    def __init__(self, messages: Messages) -> None:
+        self.task: Task | None = None
+        self.due = math.inf
         self.is_late = False
         self._faults = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the worker)
         # -P: a file in the working directory must not stand in for a module
@@ -45,54 +49,48 @@ class Worker:
             pass_fds=[self._faults.fileno()],
             process_group=0,  # a Ctrl-C in the terminal is for the parent
         )
-        self._reader = threading.Thread(target=self._read, args=(said,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(messages,), daemon=True)
         self._reader.start()
 
-    def _read(self, said: Said) -> None:
+    def _read(self, messages: Messages) -> None:
         assert self.process.stdout is not None
         try:
             for line in self.process.stdout:
-                said.put((self, json.loads(line)))
+                messages.put((self, json.loads(line)))
         except ValueError:
             self.process.kill()  # half a line: it died while it spoke
         finally:
-            said.put((self, None))
+            messages.put((self, None))
 
-    def give(self, task: Task) -> Self:
+    def give(self, task: Task, due: float) -> None:
         """Send a task. That the worker is dead is noticed by the reader."""
+        self.task, self.due = task, due
         assert self.process.stdin is not None
         try:
             send(self.process.stdin, to_message(task))
         except OSError:
             self.process.kill()
-        return self
 
     def expire(self) -> None:
-        """End a worker that takes too long, after it has written where it is, if it still can."""
-        self.is_late = True
-        self.process.send_signal(WHERE_ARE_YOU)
+        """End a worker that takes too long, after it has written a traceback, if it still can."""
+        self.is_late, self.due = True, math.inf
+        self.process.send_signal(DUMP_AND_EXIT)
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(PATIENCE)
+            self.process.wait(MAX_DUMP_SECONDS)
         self.process.kill()
 
     def end(self) -> tuple[str, str]:
-        """Wait for a dead worker; return how it died, and its last traceback, if it left one."""
+        """End the process, whatever it does; return how it died, and its last traceback, if any."""
         self.process.kill()
         code = self.process.wait()
-        self._faults.seek(0)
-        trace = self._faults.read(MOST_FAULTS).decode(errors="replace")
-        self.kill()
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}", trace
-
-    def kill(self) -> None:
-        """End the process, whatever it does, and wait for it."""
-        self.process.kill()
-        self.process.wait()
         self._reader.join()
+        self._faults.seek(0)
+        trace = self._faults.read(MAX_TRACE_BYTES).decode(errors="replace")
         for stream in (self.process.stdin, self.process.stdout, self._faults):
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}", trace
 
 
 def single_threaded() -> dict[str, str]:
@@ -102,10 +100,9 @@ def single_threaded() -> dict[str, str]:
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment of workers: one thread, and memory that stays.
+    """The environment of workers: one thread, and memory that is kept.
 
-    What a step has freed, the next one takes: glibc would give large blocks back to the system each
-    time, and a convolution's step would spend a quarter to two fifths of its time on getting them
-    again, page by page.
+    glibc would return large freed blocks to the system after every step; a step of a convolution
+    would spend a quarter to two fifths of its time on getting them again, page by page.
     """
     return single_threaded() | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}

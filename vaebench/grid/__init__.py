@@ -1,12 +1,13 @@
 """Run every cell of a grid once per seed, keep failures, skip what is finished, tell MLflow.
 
 ``plan`` says what would run and why the rest is skipped; ``run_grid`` does it, and first tunes what
-the grid asks to be tuned. A grid's folder
-holds its manifest (``grid.yaml``): the settings that all runs share, and the runs. Calling again
-with more seeds or other values of the same axes adds runs; with other settings it is an error.
+the grid asks to be tuned. A grid's folder holds its manifest (``grid.yaml``): the settings that all
+runs share, and the runs. Calling again with more seeds or other values of the same axes adds runs;
+with other settings it is an error.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,16 @@ from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
 from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.folder import alone, mend, unsafe, write_reports
-from vaebench.grid.following import FailedFast, Follower, Listener, default_listener
-from vaebench.grid.groups import PART
+from vaebench.grid.groups import PART, picks
+from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
-from vaebench.grid.planning import Options, Planned, plan
+from vaebench.grid.planning import Options, Planned, plan, plan_runs
 from vaebench.grid.results import Results, load_results
-from vaebench.grid.tasks import make_tasks
 from vaebench.grid.tuning import tune
-from vaebench.run import LoadedRun, Task, load_run
+from vaebench.run import LoadedRun, Task, load_run, model_cost
 from vaebench.schema.labels import run_label
-from vaebench.storage import run_store
-from vaebench.tracking import Window, Writer, connect
+from vaebench.storage import RunStore, run_store
+from vaebench.tracking import Writer, connect
 
 __all__ = [
     "Listener",
@@ -42,9 +42,9 @@ __all__ = [
 ]
 
 Executor = Callable[[Sequence[Task], Hear], None]
-DRAIN = 30.0  # seconds without progress after which MLflow is given up at the end of a grid
-LIMIT = 300.0  # seconds after which it is given up in any case
-HURRY = 5.0  # seconds that MLflow has when the user wants to leave
+# of MLflow at the end of a grid, before it is given up: without progress, in any case, and when
+# the user wants to leave
+MAX_IDLE_SECONDS, MAX_SECONDS, MAX_SECONDS_IN_A_HURRY = 30.0, 300.0, 5.0
 
 
 def run_grid(
@@ -61,7 +61,7 @@ def run_grid(
         grid: A YAML file, its content, or a :class:`~vaebench.config.Grid`; None for the 8 cells
             on MNIST.
         options: Where and how.
-        listener: Hears of the progress. None: lines on stderr in a terminal or notebook, else
+        listener: Told of the progress. None: lines on stderr in a terminal or notebook, else
             nothing; ``Listener()`` is silent everywhere.
         executor: Does the tasks; None: workers do.
 
@@ -70,13 +70,10 @@ def run_grid(
         DataError: A data set is missing, corrupt or out of reach.
         ResultsError: The folder belongs to another grid, another process works on it, or no value
             that is to be tuned could be trained.
-        TrackingError: The tracking URI is wrong. (That MLflow is out of reach is a warning.)
+        TrackingError: The tracking URI is wrong. (An unreachable MLflow is only a warning.)
         KeyboardInterrupt: After what was running has been marked as interrupted.
     """
-    options = options or Options()
-    if executor and (options.timeout is not None or options.retries):
-        raise ConfigError("timeout, retries: only where workers do the runs; leave out executor")
-    return _do(_read(grid, make_grid), options, listener or default_listener(), executor)
+    return _do(_read(grid, make_grid), options or Options(), listener, executor)
 
 
 def train(
@@ -88,8 +85,7 @@ def train(
 
     Arguments:
         config: A run's configuration, or a YAML file with it.
-        options: As in :func:`run_grid`, less ``timeout`` and ``retries``: nobody could end or
-            replace this process.
+        options: As in :func:`run_grid`, without ``timeout`` and ``retries``, which need workers.
         listener: As in :func:`run_grid`.
 
     Raises:
@@ -97,12 +93,10 @@ def train(
         Exception: As :func:`run_grid`.
     """
     grid = _read(config, make_single)
-    runs, options = grid.runs(grid.name), options or Options()
+    runs = grid.runs(grid.name)
     if len(runs) > 1:
         raise ConfigError(f"{grid.name}: describes {len(runs)} runs; use `vaebench run-grid`")
-    if options.timeout is not None or options.retries:
-        raise ConfigError("timeout, retries: only where workers do the runs; use run_grid")
-    results = _do(grid, options, listener or default_listener(), in_this_process)
+    results = _do(grid, options or Options(), listener, in_this_process)
     if results.failed:
         raise ResultsError(f"{runs[0].run_id}: {results.failed[0]['reason']}")
     return load_run(run_store(results.folder, runs[0].run_id).path)
@@ -117,106 +111,108 @@ def _read(grid: Grid | Mapping[str, Any] | Path | str | None, make: Callable[...
 
 
 def _do(
-    grid: Grid, options: Options, listener: Listener, executor: Executor | None = None
+    grid: Grid, options: Options, listener: Listener | None, executor: Executor | None
 ) -> Results:
+    if executor and (options.timeout is not None or options.retries):
+        raise ConfigError("timeout, retries: only workers obey them; use run_grid, no executor")
+    listener = listener or default_listener()
     device = resolve_device(options.device)
     first = plan(grid, options, thorough=False)
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)
-    images = _load({e.run.config.dataset for e in first if e.action != "skip"}, options)
+    images = _training_images(first, options)
     folder = options.results / grid.name
 
-    def prepared(todo: Sequence[Planned], part: str = "runs") -> tuple[list[Task], Executor]:
-        """The tasks of a plan, and what does them."""
+    def do(todo: Sequence[Planned], follower: Follower, part: str = "runs") -> None:
         chosen = [entry for entry in todo if entry.action != "skip"]
-        wanted = 1 if executor else options.jobs or default_jobs(device)
-        jobs = max(1, min(wanted, len(chosen)))
-        images.update(_load({e.run.config.dataset for e in chosen} - images.keys(), options))
+        images.update(_training_images(chosen, options, known=images))
+        jobs = max(1, min(1 if executor else options.jobs or default_jobs(device), len(chosen)))
         listener.planned(todo, jobs, device)
         _warn(chosen, images, listener)
-        tasks = make_tasks(chosen, folder, options, device, jobs, part=part)
-        workers = partial(in_workers, jobs=jobs, timeout=options.timeout, retries=options.retries)
-        return tasks, executor or workers
-
-    def do_trials(todo: Sequence[Planned]) -> None:
-        tasks, execute = prepared(todo, PART)
-        follower = Follower(listener, lambda _: None, fail_fast=False)
-        try:
-            execute(tasks, follower)
-        except BaseException as error:
-            follower.close_open_runs(_why(error))
-            raise
+        tasks = _make_tasks(chosen, folder / part, options, device, jobs)
+        with follower:
+            if executor is not None:
+                executor(tasks, follower)
+            else:
+                timeout, retries = options.timeout, options.retries
+                in_workers(tasks, follower, jobs=jobs, timeout=timeout, retries=retries)
 
     with alone(folder):
         for text in filter(None, (unsafe(folder), mend(folder))):
             listener.warning(text)
-        tuned = tune(grid, grid.tune, options, listener, do_trials) if grid.tune else None
-        todo = plan(grid, options, tuned=tuned)  # another process may have finished it meanwhile
-        runs, replace = [entry.run for entry in todo], options.rerun == "all"
-        manifest = merged_manifest(folder, grid, runs, replace=replace, tuned=tuned)
+        runs, tuned = [entry.run for entry in first], None
+        if grid.tune is not None:
+            untuned, trials = grid.runs(grid.name), Follower(listener)
+            do_trials = partial(do, follower=trials, part=PART)
+            tuned = tune(grid, grid.tune, untuned, options, listener, do_trials)
+            runs = grid.runs(grid.name, picks(tuned))
+        todo = plan_runs(runs, folder, options.rerun)  # another process may have been here
+        anew = options.rerun == "all"
+        manifest = merged_manifest(folder, grid, runs, replace=anew, tuned=tuned)
         write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         if options.tune_only:
             return Results(write_reports(folder))
-        tasks, execute = prepared(todo)
-        return _run(tasks, execute, window, options, listener)
+        writer = Writer(window, warn=listener.warning)
+        follower = Follower(listener, writer.touch, fail_fast=options.fail_fast)
+        writer.start()
+        limit = MAX_SECONDS
+        try:
+            do(todo, follower)
+        except BaseException:
+            limit = MAX_SECONDS_IN_A_HURRY
+            raise
+        finally:
+            try:
+                analysis = write_reports(folder)
+            finally:
+                tracking = writer.close(MAX_IDLE_SECONDS, limit)
+            if limit < MAX_SECONDS and tracking.unsent:  # no results are printed that say so
+                unsent = f"{tracking.unsent} runs unsent; send: {tracking.command}"
+                listener.warning(f"MLflow: {unsent}")
+        return Results(analysis, follower.done, tracking)
 
 
-def _load(wanted: Iterable[DatasetChoice], options: Options) -> dict[DatasetChoice, int]:
-    """Download what is missing, once, and find what is wrong, before any run is touched.
+def _training_images(
+    todo: Sequence[Planned], options: Options, known: Container[DatasetChoice] = ()
+) -> dict[DatasetChoice, int]:
+    """The number of training images of each data set of a plan that is not known.
 
-    Returns:
-        The number of training images of each.
+    Downloads what is missing, once, and finds what is wrong, before any run is touched.
     """
+    wanted = {entry.run.config.dataset for entry in todo if entry.action != "skip"}
     return {
-        dataset: len(datasets.load(data_dir=options.data_dir, **dataset.model_dump()).train.x)
-        for dataset in wanted
+        choice: len(datasets.load(data_dir=options.data_dir, **choice.model_dump()).train.x)
+        for choice in wanted
+        if choice not in known
     }
 
 
-def _run(
-    tasks: Sequence[Task], execute: Executor, window: Window, options: Options, listener: Listener
-) -> Results:
-    """Do tasks while MLflow is told; write the reports, however it ends."""
-    folder = options.results / window.grid
-    writer = Writer(window, warn=listener.warning)
-    writer.start()
-    follower = Follower(listener, writer.touch, fail_fast=options.fail_fast)
-    limit = LIMIT
-    try:
-        execute(tasks, follower)
-    except FailedFast:
-        follower.close_open_runs("stopped, as another run failed (--fail-fast)")
-    except BaseException as error:
-        follower.close_open_runs(_why(error))
-        limit = HURRY
-        raise
-    finally:
-        try:
-            analysis = write_reports(folder)
-        finally:
-            tracking = writer.close(DRAIN, limit)
-        if limit == HURRY and tracking.unsent:  # no results are printed that would say so
-            listener.warning(f"MLflow: {tracking.unsent} runs unsent; send: {tracking.command}")
-    return Results(analysis, follower.done, tracking)
-
-
-def _why(error: BaseException) -> str:
-    """Why the runs under way ended, for their records."""
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {error!r}"
+def _make_tasks(
+    chosen: Sequence[Planned], folder: Path, options: Options, device: str, jobs: int
+) -> list[Task]:
+    """The tasks of planned runs; what an earlier attempt left is set aside."""
+    tasks = []
+    for run, action, _ in chosen:
+        store = RunStore(folder / run.run_id)
+        if action == "rerun":
+            store.set_aside()
+        task = Task(run.config, run.cell, store.path, device, options.data_dir, jobs)
+        tasks.append(replace(task, tune=folder.name == PART))
+    # the longest first, so that no worker begins it when the others are done
+    return sorted(tasks, key=lambda t: -model_cost(t.config)[1] * t.config.training.epochs)
 
 
 def _warn(
     chosen: Sequence[Planned], images: Mapping[DatasetChoice, int], listener: Listener
 ) -> None:
     """Say what is done again because it is damaged, and which batches cannot be filled."""
-    for entry in chosen:
-        if entry.is_damaged:
-            label = run_label(entry.run.cell, entry.run.config.seed)
-            listener.warning(f"{label} ({entry.run.run_id}): {entry.why}; it is done again")
+    for run, _, why in (entry for entry in chosen if entry.is_damaged):
+        label = run_label(run.cell, run.config.seed)
+        listener.warning(f"{label} ({run.run_id}): {why}; it is done again")
     configs = [entry.run.config for entry in chosen]
     batches = dict.fromkeys((config.dataset, config.training.batch_size) for config in configs)
     for dataset, size in batches:
         if size > images[dataset]:
             listener.warning(
                 f"training.batch_size is {size}, but {dataset.name} has only {images[dataset]} "
-                f"training images: an epoch is one step with all of them; lower it if you want more"
+                f"training images: every epoch is one step; lower it for more steps"
             )

@@ -23,7 +23,7 @@ def write_reports(folder: Path) -> report.Analysis:
 
 
 def mend(folder: Path) -> str | None:
-    """Remove what killed writers left, set a damaged manifest aside; return what to tell of it."""
+    """Remove what killed writers left, set a damaged manifest aside; return a warning if so."""
     clean(folder)
     path = folder / "grid.yaml"
     try:
@@ -36,13 +36,13 @@ def mend(folder: Path) -> str | None:
 
 
 def unsafe(folder: Path) -> str | None:
-    """What cannot be promised of a folder, given what it lies on; None if nothing."""
+    """A warning about a folder on a network file system; None elsewhere."""
     kind = network_file_system(folder)
     if kind is None:
         return None
     return (
-        f"{folder} lies on a network file system ({kind}): locks and SQLite may fail there without "
-        f"a word. Run each grid from one machine at a time; --tracking-uri keeps MLflow elsewhere"
+        f"{folder} lies on a network file system ({kind}): locks and SQLite may fail there "
+        f"silently. Run each grid from one machine at a time; --tracking-uri keeps MLflow elsewhere"
     )
 
 

@@ -26,7 +26,7 @@ def make_manifest(
     if tuned is not None:
         tune["tuned"] = list(tuned)
     picked = [] if grid.tune is None else [grid.tune.key]
-    configs = [run.config.identity() for run in runs]
+    configs = [config.identity() for config in {str(r.cell): r.config for r in runs}.values()]
     return {
         "schema_version": MANIFEST_VERSION,
         "name": grid.name,
@@ -44,14 +44,14 @@ def make_manifest(
 
 def _shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the configurations that have a key agree on, key by key."""
-    found: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
         values = [config[key] for config in configs if key in config]
         if all(isinstance(value, dict) for value in values):
-            found[key] = _shared(values)
+            shared[key] = _shared(values)
         elif all(value == values[0] for value in values):
-            found[key] = values[0]
-    return found
+            shared[key] = values[0]
+    return shared
 
 
 def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -72,23 +72,24 @@ def _differences(
     before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
     """What differs between two settings, among the keys that both have."""
-    found: list[str] = []
+    lines: list[str] = []
     for key in (key for key in before if key in after and before[key] != after[key]):
         if isinstance(before[key], dict) and isinstance(after[key], dict):
-            found += _differences(before[key], after[key], f"{prefix}{key}.")
+            lines += _differences(before[key], after[key], f"{prefix}{key}.")
         else:
-            found.append(f"{prefix}{key}: {before[key]} there, {after[key]} here")
-    return found
+            lines.append(f"{prefix}{key}: {before[key]} there, {after[key]} here")
+    return lines
 
 
-def require_same_settings(folder: Path, new: dict[str, Any]) -> None:
-    """Compare a manifest with that of a grid's folder, where there is one.
+def require_same_settings(folder: Path, new: dict[str, Any]) -> dict[str, Any] | None:
+    """Compare a manifest with that of a grid's folder, and return that; None: there is none.
 
     Raises:
         ConfigError: They differ in more than runs; what differs is named.
+        ResultsError: That of the folder is damaged.
     """
     if not (folder / "grid.yaml").exists():
-        return
+        return None
     old = read_manifest(folder)
     before, after = old.get("settings", {}), new["settings"]
     differing = _differences(with_later_keys(before), with_later_keys(after))
@@ -105,6 +106,7 @@ def require_same_settings(folder: Path, new: dict[str, Any]) -> None:
             f"{folder} holds a grid of this name with other settings ({'; '.join(differing)}); "
             f"use --name for a new one, or --rerun all to replace it"
         )
+    return old
 
 
 def merged_manifest(
@@ -125,15 +127,17 @@ def merged_manifest(
         tuned: What was picked for them.
     """
     new = make_manifest(grid, runs, tuned)
-    if not (folder / "grid.yaml").exists():
-        return new
     try:
-        require_same_settings(folder, new)
+        old = require_same_settings(folder, new)
     except (ConfigError, ResultsError):
         if not replace:
             raise
         return new
-    old = _without_stale_runs(read_manifest(folder), new)
+    if old is None:
+        return new
+    if gone := stale(old, new):  # the runs of groups for which another value is picked now
+        kept = [e for e in old["runs"] if group_of(old["tune"], e["cell"]) not in gone]
+        old = old | {"runs": kept}
     if tuned is not None:
         new["tuned"] = list({**stored_entries(old), **stored_entries(new)}.values())
     given = {_place(entry) for entry in new["runs"]}
@@ -178,15 +182,6 @@ def _renewed(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
     except ConfigError:
         return entry
     return entry if versions(record) == config.versions else entry | {"run_id": config.run_id}
-
-
-def _without_stale_runs(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """A manifest less the runs of groups for which another value is picked now."""
-    gone = stale(old, new)
-    if not gone:
-        return old
-    kept = [entry for entry in old["runs"] if group_of(old["tune"], entry["cell"]) not in gone]
-    return old | {"runs": kept}
 
 
 def _united(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

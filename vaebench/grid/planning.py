@@ -1,4 +1,4 @@
-"""What a call would do: of every run of a grid, whether it is done, resumed, redone or skipped."""
+"""The plan of a call: for every run of a grid, whether to run, resume, rerun or skip it."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
-from vaebench.grid.groups import PART, Entry, Group, groups, known_picks, picks
+from vaebench.grid.groups import PART, Group, groups, known_picks, picks
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.report.loading import Damaged, read_record
 from vaebench.run import TRANSIENT, model_cost
@@ -37,7 +37,7 @@ class Options:
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
         retries: How often a run is tried again that failed for a reason that may pass: no memory,
-            a worker that died or timed out, an error of the system.
+            a worker that died or timed out, a system error.
         tune_only: Stop when every pick of a grid's ``tune`` is known.
 
     Raises:
@@ -64,7 +64,7 @@ class Options:
 
 
 class Planned(NamedTuple):
-    """A run, what is to be done about it, and why."""
+    """A run, the action to take, and why."""
 
     run: Run
     action: Action
@@ -76,16 +76,10 @@ class Planned(NamedTuple):
         return self.why.endswith("is damaged")
 
 
-def plan(
-    grid: Grid,
-    options: Options,
-    *,
-    thorough: bool = True,
-    tuned: Sequence[Entry] | None = None,
-) -> list[Planned]:
-    """Say of every run of a grid what is to be done about it, and why. Writes nothing.
+def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned]:
+    """Decide for every run of a grid what to do, and say why. Writes nothing.
 
-    A manifest that is damaged is as good as none: runs are known by their own configuration. The
+    A damaged manifest is treated as missing: runs are known by their own configuration. The
     runs of a grid with ``tune`` are known once all is picked; until then, the plan is that of its
     tuning runs.
 
@@ -94,51 +88,60 @@ def plan(
         options: Where they are, and what is wanted.
         thorough: Read all that finished runs have left, checksums included; else their records are
             believed, which reads some kilobytes of a run instead of all of it.
-        tuned: What has been picked; None: what the manifest says.
 
     Raises:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
     """
     resolve_device(options.device)
     if options.tune_only and grid.tune is None:
-        raise ConfigError(f"{grid.name}: tune only: the grid has no tune")
-    folder = options.results / grid.name
+        raise ConfigError(f"{grid.name}: the grid has no tune; leave out --tune-only")
+    folder, runs = options.results / grid.name, grid.runs(grid.name)
     if options.rerun != "all":
         with suppress(ResultsError):
-            require_same_settings(folder, make_manifest(grid, grid.runs(grid.name)))
-    if grid.tune is not None and tuned is None:
-        found = groups(grid, folder, anew=options.rerun == "all")
-        tuned = known_picks(found)
-        if tuned is None:
-            return plan_trials(found, folder, options, thorough=thorough)
-    runs = grid.runs(grid.name, picks(tuned or []))
-    _require_models(grid.name, [run for run in runs if run.config.seed == grid.seeds[0]])
-    return [Planned(run, *_decide(folder, run, options.rerun, thorough)) for run in runs]
+            require_same_settings(folder, make_manifest(grid, runs))
+    if grid.tune is not None:
+        asked = groups(grid, grid.tune, runs, folder, anew=options.rerun == "all")
+        entries = known_picks(asked)
+        if entries is None:
+            return plan_trials(asked, folder, options, thorough=thorough)
+        runs = grid.runs(grid.name, picks(entries))
+    return plan_runs(runs, folder, options.rerun, thorough=thorough)
 
 
 def plan_trials(
-    found: Sequence[Group], folder: Path, options: Options, *, thorough: bool = True
+    asked: Sequence[Group], folder: Path, options: Options, *, thorough: bool = True
 ) -> list[Planned]:
     """The plan of the tuning runs of groups whose pick is not known; see :func:`plan`."""
-    trials = [t for group in found if group.stored is None for t in group.trials]
-    _require_models(folder.name, [trial.runs[0] for trial in trials])
+    trials = [trial for group in asked if group.stored is None for trial in group.trials]
     # a value that does not matter to a cell makes the same run as another
-    runs = {run.run_id: run for trial in trials for run in trial.runs}.values()
+    runs = {run.run_id: run for _, tried in trials for run in tried}
     rerun: Rerun | None = "all" if options.rerun == "all" else None
-    return [Planned(run, *_decide(folder, run, rerun, thorough, PART)) for run in runs]
+    return plan_runs([*runs.values()], folder, rerun, thorough=thorough, part=PART)
 
 
-def _require_models(name: str, runs: Sequence[Run]) -> None:
-    """Refuse what no model can be built from, before anything runs."""
-    for run in runs:  # one for each cell: its seeds have the same model
+def plan_runs(
+    runs: Sequence[Run],
+    folder: Path,
+    rerun: Rerun | None,
+    *,
+    thorough: bool = True,
+    part: str = "runs",
+) -> list[Planned]:
+    """What is to be done about valid runs; see :func:`plan`.
+
+    Raises:
+        ConfigError: The model of one cannot be built.
+    """
+    for run in {str(run.cell): run for run in runs}.values():  # the seeds of a cell share a model
         try:
             model_cost(run.config)
         except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"{name}: {run.config.model.name}: {error}") from error
+            raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
+    return [Planned(run, *_decide(folder, run, rerun, thorough, part)) for run in runs]
 
 
 def _decide(
-    folder: Path, run: Run, rerun: Rerun | None, thorough: bool, part: str = "runs"
+    folder: Path, run: Run, rerun: Rerun | None, thorough: bool, part: str
 ) -> tuple[Action, str]:
     store = run_store(folder, run.run_id, part)
     record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), part)

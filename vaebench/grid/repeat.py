@@ -19,7 +19,7 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Event, in_workers
 from vaebench.grid import Listener
-from vaebench.grid.evaluating import Request, measured_config
+from vaebench.grid.evaluate import measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.loading import differing, dig, flat, in_words
 from vaebench.run import Task
@@ -131,7 +131,7 @@ def _finished(store: RunStore) -> tuple[dict[str, Any], RunConfig, Lines]:
     if any(key.partition(".")[0] != "metrics" for key in changed):  # those may be asked for later
         raise ConfigError(f"{store.path}: config.yaml and record.json are not of one run")
     try:
-        return record, measured_config(store, record, raw, Request()), journal
+        return record, measured_config(store, record, raw), journal
     except ResultsError as error:
         version = versions(record)["numbers"]
         known = version in (None, NUMBERS_VERSION)

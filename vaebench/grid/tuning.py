@@ -9,15 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaebench.config import Grid, Tune
+from vaebench.config import Grid, Run, Tune
+from vaebench.config.tuning import are_numbers
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.files import dump_yaml, write_atomic
-from vaebench.grid.following import Listener
 from vaebench.grid.groups import (
     PART,
     Entry,
     Group,
-    at_edge,
     group_of,
     groups,
     known_picks,
@@ -25,22 +24,29 @@ from vaebench.grid.groups import (
     stale,
     stored_manifest,
 )
+from vaebench.grid.listener import Listener
 from vaebench.grid.manifest import make_manifest
 from vaebench.grid.planning import Options, Planned, plan_trials
 from vaebench.run import SCORE
 from vaebench.storage import run_store
 
-Do = Callable[[Sequence[Planned]], None]
 
-
-def tune(grid: Grid, asked: Tune, options: Options, listener: Listener, do: Do) -> list[Entry]:
-    """Find out what is not known of the picks of a grid; return the entries of all its groups.
+def tune(
+    grid: Grid,
+    asked: Tune,
+    runs: Sequence[Run],
+    options: Options,
+    listener: Listener,
+    do: Callable[[Sequence[Planned]], object],
+) -> list[Entry]:
+    """Find the picks of a grid that are not known yet; return the entries of all its groups.
 
     Arguments:
         grid: With a tune.
         asked: That tune.
+        runs: Its runs, before anything is picked.
         options: Where and how.
-        listener: Hears of the tuning runs, of picks at the edge, and of the whole table.
+        listener: Told of the tuning runs, of picks at the edge, and of the whole table.
         do: Does planned tuning runs.
 
     Raises:
@@ -48,16 +54,20 @@ def tune(grid: Grid, asked: Tune, options: Options, listener: Listener, do: Do) 
         ResultsError: No value of a group could be trained with every seed.
     """
     folder = options.results / grid.name
-    found = groups(grid, folder, anew=options.rerun == "all")
-    entries = known_picks(found)
+    all_groups = groups(grid, asked, runs, folder, anew=options.rerun == "all")
+    entries = known_picks(all_groups)
     if entries is None:
         if not (folder / "grid.yaml").exists():  # for `status`, and for whoever changes settings
-            write_atomic(folder / "grid.yaml", dump_yaml(make_manifest(grid, []) | _shared(grid)))
-        do(plan_trials(found, folder, options))
-        entries = [group.stored or _entry(asked, group, folder) for group in found]
+            # it lists no runs yet: name those that it will not list
+            left_out = {"exclude": list(grid.exclude)} if grid.exclude else {}
+            write_atomic(
+                folder / "grid.yaml", dump_yaml(make_manifest(grid, runs) | {"runs": []} | left_out)
+            )
+        do(plan_trials(all_groups, folder, options))
+        entries = [group.stored or _entry(asked, group, folder) for group in all_groups]
         if options.rerun != "all":
             _require_same_picks(folder, asked, entries)
-    for entry, group in zip(entries, found, strict=True):
+    for entry, group in zip(entries, all_groups, strict=True):
         if entry["edge"]:
             listener.warning(
                 f"tune: {group.label}: the best {asked.key}, {entry['pick']}, is the "
@@ -65,12 +75,6 @@ def tune(grid: Grid, asked: Tune, options: Options, listener: Listener, do: Do) 
             )
     listener.tuned(asked.model_dump(mode="json"), entries)
     return entries
-
-
-def _shared(grid: Grid) -> dict[str, Any]:
-    """The settings of a manifest that lists no runs yet, and what runs it will not list."""
-    settings = make_manifest(grid, grid.runs(grid.name))["settings"]
-    return {"settings": settings, **({"exclude": list(grid.exclude)} if grid.exclude else {})}
 
 
 def _entry(asked: Tune, group: Group, folder: Path) -> Entry:
@@ -96,7 +100,8 @@ def _entry(asked: Tune, group: Group, folder: Path) -> Entry:
         "seeds": list(group.seeds),
         "values": tried,
         "pick": pick,
-        "edge": at_edge(asked, pick),
+        # a better value may lie beyond the lowest or highest of numbers
+        "edge": are_numbers(asked.values) and pick in (asked.values[0], asked.values[-1]),
     }
 
 

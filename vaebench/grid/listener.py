@@ -1,9 +1,9 @@
-"""What happens while a grid runs: told to the listener and to MLflow, and kept for the end."""
+"""Listeners of a grid, and the follower that tells them and MLflow what happens."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from vaebench.executors import Event
 from vaebench.grid.planning import Planned
@@ -12,10 +12,10 @@ from vaebench.schema.labels import run_label
 
 
 class Listener:
-    """Hears how a grid goes; override what you want to hear. All of it comes from one thread."""
+    """Told how a grid goes; override the methods you need. They are called in one thread."""
 
     def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
-        """What will run, before it does."""
+        """The plan, before anything runs."""
 
     def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
         """What has been picked: ``tune`` and ``tuned``, as in ``grid.yaml``."""
@@ -24,7 +24,7 @@ class Listener:
         """A run was started, finished an epoch, or is done."""
 
     def warning(self, text: str) -> None:
-        """Something that the user should know, and that stops nothing."""
+        """A problem that stops nothing."""
 
 
 class Lines(Listener):
@@ -70,16 +70,23 @@ class FailedFast(Exception):
 
 
 class Follower:
-    """Follows the events of a grid: tells the listener and MLflow, keeps what is under way.
+    """Follows the events of tasks: tells the listener and MLflow, keeps what is under way.
+
+    As a context it marks what is under way at its end as interrupted, so that it resumes after its
+    last whole epoch, and keeps :class:`FailedFast` to itself.
 
     Arguments:
-        listener: Hears of every event.
+        listener: Told of every event.
         touch: Told the id of each run of which MLflow is to hear.
         fail_fast: Whether the first failure ends the grid.
     """
 
     def __init__(
-        self, listener: Listener, touch: Callable[[str], None], *, fail_fast: bool
+        self,
+        listener: Listener,
+        touch: Callable[[str], None] = lambda _: None,
+        *,
+        fail_fast: bool = False,
     ) -> None:
         self.listener = listener
         self.touch = touch
@@ -89,16 +96,17 @@ class Follower:
 
     def __call__(self, event: Event) -> None:
         """Hear of an event; an executor's ``hear``."""
-        run_id = event.task.key
+        task, run_id = event.task, event.task.key
         if event.kind in ("started", "warning"):  # a warning may be that it is tried again
-            self.open[run_id] = event.task
+            self.open[run_id] = task
         if event.kind == "done":
             del self.open[run_id]
             self.done.append(event.data)
         self.touch(run_id)
         try:
             if event.kind == "warning":
-                self._warn(event)
+                label = run_label(task.cell, task.config.seed)
+                self.listener.warning(f"{label} ({run_id}): {event.data['warning']}")
             else:
                 self.listener.event(event)
         except OSError:  # nobody reads the progress any more, which is no reason to stop
@@ -106,16 +114,17 @@ class Follower:
         if self.fail_fast and event.data.get("status") == "failed":
             raise FailedFast
 
-    def _warn(self, event: Event) -> None:
-        label = run_label(event.task.cell, event.task.config.seed)
-        self.listener.warning(f"{label} ({event.task.key}): {event.data['warning']}")
+    def __enter__(self) -> Self:
+        return self
 
-    def close_open_runs(self, reason: str) -> None:
-        """Mark what was under way as interrupted: it resumes after its last whole epoch.
-
-        Where the disk is full, nothing is marked, and they resume just the same.
-        """
-        for run_id, task in self.open.items():
-            with suppress(OSError):
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        reason = f"stopped: {error!r}"
+        if isinstance(error, FailedFast):
+            reason = "stopped, as another run failed (--fail-fast)"
+        elif isinstance(error, KeyboardInterrupt):
+            reason = "interrupted"
+        for run_id, task in self.open.items() if error else ():
+            with suppress(OSError):  # on a full disk nothing is marked, and it resumes all the same
                 close(task, "interrupted", reason)
             self.touch(run_id)
+        return isinstance(error, FailedFast)

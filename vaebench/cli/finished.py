@@ -10,8 +10,9 @@ from vaebench.cli.options import (
     data_option,
     device_option,
     directory_argument,
-    job_count,
+    jobs_option,
     registered,
+    set_option,
 )
 
 
@@ -24,36 +25,35 @@ from vaebench.cli.options import (
     metavar="NAME",
     help=f"Only this one (repeatable), of: {', '.join(registered('metrics', 'METRICS'))}.",
 )
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Ask for what is not measured by itself: metrics.log_px=200, its number of samples.",
-)
+@set_option("Request an optional metric by its number of samples: metrics.log_px=200.")
 @device_option("measure")
 @data_option
-@click.option("--jobs", default="auto", show_default=True, metavar="N|auto", help="Runs at a time.")
+@jobs_option
 def evaluate(
     directory: Path,
     metrics: tuple[str, ...],
     assignments: tuple[str, ...],
     device: str,
     data_dir: Path | None,
-    jobs: str,
+    jobs: int | None,
 ) -> None:
     """Measure finished runs without training them again.
 
-    DIR is a run's folder, a grid's folder, or a results folder that holds one grid. Computed is
-    what a run lacks: a metric that is new, asked for only now, or has a newer definition. Numbers
-    that are up to date stay as they are.
+    DIR is a run's folder, a grid's folder, or a results folder that holds one grid. Computes only
+    metrics that are new, newly requested or redefined; the other numbers stay as they are.
     """
     from vaebench.cli.progress import print_evaluated
-    from vaebench.grid.evaluating import Request
-    from vaebench.grid.evaluating import evaluate as execute
+    from vaebench.grid.evaluate import evaluate as execute
 
-    request = Request(metrics, assigned(assignments), device, data_dir, job_count(jobs))
-    counts = execute(directory, request, print_evaluated)
+    counts = execute(
+        directory,
+        print_evaluated,
+        names=metrics,
+        assignments=assigned(assignments),
+        device=device,
+        data_dir=data_dir,
+        jobs=jobs,
+    )
     click.echo(", ".join(f"{n} {kind}" for kind, n in counts.items()))
     if counts["failed"]:
         sys.exit(1)

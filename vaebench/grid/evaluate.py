@@ -1,12 +1,13 @@
-"""Measure finished runs again: what is new, was asked for later, or has a newer definition.
+"""Measure finished runs again: metrics that are new, newly requested or redefined.
 
 Nothing is trained, and no other number of a record moves: see :func:`vaebench.run.remeasure`.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from vaebench import report
@@ -24,25 +25,6 @@ from vaebench.schema.section import did_you_mean
 from vaebench.storage import RunStore
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to measure, and how.
-
-    Attributes:
-        names: Metrics to consider; none: all.
-        assignments: Dotted keys below ``metrics`` and their values, for every run.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        data_dir: Where data sets lie; None for the default.
-        jobs: Runs at a time; None fills the machine.
-    """
-
-    names: Sequence[str] = ()
-    assignments: Mapping[str, Any] | None = None
-    device: str = "auto"
-    data_dir: Path | None = None
-    jobs: int | None = None
-
-
 class Outcome(NamedTuple):
     """What became of a run.
 
@@ -50,7 +32,8 @@ class Outcome(NamedTuple):
         kind: ``measured``, ``current`` (nothing to do), ``unfinished`` (left alone), or ``failed``.
         run: Its label.
         values: New metrics by name.
-        remark: The reason of ``failed`` and ``unfinished``; else what was asked for in vain.
+        remark: The reason of ``failed`` and ``unfinished``; else requested metrics that a run
+            cannot have.
     """
 
     kind: Literal["measured", "current", "unfinished", "failed"]
@@ -62,13 +45,26 @@ class Outcome(NamedTuple):
 Hear = Callable[[Outcome], None]
 
 
-def evaluate(directory: Path, request: Request, hear: Hear = lambda _: None) -> Counter[str]:
+def evaluate(
+    directory: Path,
+    hear: Hear = lambda _: None,
+    *,
+    names: Sequence[str] = (),
+    assignments: Mapping[str, Any] = MappingProxyType({}),
+    device: str = "auto",
+    data_dir: Path | None = None,
+    jobs: int | None = None,
+) -> Counter[str]:
     """Measure what finished runs lack, and write the report of their grid anew.
 
     Arguments:
         directory: The folder of a run or of a grid, or a results folder that holds one grid.
-        request: What to measure, and how.
         hear: Told of each run.
+        names: Metrics to consider; none: all.
+        assignments: Dotted keys below ``metrics`` and their values, for every run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        data_dir: Where data sets lie; None for the default.
+        jobs: Runs at a time; None fills the machine.
 
     Returns:
         How many runs had which kind of :class:`Outcome`.
@@ -77,34 +73,38 @@ def evaluate(directory: Path, request: Request, hear: Hear = lambda _: None) -> 
         ConfigError: The request is wrong; nothing has been written.
         ResultsError: There is no run, or another process works on the grid.
     """
-    device = resolve_device(request.device)
-    _check(request)
+    device = resolve_device(device)
+    _check(names, assignments)
     grid, folders = _find(directory)
+    counts: Counter[str] = Counter()
+
+    def tell(outcome: Outcome) -> None:
+        counts[outcome.kind] += 1
+        hear(outcome)
+
+    def follow(event: Event) -> None:
+        if event.kind == "done":
+            tell(_outcome(event))
+
     with alone(grid or directory):
-        judged = [_judge(RunStore(folder), request, device) for folder in folders]
+        judged = [_judge(RunStore(folder), names, assignments) for folder in folders]
+        for outcome in (entry for entry in judged if isinstance(entry, Outcome)):
+            tell(outcome)
         tasks = [entry for entry in judged if isinstance(entry, Task)]
-        done = [entry for entry in judged if isinstance(entry, Outcome)]
-        for outcome in done:
-            hear(outcome)
-
-        def follow(event: Event) -> None:
-            if event.kind == "done":
-                done.append(_outcome(event))
-                hear(done[-1])
-
         if tasks:
-            in_workers(tasks, follow, jobs=request.jobs or default_jobs(device))
-        if tasks and grid:
-            write_reports(grid)
-    return Counter(outcome.kind for outcome in done)
+            tasks = [replace(task, device=device, data_dir=data_dir) for task in tasks]
+            in_workers(tasks, follow, jobs=jobs or default_jobs(device))
+            if grid:
+                write_reports(grid)
+    return counts
 
 
-def _check(request: Request) -> None:
-    for name in request.names:
+def _check(names: Sequence[str], assignments: Mapping[str, Any]) -> None:
+    for name in names:
         if name not in METRICS:
             raise ConfigError(f"--metric: unknown name {name!r}; {did_you_mean(name, METRICS)}")
     raw: dict[str, Any] = {}
-    for key, value in (request.assignments or {}).items():
+    for key, value in assignments.items():
         if not key.startswith("metrics."):
             raise ConfigError(f"--set {key}: only metrics.* can be set after training")
         raw = with_value(raw, key, value)
@@ -116,22 +116,21 @@ def _find(directory: Path) -> tuple[Path | None, list[Path]]:
     if (directory / "config.yaml").is_file():
         grid = directory.resolve().parents[1]
         return grid if (grid / "grid.yaml").is_file() else None, [directory]
-    found = report.load(directory)
-    return found.directory, [found.run_dir(run.run_id) for run in found.planned]
+    loaded = report.load(directory)
+    return loaded.directory, [loaded.run_dir(run.run_id) for run in loaded.planned]
 
 
-def _judge(store: RunStore, request: Request, device: str) -> Task | Outcome:
+def _judge(store: RunStore, names: Sequence[str], assignments: Mapping[str, Any]) -> Task | Outcome:
     """The task of measuring a run, or what there is to say instead."""
     label = store.run_id
     try:
-        record, raw = store.record, store.config
-        if record is None or record.get("status") != "complete":
-            status = record.get("status") if record else "not finished"
-            return Outcome("unfinished", label, {}, str(status))
+        record = store.record
+        if record is None or record["status"] != "complete":
+            return Outcome("unfinished", label, {}, record["status"] if record else "not finished")
         record, raw = finished(store)
         label = run_label(record["cell"], record["seed"])
-        config = measured_config(store, record, raw, request)
-        lacking = [n for n in outdated(config, record) if not request.names or n in request.names]
+        config = measured_config(store, record, raw, names, assignments)
+        lacking = [name for name in outdated(config, record) if not names or name in names]
         vain = unmeasured_notes(config)
         if not lacking and set(vain) <= set(record["notes"]):
             return Outcome("current", label, {}, " ".join(vain))
@@ -141,35 +140,32 @@ def _judge(store: RunStore, request: Request, device: str) -> Task | Outcome:
         raise
     except VaebenchError as error:
         return Outcome("failed", label, {}, str(error))
-    return Task(
-        config=config,
-        cell=record["cell"],
-        folder=store.path,
-        device=device,
-        data_dir=request.data_dir,
-        metrics=tuple(lacking),
-    )
+    return Task(config, record["cell"], store.path, metrics=tuple(lacking))
 
 
 def measured_config(
-    store: RunStore, record: Mapping[str, Any], raw: Mapping[str, Any], request: Request
+    store: RunStore,
+    record: Mapping[str, Any],
+    raw: Mapping[str, Any],
+    names: Sequence[str] = (),
+    assignments: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunConfig:
-    """A run's configuration; K is what the request says, else what it was measured with.
+    """A run's configuration; K is what is assigned, else what it was measured with.
 
     Raises:
-        ConfigError: The request does not suffice.
+        ConfigError: A metric in ``names`` needs an assignment.
         ResultsError: The stored configuration is none.
     """
     declared = record["metric_declarations"].items()
     changed = dict(raw)
     samples = {f"metrics.{name}": d["samples"] for name, d in declared if d.get("samples")}
-    for key, value in (samples | dict(request.assignments or {})).items():
+    for key, value in (samples | dict(assignments)).items():
         changed = with_value(changed, key, value)
     try:
         config = make_run(changed, source=f"{store.path}/config.yaml")
     except ConfigError as error:
         raise ResultsError(str(error)) from error
-    for name in request.names:
+    for name in names:
         if METRICS[name].opt_in and getattr(config.metrics, name) is None:
             raise ConfigError(f"--metric {name}: say how many samples with --set metrics.{name}=K")
     return config
