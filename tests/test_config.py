@@ -278,7 +278,7 @@ def test_a_list_of_values_where_one_is_wanted_is_told_of_axes(key: str) -> None:
 def test_a_list_of_a_wrong_element_is_not_told_of_axes() -> None:
     with pytest.raises(ConfigError) as caught:
         make_grid({"model": {"cnn": {"channels": [[1]]}}})
-    assert "an axis" not in str(caught.value)
+    assert "`axes: {" not in str(caught.value)
 
 
 def test_mistakes_of_keys_axes_cells_and_claims_are_told_in_one_go() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -306,8 +307,11 @@ def test_picture_has_ticks_whatever_the_range(value: Callable[[int], float]) -> 
         assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 1
 
 
-def test_picture_of_runs_without_any_signal_is_drawn_all_the_same() -> None:
-    draw(journal(2, value=lambda _: 0.0))
+def test_picture_of_runs_without_any_signal_has_gaps_in_place_of_lines() -> None:
+    figure = draw(journal(2, value=lambda _: 0.0))
+    drawn = [line.get_ydata() for axes in figure.axes for line in axes.lines]
+    assert len(drawn) == 8
+    assert np.isnan(drawn).all()
 
 
 def test_picture_needs_something_to_show() -> None:

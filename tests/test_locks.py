@@ -190,7 +190,7 @@ def test_another_machine_that_was_heard_of_lately_is_not_disturbed(shared: Path)
 def test_on_a_local_disk_the_lock_alone_counts(tmp_path: Path) -> None:
     note_of("an-old-name-of-this-machine", tmp_path, age=20)
     with hold(tmp_path):
-        pass
+        assert json.loads((tmp_path / ".holder").read_text())["pid"] == os.getpid()
 
 
 def test_a_holder_keeps_its_note_fresh(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,12 +316,13 @@ def test_one_seed_has_means_without_interval_and_says_so(tmp_path):
     text = markdown_of(make_results(tmp_path, seeds=[0]))
     assert "One seed per cell: no interval." in text
     assert "±" not in text
-    assert "Seed by seed" not in text
+    assert "## Seed by seed" not in text
 
 
 def test_several_seeds_say_what_the_interval_is_and_list_every_run(grid):
     text = markdown_of(grid)
     assert "95 % Student-t interval over seeds, n = 3;" in text
+    assert "## Seed by seed" in text
     assert column(text, "Seed") == ["0", "1", "2"] * 4
     assert column(text, "Cell")[3] == "fnn / mse"
 
@@ -434,8 +435,11 @@ def test_costs_of_two_kinds_of_cpu_under_one_name_are_not_ranked(grid):
     assert not any(is_bold(column(text, "Seconds per epoch ↓")))
 
 
+KINDS_NOTE = "did not all run on one kind of device"
+
+
 def test_a_grid_of_one_kind_of_device_needs_no_note(grid):
-    assert "kind of device" not in markdown_of(grid)
+    assert KINDS_NOTE not in markdown_of(grid)
     assert "devices" not in json_of(grid)
 
 
@@ -444,9 +448,9 @@ def test_runs_of_another_kind_of_device_are_named(grid):
     for folder in (first, second):
         gpu = {"device": "cuda", "device_name": "Example GPU"}
         edit_record(folder, lambda r, gpu=gpu: r["environment"].update(gpu))
-    assert (
-        "cuda (Example GPU): 2 runs (fnn / bce, seeds 0, 1); cpu (Example CPU): 10 runs."
-    ) in markdown_of(grid)
+    text = markdown_of(grid)
+    assert KINDS_NOTE in text
+    assert "cuda (Example GPU): 2 runs (fnn / bce, seeds 0, 1); cpu (Example CPU): 10 runs." in text
     assert json_of(grid)["devices"] == {
         "cuda (Example GPU)": [first.name, second.name],
         "cpu (Example CPU)": [folder.name for folder in rest],
@@ -468,7 +472,8 @@ def test_a_run_that_is_not_complete_has_no_say_in_the_kinds_of_device(grid):
     folder = run_dirs(grid)[0]
     edit_record(folder, lambda r: r["environment"].update(device="cuda", device_name="GPU"))
     fail(folder, "out of memory")
-    assert "kind of device" not in markdown_of(grid)
+    assert KINDS_NOTE not in markdown_of(grid)
+    assert "devices" not in json_of(grid)
 
 
 # -- words --------------------------------------------------------------------------------------
@@ -619,10 +624,12 @@ def test_without_a_file_pictures_are_linked_from_the_current_folder(shared, monk
     assert all(path.is_file() for path in links(text, Path.cwd() / "report.md"))
 
 
-def test_missing_pictures_are_dashes(grid):
+def test_missing_pictures_are_dashes_without_a_note_on_pictures(grid, shared):
     text = markdown_of(grid)
     assert column(text, "Reconstruction") == ["—"] * 4
-    assert "Pictures, last epoch" not in text
+    assert [links(t, grid / "report.md") != [] for t in (text, markdown_of(shared))] == [0, 1]
+    note = "Pictures, of the weights that were measured"
+    assert [note in t for t in (text, markdown_of(shared))] == [False, True]
 
 
 def test_comparison_is_shown_where_it_was_drawn(grid):
@@ -711,7 +718,8 @@ def test_latex_is_a_booktabs_tabular_without_pictures(shared):
     assert body[-1] == r"\end{tabular}"
     assert {line.count(" & ") for line in body if line.endswith(r"\\")} == {10}
     assert r"\usepackage{booktabs}" in text
-    assert "img" not in text
+    assert ".png" in markdown_of(shared)
+    assert ".png" not in text
 
 
 def test_status_counts_every_planned_run_once(grid):
