@@ -272,7 +272,7 @@ def test_a_full_disk_stops_a_run_and_it_goes_on_from_its_last_good_state(
 ) -> None:
     whole, full = task(tmp_path / "whole"), task(tmp_path / "full")
     run(whole)
-    with no_file_above(size), pytest.raises(StorageError, match="cannot be written") as caught:
+    with no_file_above(size), pytest.raises(StorageError, match="File too large") as caught:
         run(full)
     assert str(full.folder) in str(caught.value)
     assert "run the same command" in str(caught.value)

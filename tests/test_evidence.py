@@ -309,9 +309,8 @@ def test_too_few_seeds_are_inconclusive_and_say_so(tmp_path):
     assign(grid, "test/ssim", ssim)
     [claim] = claims_of(grid, better("test/ssim", CNN, FNN))
     assert claim["verdict"] == "inconclusive"
-    assert (
-        "significance cannot be reached with 5 seeds: smallest adjusted p = 0.0625" in claim["why"]
-    )
+    assert "5 seeds" in claim["why"]
+    assert "p = 0.0625" in claim["why"]
 
 
 def test_claims_share_a_family_which_can_put_significance_out_of_reach(tmp_path):

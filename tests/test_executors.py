@@ -136,7 +136,7 @@ def test_a_worker_that_dies_leaves_the_other_alone_and_whatever_ends_the_listeni
         in_workers(tasks, hear, jobs=2)
     (record,) = done.values()
     assert record["status"] == "failed"
-    assert record["reason"] == "its worker process died (signal SIGTERM)"
+    assert "signal SIGTERM" in record["reason"]
     assert children() == set()
 
 
@@ -240,7 +240,7 @@ def test_a_worker_that_cannot_start_fails_the_runs_and_says_how(
     in_workers([task(tmp_path / "a"), task(tmp_path / "b", seed=1)], events.append, jobs=2)
     done = [event.data for event in events if event.kind == "done"]
     assert [record["status"] for record in done] == ["failed", "failed"]
-    assert {record["reason"] for record in done} == {"its worker process died (exit code 1)"}
+    assert all("exit code 1" in record["reason"] for record in done)
 
 
 def test_no_tasks_are_done_at_once(tmp_path: Path) -> None:

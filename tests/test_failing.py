@@ -83,10 +83,9 @@ def test_what_may_pass_is_tried_again_from_its_checkpoint_and_the_rest_is_record
     told = {n: e.data["warning"] for n, es in heard.items() for e in es if e.kind == "warning"}
     assert told.keys() == {"killed", "crashes", "wants_memory", "loses_its_disk"}
     assert all(text.endswith("; it is tried again (1 of 1)") for text in told.values())
-    assert "signal SIGKILL; out of memory?" in told["killed"]
+    assert "signal SIGKILL" in told["killed"]
     assert "signal SIGSEGV" in told["crashes"]
-    assert "out of memory when it wanted 4000000000 bytes more" in told["wants_memory"]
-    assert "lower training.batch_size or --jobs" in told["wants_memory"]
+    assert "4000000000 bytes" in told["wants_memory"]
     assert "OSError: [Errno 5] Input/output error" in told["loses_its_disk"]
     for small in tasks:
         name, store = small.folder.name, RunStore(small.folder)
@@ -164,7 +163,7 @@ def test_a_worker_that_can_never_start_is_tried_no_more_often_than_asked(
     assert [event.kind for event in events] == ["started", "warning", "warning", "done"]
     record = events[-1].data
     assert (record["failure"], record["retries"]) == ("died", 2)
-    assert record["reason"] == "its worker process died (exit code 1)"
+    assert "exit code 1" in record["reason"]
 
 
 # ---------------------------------------------------------------- which kind
