@@ -1,5 +1,6 @@
 # make demo    environment, installation, the demo grid on embedded digits, its report
 # make test    environment, installation, every test, coverage
+# make test-quick  every test but the slow ones, in about a minute
 # make check   lint, format, types, layers, generated docs
 # make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
@@ -21,13 +22,16 @@ PIP = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--constraint constrain
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check mutants chaos chaos-short bench docs format lock clean
+.PHONY: demo test test-quick check mutants chaos chaos-short bench docs format lock clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile --cov=vaebench --cov-report=term:skip-covered --cov-fail-under=90
+
+test-quick: $(STAMP)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -96,6 +96,7 @@ def runs_of(grid: Path) -> list[Path]:
 # ---------------------------------------------------------------- one run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -220,6 +221,7 @@ def test_a_worker_that_dies_while_it_measures_leaves_the_record(folder: Path) ->
     assert (folder / "record.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_workers_measure_as_this_process_does(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

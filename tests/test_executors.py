@@ -78,6 +78,7 @@ def test_tasks_in_this_process_are_done_in_order_and_every_event_is_heard(
     assert [e.data["status"] for e in events if e.kind == "done"] == ["complete", "complete"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_run_and_is_replaced(mixed: list[Task]) -> None:
     """One worker for three tasks: the two others can only be done by its successor."""
     events: list[Event] = []
@@ -110,6 +111,7 @@ class Enough(Exception):
     """Ends the listening."""
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_leaves_the_other_alone_and_whatever_ends_the_listening_ends_both(
     tmp_path: Path,
 ) -> None:
@@ -154,6 +156,7 @@ vaebench.run.measure_subject = measure
 """
 
 
+@pytest.mark.slow
 def test_what_libraries_print_is_no_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +202,7 @@ in_workers(tasks, lambda event: print(event.kind, flush=True), jobs=2)
 """
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     tasks = [task(tmp_path / str(s), training__epochs=LONG, seed=s) for s in (0, 1)]
     (tmp_path / "tasks.json").write_text(json.dumps([to_message(small) for small in tasks]))
@@ -250,6 +254,7 @@ def test_no_tasks_are_done_at_once(tmp_path: Path) -> None:
     assert events == []
 
 
+@pytest.mark.slow
 def test_a_worker_gives_the_numbers_of_this_process(tmp_path: Path) -> None:
     """Trap 11, for a cnn with batch normalisation and a static binarisation."""
     overrides = {"model": "cnn", "model__cnn__batch_norm": True, "dataset__binarize": "static"}

@@ -66,6 +66,7 @@ def assert_same(found: RunStore, expected: RunStore) -> None:
 # ---------------------------------------------------------------- in workers
 
 
+@pytest.mark.slow
 def test_what_may_pass_is_tried_again_from_its_checkpoint_and_the_rest_is_recorded(
     plant: Plant, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_what_may_pass_is_tried_again_from_its_checkpoint_and_the_rest_is_record
     assert not (tmp_path / "killed" / "error.txt").exists()
 
 
+@pytest.mark.slow
 def test_runs_that_hang_are_ended_with_a_traceback_if_they_still_answer_and_go_on_later(
     plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +149,7 @@ def test_runs_that_hang_are_ended_with_a_traceback_if_they_still_answer_and_go_o
         assert_same(RunStore(small.folder), again)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_in_time_is_left_alone(tmp_path: Path) -> None:
     events: list[Event] = []
     in_workers([small(tmp_path / "run", 0)], events.append, jobs=1, timeout=1e9, retries=3)

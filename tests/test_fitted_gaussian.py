@@ -210,6 +210,7 @@ def test_under_importance_weights_it_is_compared_with_their_optimum() -> None:
     assert learned.squared_error == pytest.approx(learned.sigma2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_its_training_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def invoke(folder: Path, *arguments: str) -> Result:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED.keys())
 def test_a_hostile_file_is_refused_in_a_line_and_leaves_nothing(
     content: str | bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

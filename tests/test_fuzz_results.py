@@ -374,6 +374,7 @@ def harmless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hostile_grid(tmp_path_factory.mktemp("harmless"), HARMLESS)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(ANY)
 def test_no_text_of_a_run_becomes_an_element_a_link_or_a_script(
@@ -407,6 +408,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @FUZZ
 @given(ANY)
 def test_no_text_of_a_run_becomes_a_command_of_latex(

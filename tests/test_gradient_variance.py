@@ -168,6 +168,7 @@ def estimators(line: dict[str, float]) -> set[str]:
     return {key.rpartition("/")[2] for key in line}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WATCHED)
 def test_no_number_of_a_run_moves_when_it_is_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -208,6 +209,7 @@ def test_a_watched_run_resumes_bit_for_bit(  # trap 12
     assert estimators(split(RunStore(torn.folder).journal)[0][1]) == ONE_SAMPLE
 
 
+@pytest.mark.slow
 def test_a_watched_run_has_the_picture_and_another_has_not(tmp_path: Path) -> None:
     for name, more in (("plain", {}), ("watched", ON)):
         small = task(tmp_path / name, training__epochs=1, estimator="dreg", **more)
@@ -296,6 +298,7 @@ def test_estimators_that_join_later_are_in_the_picture() -> None:
     assert [line.get_label() for line in draw(lines).axes[0].lines] == ["kl", "iwae"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [lambda k: 11 + 0.5 * k, lambda k: 10.0**k, lambda k: 30.0**k, lambda _: 3.0, lambda _: 1e-20],

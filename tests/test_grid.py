@@ -432,6 +432,7 @@ def cells_of(folder: Path) -> list[tuple[str, int]]:
     return [(entry["cell"]["loss"], entry["seed"]) for entry in read_manifest(folder)["runs"]]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_new_version_of_a_loss_trains_its_runs_anew_and_keeps_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -552,6 +553,7 @@ def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
     assert (done.folder / "report.md").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_an_interrupted_grid_marks_its_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     class Interrupts(Heard):
@@ -655,6 +657,7 @@ with FileLock(sys.argv[1], timeout=0):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_grid_that_another_process_works_on_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "small"

@@ -83,6 +83,7 @@ def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path) -> None:
         assert json.loads((tmp_path / ".holder").read_text())["pid"] == os.getpid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "note",
     [
@@ -205,6 +206,7 @@ def test_a_holder_keeps_its_note_fresh(shared: Path, monkeypatch: pytest.MonkeyP
     assert not (shared / ".holder").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_promised_there_is_said_once(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_mutant_that_cannot_be_planted_says_why(project: Path, mutant: Mutant,
         plant(project, mutant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("new", "timeout", "verdict", "detail"),
     [

@@ -87,6 +87,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 180) -> None:
     assert true()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [403, 500, "hang"])
 def test_outage_in_the_middle_loses_nothing_and_is_told_once(
     faulty: tuple[Faulty, Window], store: Path, fault: int | str
@@ -122,6 +123,7 @@ def test_outage_in_the_middle_loses_nothing_and_is_told_once(
     assert SECRET not in "".join(told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [401, 429, 503, "hang", "drop"])
 def test_server_that_is_gone_for_good_is_given_up_and_its_grid_is_sent_to_another(
     faulty: tuple[Faulty, Window], store: Path, fault: int | str
@@ -142,6 +144,7 @@ def test_server_that_is_gone_for_good_is_given_up_and_its_grid_is_sent_to_anothe
     assert of_runs(points(store, GRID)) == expected(window.folder)
 
 
+@pytest.mark.slow
 def test_slow_server_is_given_up_in_time_and_the_rest_is_sent_later(
     faulty: tuple[Faulty, Window], store: Path
 ) -> None:
@@ -160,6 +163,7 @@ def test_slow_server_is_given_up_in_time_and_the_rest_is_sent_later(
     assert of_runs(points(store, GRID)) == expected(window.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["lost", 503])
 @pytest.mark.parametrize("path", ["runs/create", "runs/log-batch", "artifacts"])
 def test_every_second_request_that_fails_makes_nothing_twice(
@@ -315,6 +319,7 @@ def test_runs_of_a_process_that_was_killed_are_closed_by_the_next_start(store: P
     assert {status for _, status in statuses(store, GRID)} == {"KILLED", "FINISHED"}
 
 
+@pytest.mark.slow
 def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
@@ -328,6 +333,7 @@ def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> 
     assert of_runs(points(store, GRID)) == expected(window.folder)
 
 
+@pytest.mark.slow
 def test_sync_beside_a_training_opens_nothing_that_the_training_has_closed(store: Path) -> None:
     """The grid may end while it is sent: who closes it for good is the one that trains it."""
     window = window_on(store)
@@ -524,6 +530,7 @@ def grid_on(
     return run_grid(grid, Options(results=folder.parent, device="cpu"), listener)
 
 
+@pytest.mark.slow
 def test_real_server_that_is_stopped_and_started_again_misses_nothing(
     real: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +560,7 @@ def test_real_server_that_is_stopped_and_started_again_misses_nothing(
     assert leaks(tmp_path) == leaks(real.folder) == []
 
 
+@pytest.mark.slow
 def test_real_server_that_is_stopped_for_good_is_replaced_by_a_new_store(
     real: RealServer,
     template: Path,  # noqa: F811

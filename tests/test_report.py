@@ -174,6 +174,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), value=JSON_VALUES)
 def test_no_value_in_a_record_stops_a_report(shared, data, value):
@@ -229,6 +230,7 @@ def test_cells_of_the_json_hold_mean_std_and_interval_of_the_records(grid):
     }
 
 
+@pytest.mark.slow
 def test_every_format_shows_the_same_numbers(shared):
     loaded = report.load(shared)
     cells = json.loads(report.render(loaded, "json"))["cells"]
@@ -572,6 +574,7 @@ def test_any_text_survives_latex(text):
     assert not re.search(r"(?<!\\)[&%#_$]", escaped.replace(r"\\", ""))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(name=TEXTS, value=TEXTS.filter(str.strip))
 def test_any_grid_gives_a_table_with_its_columns_and_a_csv_with_its_values(
@@ -662,6 +665,7 @@ def test_pictures_are_of_the_lowest_seed_rather_than_selected_on_test(tmp_path, 
     assert "the lowest seed" in markdown_of(grid)
 
 
+@pytest.mark.slow
 def test_comparison_picture_needs_arrays_and_skips_damaged_ones(tmp_path):
     bare = make_results(tmp_path, name="bare", axes=SMALL, seeds=[0])
     assert report.comparison_picture(report.load(bare)) is None
@@ -799,6 +803,7 @@ def test_frame_has_a_row_per_run_with_axes_and_metrics(grid):
     assert cell["test/elbo"].item() == expected
 
 
+@pytest.mark.slow
 def test_reading_records_imports_neither_torch_nor_mlflow(shared):
     code = (
         "import sys\n"

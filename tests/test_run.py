@@ -257,6 +257,7 @@ def test_the_arrays_show_the_best_the_median_and_the_worst_reconstructions(finis
     np.testing.assert_allclose(errors, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_pictures_of_every_seed_and_cell_show_the_same_codes(
     finished: Task, tmp_path: Path
 ) -> None:
@@ -494,6 +495,7 @@ RESUMED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", RESUMED)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: str) -> None:
@@ -517,6 +519,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, k
     assert everything(torn.folder) == everything(whole.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_cases_of_resuming_do_what_they_are_named_after(tmp_path: Path) -> None:
     """So that the comparisons above compare something."""
@@ -553,6 +556,7 @@ def test_a_run_that_was_killed_between_checkpoint_and_journal_goes_on(tmp_path: 
     assert everything(torn.folder) == everything(whole.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("damage", ["truncated", "empty", "gone", "lost journal", "foreign"])
 def test_a_run_whose_checkpoint_is_damaged_starts_anew_and_ends_the_same(
@@ -686,6 +690,7 @@ def test_best_measures_the_weights_of_the_best_epoch_and_last_those_of_the_last(
     assert results(last) != results(best)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_beta_moves_the_training_but_no_reported_metric(tmp_path: Path) -> None:
     """Trap 10: at a learning rate of nothing, another beta reports the same numbers."""
@@ -797,6 +802,7 @@ def test_gap_is_measured_on_binarised_training_images_however_they_are_binarised
     assert found["dynamic"][name] != pytest.approx(found["none"][name], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_record_says_which_weights_were_measured_and_their_tiles_are_kept(tmp_path: Path) -> None:
     overrides = {"training__learning_rate": 0.5, "training__epochs": 6, "loss": "mse"}
     for weights in ("best", "last"):

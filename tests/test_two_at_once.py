@@ -27,6 +27,7 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_grids_and_those_who_look_share_a_results_folder_and_its_store(
     tmp_path: Path,
 ) -> None:
