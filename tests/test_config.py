@@ -811,9 +811,9 @@ def test_a_key_of_unusual_letters_is_named_in_the_error(key: str) -> None:
 
 def test_a_structure_that_holds_itself_is_an_error() -> None:
     loop = yaml.safe_load("&a [*a]")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"model\.fnn\.hidden\.0: "):
         make_run({"model": {"name": "fnn", "fnn": {"hidden": loop}}})
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"^grid: model: "):
         make_grid({"axes": {"model": loop}}).runs()
 
 

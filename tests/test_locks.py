@@ -118,7 +118,7 @@ def test_who_only_looks_makes_nobody_fail(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_grid_that_is_held_is_not_untrained(tmp_path: Path) -> None:
     with untrained(tmp_path) as free:
         assert free
-        with pytest.raises(Held), hold(tmp_path):
+        with pytest.raises(Held, match=re.escape(f"{tmp_path}: ")), hold(tmp_path):
             pass
     with hold(tmp_path), untrained(tmp_path) as free:
         assert not free

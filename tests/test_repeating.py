@@ -272,8 +272,9 @@ def test_a_run_that_cannot_be_repeated_says_why_with_exit_code_2(
     assert last in done.stderr
     assert str(finished) in done.stderr or "device" in done.stderr
     assert done.stderr.count("\n") == 1
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         vaebench.repeat(finished)
+    assert done.stderr == f"Error: {caught.value}\n"
 
 
 @pytest.mark.parametrize("where", ["grid", "results"])
