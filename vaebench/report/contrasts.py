@@ -6,6 +6,8 @@ of which one cell is incomplete, or compares with no other, has no numbers but a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 from vaebench.report.cells import Cell
@@ -130,8 +132,9 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
     if gaps:
         return without(f"not measured in {counted(gaps, 'run')}")
     half = len(terms.plus)
+    # left to right: sum() of Python 3.12 rounds once, and a tie shows another last digit
     values = tuple(
-        (sum(by_cell[:half]) - sum(by_cell[half:])) / terms.blocks
+        (reduce(add, by_cell[:half]) - reduce(add, by_cell[half:])) / terms.blocks
         for by_cell in zip(*columns, strict=True)
     )
     return Contrast(
