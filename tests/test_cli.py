@@ -467,6 +467,7 @@ def test_times_have_units(text: str | None, expected: float | None) -> None:
     assert seconds(text) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_train_with_a_stored_configuration_gives_the_same_numbers(
     cli: Run, tmp_path: Path, small: Path

@@ -240,6 +240,7 @@ def test_a_record_has_the_variance_and_warns_of_one_that_has_not_converged(
     assert all(f"{number:.4g}" in note for note in notes for number in (value, error))
 
 
+@pytest.mark.slow
 def test_a_learned_variance_converges_in_a_digits_sized_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_no_number_of_a_run_moves_when_it_is_watched(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.slow
 def test_a_watched_run_resumes_bit_for_bit(  # trap 12
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_trial_tells_what_a_test_caught_from_what_none_could(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_fails_if_a_mutant_survives_and_names_what_caught_the_others(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ def test_closed_form_is_the_likelihood_of_its_own_density_and_that_of_scikit_lea
     assert torch.allclose(found.density.covariance_matrix * unbiased, covariance, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_largest_likelihood_of_probabilistic_pca(
     vae: VAE, digits: Splits
 ) -> None:
@@ -162,6 +163,7 @@ def test_training_reaches_the_largest_likelihood_of_probabilistic_pca(
     assert vae.likelihood.sigma2 == pytest.approx(best.sigma2, rel=0.03)
 
 
+@pytest.mark.slow
 def test_bound_reaches_that_likelihood_and_its_rate_that_of_the_exact_posterior(
     vae: VAE, digits: Splits
 ) -> None:
@@ -172,6 +174,7 @@ def test_bound_reaches_that_likelihood_and_its_rate_that_of_the_exact_posterior(
     assert rate(reached) == pytest.approx(best.rate, abs=0.2)
 
 
+@pytest.mark.slow
 def test_fit_holds_on_images_that_it_was_not_fitted_to(vae: VAE, digits: Splits) -> None:
     best, x = ppca(digits.train.x, vae.latent_dim), digits.test.x
     expected = log_likelihood(best.density, x).mean().item()
