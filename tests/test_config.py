@@ -505,12 +505,8 @@ def test_an_override_of_the_seed_is_not_ignored(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [make_grid, make_single])
 def test_an_override_of_the_name_of_an_axis_is_not_ignored(make: Any) -> None:
-    try:
-        grid = make({}, {"model.name": "cnn"})
-    except ConfigError as error:
-        assert "model" in str(error)  # noqa: PT017 (either is fine, silence is not)
-    else:
-        assert {run.config.model.name for run in grid.runs()} == {"cnn"}
+    runs = make({}, {"model.name": "cnn"}).runs()
+    assert {run.config.model.name for run in runs} == {"cnn"}
 
 
 def test_an_override_of_settings_as_such_is_an_error() -> None:
