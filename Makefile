@@ -1,5 +1,6 @@
 # make demo    environment, installation, the demo grid on embedded digits, its report
 # make test    environment, installation, every test, coverage
+# make test-quick  every test but the slow ones, in about a minute
 # make check   lint, format, types, layers, generated docs
 # make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
@@ -7,22 +8,30 @@
 # make bench   measure the training loops, next to others'; BENCH="records.yaml --repeats 1"
 # make docs    regenerate the generated blocks of the documents
 # make format  let ruff mend what it can
+# make lock    resolve constraints.txt anew, keeping its versions where they still fit; LOCK="--upgrade"
+# LOCKED=1     with any of them: install the versions of constraints.txt
+# CPU=1        with any of them, and a new .venv: install PyTorch for the CPU, which is much smaller
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 BENCH ?= fnn.yaml cnn.yaml
-STAMP = $(VENV)/.installed
+STAMP = $(VENV)/.installed$(if $(LOCKED),-locked)
+PIP = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--constraint constraints.txt) \
+	$(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu)
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check mutants chaos chaos-short bench docs format clean
+.PHONY: demo test test-quick check mutants chaos chaos-short bench docs format lock clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile --cov=vaebench --cov-report=term:skip-covered --cov-fail-under=90
+
+test-quick: $(STAMP)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,16 +60,23 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): setup.cfg pyproject.toml
+# one version of each package for every Python and platform
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile setup.cfg --extra test --extra check --extra bench --universal \
+		--python-version 3.11 --fork-strategy fewest --no-annotate --no-emit-index-url \
+		--custom-compile-command "make lock" --output-file constraints.txt $(LOCK)
+
+$(STAMP): setup.cfg pyproject.toml $(if $(LOCKED),constraints.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "vaebench needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	$(PIP) --editable '.[test,check]'
 	@touch $@
 
 # what the benchmarks compare with
 $(VENV)/.bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(PIP) --editable '.[bench]'
 	@touch $@
 
 clean:

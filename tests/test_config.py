@@ -155,14 +155,14 @@ def test_a_configuration_cannot_be_changed() -> None:
             {"training": {"schedule": "cosin"}},
             "training.schedule.name: unknown name 'cosin'; did you mean 'cosine'?",
         ),
-        ({"training": {"epochs": 0}}, "training.epochs: Input should be greater than or equal"),
-        ({"training": {"learning_rate": math.nan}}, "training.learning_rate: Input should be a"),
-        ({"training": {"learning_rate": 0}}, "training.learning_rate: Input should be greater"),
-        ({"loss": {"name": "mse", "mse": {"sigma2": 0}}}, "loss.mse.sigma2: Input should be"),
-        ({"model": {"name": "cnn", "cnn": {"kernel_size": 4}}}, "model.cnn.kernel_size: Input"),
-        ({"model": {"name": "cnn", "cnn": {"channels": []}}}, "model.cnn.channels: List should"),
-        ({"model": {"name": "fnn", "latent_dim": 0}}, "model.latent_dim: Input should be"),
-        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"training": {"epochs": 0}}, "training.epochs: "),
+        ({"training": {"learning_rate": math.nan}}, "training.learning_rate: "),
+        ({"training": {"learning_rate": 0}}, "training.learning_rate: "),
+        ({"loss": {"name": "mse", "mse": {"sigma2": 0}}}, "loss.mse.sigma2: "),
+        ({"model": {"name": "cnn", "cnn": {"kernel_size": 4}}}, "model.cnn.kernel_size: "),
+        ({"model": {"name": "cnn", "cnn": {"channels": []}}}, "model.cnn.channels: "),
+        ({"model": {"name": "fnn", "latent_dim": 0}}, "model.latent_dim: "),
+        ({"seed": -1}, "seed: "),
         ({"training": None}, "training: Input should be a mapping of keys to values"),
         ({"evaluate": "first"}, "evaluate: Input should be 'last' or 'best'"),
         ({"device": "cpu"}, "device: unknown key"),  # where a run runs is no part of what it is
@@ -280,7 +280,7 @@ def test_a_list_of_values_where_one_is_wanted_is_told_of_axes(key: str) -> None:
 def test_a_list_of_a_wrong_element_is_not_told_of_axes() -> None:
     with pytest.raises(ConfigError) as caught:
         make_grid({"model": {"cnn": {"channels": [[1]]}}})
-    assert "an axis" not in str(caught.value)
+    assert "`axes: {" not in str(caught.value)
 
 
 def test_mistakes_of_keys_axes_cells_and_claims_are_told_in_one_go() -> None:
@@ -507,12 +507,8 @@ def test_an_override_of_the_seed_is_not_ignored(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [make_grid, make_single])
 def test_an_override_of_the_name_of_an_axis_is_not_ignored(make: Any) -> None:
-    try:
-        grid = make({}, {"model.name": "cnn"})
-    except ConfigError as error:
-        assert "model" in str(error)  # noqa: PT017 (either is fine, silence is not)
-    else:
-        assert {run.config.model.name for run in grid.runs()} == {"cnn"}
+    runs = make({}, {"model.name": "cnn"}).runs()
+    assert {run.config.model.name for run in runs} == {"cnn"}
 
 
 def test_an_override_of_settings_as_such_is_an_error() -> None:
@@ -813,9 +809,9 @@ def test_a_key_of_unusual_letters_is_named_in_the_error(key: str) -> None:
 
 def test_a_structure_that_holds_itself_is_an_error() -> None:
     loop = yaml.safe_load("&a [*a]")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"model\.fnn\.hidden\.0: "):
         make_run({"model": {"name": "fnn", "fnn": {"hidden": loop}}})
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"^grid: model: "):
         make_grid({"axes": {"model": loop}}).runs()
 
 

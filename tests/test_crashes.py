@@ -84,6 +84,7 @@ def torn(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("file", "damage", "told", "attempt"),
@@ -128,6 +129,7 @@ def test_nothing_is_told_where_nothing_is_damaged(tmp_path: Path) -> None:
     assert said == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("file", "damage", "told"),
@@ -197,6 +199,7 @@ def give(process: "subprocess.Popen[bytes]", small: Task) -> None:
     process.stdin.flush()
 
 
+@pytest.mark.slow
 def test_a_worker_that_nobody_hears_ends_and_its_run_has_not_failed(tmp_path: Path) -> None:
     """The parent was killed: the worker may notice it when it speaks, before its input ends."""
     small = task(tmp_path / "run", training__epochs=100_000)
@@ -272,7 +275,7 @@ def test_a_full_disk_stops_a_run_and_it_goes_on_from_its_last_good_state(
 ) -> None:
     whole, full = task(tmp_path / "whole"), task(tmp_path / "full")
     run(whole)
-    with no_file_above(size), pytest.raises(StorageError, match="cannot be written") as caught:
+    with no_file_above(size), pytest.raises(StorageError, match="File too large") as caught:
         run(full)
     assert str(full.folder) in str(caught.value)
     assert "run the same command" in str(caught.value)
@@ -295,6 +298,7 @@ def test_a_full_disk_stops_a_grid_with_one_message(tmp_path: Path) -> None:
     assert run_grid(grid, options).records[0]["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_write_says_so_and_no_traceback(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")

@@ -128,6 +128,7 @@ def digits() -> Splits:
     return datasets.load("digits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "options"), LINKS)
 @pytest.mark.parametrize("model", MODELS)
 def test_reconstructions_of_a_trained_model_keep_their_psnr(

@@ -158,6 +158,7 @@ def test_peak_memory_is_none_where_it_cannot_be_known(monkeypatch: pytest.Monkey
     assert peak_memory("cpu")() is None
 
 
+@pytest.mark.slow
 def test_in_a_worker_the_peak_has_nothing_of_what_an_earlier_run_has_freed() -> None:
     program = """if True:
         import torch

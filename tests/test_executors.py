@@ -80,6 +80,7 @@ def test_tasks_in_this_process_are_done_in_order_and_every_event_is_heard(
     assert [e.data["status"] for e in events if e.kind == "done"] == ["complete", "complete"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_run_and_is_replaced(mixed: list[Task]) -> None:
     """One worker for three tasks: the two others can only be done by its successor."""
     events: list[Event] = []
@@ -112,6 +113,7 @@ class Enough(Exception):
     """Ends the listening."""
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_leaves_the_other_alone_and_whatever_ends_the_listening_ends_both(
     tmp_path: Path,
 ) -> None:
@@ -138,7 +140,7 @@ def test_a_worker_that_dies_leaves_the_other_alone_and_whatever_ends_the_listeni
         in_workers(tasks, hear, jobs=2)
     (record,) = done.values()
     assert record["status"] == "failed"
-    assert record["reason"] == "its worker process died (signal SIGTERM)"
+    assert "signal SIGTERM" in record["reason"]
     assert children() == set()
 
 
@@ -156,6 +158,7 @@ vaebench.run.measure_subject = measure
 """
 
 
+@pytest.mark.slow
 def test_what_libraries_print_is_no_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +204,7 @@ in_workers(tasks, lambda event: print(event.kind, flush=True), jobs=2)
 """
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     tasks = [task(tmp_path / str(s), training__epochs=LONG, seed=s) for s in (0, 1)]
     (tmp_path / "tasks.json").write_text(json.dumps([to_message(small) for small in tasks]))
@@ -242,7 +246,7 @@ def test_a_worker_that_cannot_start_fails_the_runs_and_says_how(
     in_workers([task(tmp_path / "a"), task(tmp_path / "b", seed=1)], events.append, jobs=2)
     done = [event.data for event in events if event.kind == "done"]
     assert [record["status"] for record in done] == ["failed", "failed"]
-    assert {record["reason"] for record in done} == {"its worker process died (exit code 1)"}
+    assert all("exit code 1" in record["reason"] for record in done)
 
 
 def test_no_tasks_are_done_at_once(tmp_path: Path) -> None:
@@ -252,6 +256,7 @@ def test_no_tasks_are_done_at_once(tmp_path: Path) -> None:
     assert events == []
 
 
+@pytest.mark.slow
 def test_a_worker_gives_the_numbers_of_this_process(tmp_path: Path) -> None:
     """Trap 11, for a cnn with batch normalisation and a static binarisation."""
     overrides = {"model": "cnn", "model__cnn__batch_norm": True, "dataset__binarize": "static"}

@@ -235,6 +235,7 @@ def pictures(cell: nbformat.NotebookNode) -> list[Image.Image]:
     ]
 
 
+@pytest.mark.slow
 def test_notebook_runs_on_a_tiny_grid_and_shows_its_pictures(
     notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def test_under_importance_weights_it_is_compared_with_their_optimum() -> None:
     assert learned.squared_error == pytest.approx(learned.sigma2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_its_training_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +240,7 @@ def test_a_record_has_the_variance_and_warns_of_one_that_has_not_converged(
     assert all(f"{number:.4g}" in note for note in notes for number in (value, error))
 
 
+@pytest.mark.slow
 def test_a_learned_variance_converges_in_a_digits_sized_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

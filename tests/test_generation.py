@@ -154,6 +154,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return trained
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_once_and_kept(quick: list[str], tmp_path: Path) -> None:
     first, second = (classifier.reference("digits", DIGITS.digest, tmp_path) for _ in range(2))
     assert quick == ["digits"]

@@ -41,6 +41,15 @@ def curves(cell: str) -> Curves:
     return found
 
 
+def as_text(golden: dict[str, Curves]) -> str:
+    """Return the content of the file: JSON with one curve a line."""
+    cells = []
+    for cell, curves_of_cell in golden.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(c)}" for name, c in curves_of_cell.items()]
+        cells.append(f" {json.dumps(cell)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(cells) + "\n}\n"
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_ten_steps_follow_the_golden_curve(cell: str) -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -58,6 +67,14 @@ def test_every_golden_curve_is_of_a_registered_cell() -> None:
     assert set(json.loads(GOLDEN.read_text(encoding="utf-8"))) <= set(CELLS)
 
 
+def test_the_file_has_one_curve_a_line() -> None:
+    text = GOLDEN.read_text(encoding="utf-8")
+    assert text == as_text(json.loads(text))
+    assert sum("[" in line for line in text.splitlines()) == sum(
+        map(len, json.loads(text).values())
+    )
+
+
 def test_no_two_golden_curves_are_the_same() -> None:  # trap 5: every switch really switches
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     ends = [curve["train/elbo"][-1] for curve in golden.values()]
@@ -65,6 +82,5 @@ def test_no_two_golden_curves_are_the_same() -> None:  # trap 5: every switch re
 
 
 if __name__ == "__main__":
-    text = json.dumps({cell: curves(cell) for cell in CELLS}, indent=1)
-    GOLDEN.write_text(text + "\n", encoding="utf-8")
+    GOLDEN.write_text(as_text({cell: curves(cell) for cell in CELLS}), encoding="utf-8")
     print(f"{GOLDEN}: {len(CELLS)} cells")

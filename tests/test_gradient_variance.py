@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -167,6 +168,7 @@ def estimators(line: dict[str, float]) -> set[str]:
     return {key.rpartition("/")[2] for key in line}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WATCHED)
 def test_no_number_of_a_run_moves_when_it_is_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -188,6 +190,7 @@ def test_no_number_of_a_run_moves_when_it_is_watched(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.slow
 def test_a_watched_run_resumes_bit_for_bit(  # trap 12
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +210,7 @@ def test_a_watched_run_resumes_bit_for_bit(  # trap 12
     assert estimators(split(RunStore(torn.folder).journal)[0][1]) == ONE_SAMPLE
 
 
+@pytest.mark.slow
 def test_a_watched_run_has_the_picture_and_another_has_not(tmp_path: Path) -> None:
     for name, more in (("plain", {}), ("watched", ON)):
         small = task(tmp_path / name, training__epochs=1, estimator="dreg", **more)
@@ -293,6 +297,7 @@ def test_estimators_that_join_later_are_in_the_picture() -> None:
     assert [line.get_label() for line in draw(lines).axes[0].lines] == ["kl", "iwae"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [lambda k: 11 + 0.5 * k, lambda k: 10.0**k, lambda k: 30.0**k, lambda _: 3.0, lambda _: 1e-20],
@@ -304,8 +309,11 @@ def test_picture_has_ticks_whatever_the_range(value: Callable[[int], float]) -> 
         assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 1
 
 
-def test_picture_of_runs_without_any_signal_is_drawn_all_the_same() -> None:
-    draw(journal(2, value=lambda _: 0.0))
+def test_picture_of_runs_without_any_signal_has_gaps_in_place_of_lines() -> None:
+    figure = draw(journal(2, value=lambda _: 0.0))
+    drawn = [line.get_ydata() for axes in figure.axes for line in axes.lines]
+    assert len(drawn) == 8
+    assert np.isnan(drawn).all()
 
 
 def test_picture_needs_something_to_show() -> None:

@@ -59,6 +59,7 @@ def test_mistakes_in_a_manifest_are_told_as_those_of_a_file(key: str, value: obj
         make_grid(as_file(make_grid({})) | {key: value})
 
 
+@pytest.mark.slow
 def test_narrowing_a_grid_by_options_keeps_the_question_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_manifest_of_a_tuning_that_was_stopped_keeps_the_exclusions(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", [None, TUNE])
 def test_grid_is_run_again_and_extended_from_the_manifest_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: dict[str, Any] | None

@@ -14,11 +14,12 @@ import pytest
 from click.testing import CliRunner
 from mutants import __main__ as command
 from mutants import trial
-from mutants.catalogue import MUTANTS
-from mutants.mutant import CannotPlant, Mutant, plant
+from mutants.mutant import CannotPlant, Mutant, derived_test, plant, read
 
 ROOT = Path(__file__).parents[1]
+MUTANTS = command.MUTANTS
 SUM = "return a + b"
+BUILDING = "test_building.py"
 
 
 def toy(name: str, new: str, old: str = SUM) -> Mutant:
@@ -69,6 +70,34 @@ def test_every_mutant_names_tests_that_exist_and_say_what_is_wrong() -> None:
         assert all((ROOT / "tests" / name).is_file() for name in mutant.tests), mutant.name
 
 
+def test_a_catalogue_is_read_as_it_is_written() -> None:
+    text = (
+        "Not a mutant.\n\n"
+        "# vaebench.run.building\nempty: what: goes\n- a:\n-     b\n-\n\n"
+        "# vaebench.nothing: test_a.py test_b.py\none: wrong\n- a\n+ b\n+     c\n\n"
+        "two: also wrong\n-     a\n+ - a\n"
+    )
+    tests = ("test_a.py", "test_b.py")
+    assert read(text) == [
+        Mutant("empty", "what: goes", "vaebench.run.building", "a:\n    b\n", "", (BUILDING,)),
+        Mutant("one", "wrong", "vaebench.nothing", "a", "b\n    c", tests),
+        Mutant("two", "also wrong", "vaebench.nothing", "    a", "- a", tests),
+    ]
+
+
+@pytest.mark.parametrize("entry", ["name", "name: fear", "name: fear\n+ b", "name: fear\n- a\nb"])
+def test_an_entry_that_is_none_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match=r"vaebench\.run: "):
+        read(f"x\n\n# vaebench.run\n{entry}\n")
+
+
+def test_the_test_file_of_a_module_is_that_of_its_last_part_that_has_one() -> None:
+    assert derived_test("vaebench.run.building") == BUILDING
+    assert derived_test("vaebench.report.nothing") == "test_report.py"
+    with pytest.raises(ValueError, match=r"vaebench\.nothing: "):
+        derived_test("vaebench.nothing")
+
+
 @pytest.mark.parametrize(
     ("mutant", "said"),
     [
@@ -83,6 +112,7 @@ def test_a_mutant_that_cannot_be_planted_says_why(project: Path, mutant: Mutant,
         plant(project, mutant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("new", "timeout", "verdict", "detail"),
     [
@@ -103,6 +133,7 @@ def test_a_trial_tells_what_a_test_caught_from_what_none_could(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_fails_if_a_mutant_survives_and_names_what_caught_the_others(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

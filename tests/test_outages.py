@@ -78,6 +78,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 180) -> None:
     assert true()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [403, 500, "hang"])
 def test_outage_in_the_middle_loses_nothing_and_is_told_once(
     faulty: tuple[Faulty, Window], store: Path, fault: int | str
@@ -113,6 +114,7 @@ def test_outage_in_the_middle_loses_nothing_and_is_told_once(
     assert SECRET not in "".join(told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [401, 429, 503, "hang", "drop"])
 def test_server_that_is_gone_for_good_is_given_up_and_its_grid_is_sent_to_another(
     faulty: tuple[Faulty, Window], store: Path, fault: int | str
@@ -133,6 +135,7 @@ def test_server_that_is_gone_for_good_is_given_up_and_its_grid_is_sent_to_anothe
     assert of_runs(points(store, GRID)) == expected(window.folder)
 
 
+@pytest.mark.slow
 def test_slow_server_is_given_up_in_time_and_the_rest_is_sent_later(
     faulty: tuple[Faulty, Window], store: Path
 ) -> None:
@@ -151,6 +154,7 @@ def test_slow_server_is_given_up_in_time_and_the_rest_is_sent_later(
     assert of_runs(points(store, GRID)) == expected(window.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["lost", 503])
 @pytest.mark.parametrize("path", ["runs/create", "runs/log-batch", "artifacts"])
 def test_every_second_request_that_fails_makes_nothing_twice(
@@ -206,7 +210,7 @@ def test_locked_database_is_an_outage_like_any_other(
     records.write_journal(folder, 10)
     writer.touch(folder.name)
     wait_until(lambda: len(told) == 1)
-    assert "is locked by another program" in told[0]
+    assert str(store) in told[0]
     other.rollback()
     other.close()
     (folder / "record.json").write_bytes(record)
@@ -306,6 +310,7 @@ def test_runs_of_a_process_that_was_killed_are_closed_by_the_next_start(store: P
     assert {status for _, status in statuses(store, GRID)} == {"KILLED", "FINISHED"}
 
 
+@pytest.mark.slow
 def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> None:
     window = window_on(store)
     folder, _ = unfinish(window)
@@ -319,6 +324,7 @@ def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> 
     assert of_runs(points(store, GRID)) == expected(window.folder)
 
 
+@pytest.mark.slow
 def test_sync_beside_a_training_opens_nothing_that_the_training_has_closed(store: Path) -> None:
     """The grid may end while it is sent: who closes it for good is the one that trains it."""
     window = window_on(store)
@@ -344,7 +350,7 @@ def test_nobody_trains_a_grid_while_sync_closes_its_runs(
     monkeypatch.setattr("vaebench.tracking.replay.carry_out", step)
     sync(window)
     (told,) = tried
-    assert "another vaebench works on this grid" in told
+    assert told.startswith(f"{window.folder}: ")
 
 
 @pytest.mark.parametrize("status", ["failed", None])
@@ -515,6 +521,7 @@ def grid_on(
     return run_grid(grid, Options(results=folder.parent, device="cpu"), listener)
 
 
+@pytest.mark.slow
 def test_real_server_that_is_stopped_and_started_again_misses_nothing(
     real: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,6 +551,7 @@ def test_real_server_that_is_stopped_and_started_again_misses_nothing(
     assert leaks(tmp_path) == leaks(real.folder) == []
 
 
+@pytest.mark.slow
 def test_real_server_that_is_stopped_for_good_is_replaced_by_a_new_store(
     real: RealServer,
     template: Path,

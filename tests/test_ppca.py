@@ -151,6 +151,7 @@ def test_closed_form_is_the_likelihood_of_its_own_density_and_that_of_scikit_lea
     assert torch.allclose(found.density.covariance_matrix * unbiased, covariance, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_largest_likelihood_of_probabilistic_pca(
     vae: VAE, digits: Splits
 ) -> None:
@@ -162,6 +163,7 @@ def test_training_reaches_the_largest_likelihood_of_probabilistic_pca(
     assert vae.likelihood.sigma2 == pytest.approx(best.sigma2, rel=0.03)
 
 
+@pytest.mark.slow
 def test_bound_reaches_that_likelihood_and_its_rate_that_of_the_exact_posterior(
     vae: VAE, digits: Splits
 ) -> None:
@@ -172,12 +174,14 @@ def test_bound_reaches_that_likelihood_and_its_rate_that_of_the_exact_posterior(
     assert rate(reached) == pytest.approx(best.rate, abs=0.2)
 
 
+@pytest.mark.slow
 def test_fit_holds_on_images_that_it_was_not_fitted_to(vae: VAE, digits: Splits) -> None:
     best, x = ppca(digits.train.x, vae.latent_dim), digits.test.x
     expected = log_likelihood(best.density, x).mean().item()
     assert log_likelihood(density_of(vae), x).mean().item() == pytest.approx(expected, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widening", [1.0, 1.5], ids=["as trained", "too wide a posterior"])
 def test_importance_weighted_bound_finds_the_exact_likelihood_that_the_elbo_misses(
     widening: float, vae: VAE, digits: Splits
@@ -224,6 +228,7 @@ def mnist(preset: Grid, tmp_path_factory: pytest.TempPathFactory) -> Splits:
             pytest.skip("no MNIST: set VAEBENCH_DATA or VAEBENCH_MNIST_MIRROR")
 
 
+@pytest.mark.slow
 def test_preset_quotes_the_closed_form(preset: Grid, mnist: Splits) -> None:
     [found, *_] = preset.runs(PRESET.name)
     best = ppca(mnist.train.x, found.config.model.latent_dim)
@@ -236,6 +241,7 @@ def test_preset_quotes_the_closed_form(preset: Grid, mnist: Splits) -> None:
     assert quoted == pytest.approx(expected, abs=0.005)
 
 
+@pytest.mark.slow
 def test_preset_reaches_the_largest_likelihood_on_mnist(preset: Grid, mnist: Splits) -> None:
     [found, *_] = preset.runs(PRESET.name)
     short = make_run(with_value(found.config.to_dict(), "training.epochs", 80))

@@ -21,6 +21,7 @@ def grid_file(name):
     return found
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize("format_", FORMATS)
 def test_committed_report_is_what_the_committed_records_give(name, format_):

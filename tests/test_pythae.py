@@ -97,6 +97,7 @@ def assert_same_gradients(ours: VAE, theirs: PythaeVAE) -> None:
         assert_exact(parameter.grad, gradient)
 
 
+@pytest.mark.slow
 @LOSSES
 @pytest.mark.parametrize("batch", [slice(0, 1), slice(1, 8), slice(8, 264)], ids=str)
 def test_loss_and_gradient_are_those_of_pythae(loss: str, batch: slice, digits: Tensor) -> None:
@@ -142,6 +143,7 @@ def descend(theirs: PythaeVAE, x: Tensor, plan: Plan, *, seed: int, rate: float)
     return losses
 
 
+@pytest.mark.slow
 @LOSSES
 def test_training_ends_where_a_plain_loop_on_the_loss_of_pythae_ends(
     loss: str, digits: Tensor

@@ -90,6 +90,7 @@ def cli(*arguments: object) -> Result:
 # ---------------------------------------------------------------- the verdict
 
 
+@pytest.mark.slow
 def test_a_finished_run_gives_the_same_numbers_again_and_is_left_alone(finished: Path) -> None:
     before = tree(finished)
     found = repeat(finished)
@@ -182,6 +183,7 @@ def test_uncommitted_changes_are_told_though_both_had_some(
     assert repeat(finished).environment["git.dirty"] == ("True", "True")
 
 
+@pytest.mark.slow
 def test_it_is_done_on_the_device_of_the_run_unless_another_is_named(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +199,7 @@ def test_it_is_done_on_the_device_of_the_run_unless_another_is_named(
     assert found.environment["device"] == ("cuda", "cpu")
 
 
+@pytest.mark.slow
 def test_every_published_run_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as the training: its record is whole, and its configuration is what it was."""
     tasks: list[Task] = []
@@ -269,8 +272,9 @@ def test_a_run_that_cannot_be_repeated_says_why_with_exit_code_2(
     assert last in done.stderr
     assert str(finished) in done.stderr or "device" in done.stderr
     assert done.stderr.count("\n") == 1
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         vaebench.repeat(finished)
+    assert done.stderr == f"Error: {caught.value}\n"
 
 
 @pytest.mark.parametrize("where", ["grid", "results"])
@@ -345,6 +349,7 @@ def test_the_command_lists_what_differs_and_exits_with_3(finished: Path) -> None
     assert (difference["metric"], difference["epoch"], difference["then"]) == ("val/elbo", 2, -1.0)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_grid_is_repeated_by_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +372,7 @@ def test_a_run_of_a_grid_is_repeated_by_a_worker(
     assert [event.kind for event in heard] == ["started", "epoch", "epoch", "done"]
 
 
+@pytest.mark.slow
 def test_data_that_lie_elsewhere_can_be_named(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

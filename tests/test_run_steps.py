@@ -15,6 +15,7 @@ from vaebench.storage import RunStore
 from vaebench.training import validate
 
 
+@pytest.mark.slow
 def test_an_epochs_checkpoint_is_on_the_disk_before_its_journal_line(  # trap 12
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

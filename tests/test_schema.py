@@ -153,6 +153,7 @@ def test_schema_prints_the_json_schema_of_a_record(tmp_path: Path) -> None:
     assert schema["properties"]["status"]["enum"] == ["complete", "failed", "interrupted"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["schema.record", "schema.claims", "declarations", "report.status"]
 )

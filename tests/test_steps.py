@@ -98,6 +98,7 @@ def test_validation_is_in_float32_whatever_the_steps_did(monkeypatch: pytest.Mon
     assert not any(seen)
 
 
+@pytest.mark.slow
 @COMPILER
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_step_is_the_same_step_up_to_rounding_partial_batches_included() -> None:

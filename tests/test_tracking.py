@@ -191,6 +191,7 @@ def test_importing_and_connecting_leave_mlflow_alone(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path: Path) -> None:
     grid = records.make_results(tmp_path, axes={"model": ["fnn"]}, seeds=(0,))
     program = (
@@ -360,6 +361,7 @@ def test_names_keep_the_seed_and_twenty_characters() -> None:
 # again and again
 
 
+@pytest.mark.slow
 def test_replay_adds_nothing(make: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     window = make()
     for folder in records.run_dirs(window.folder):
@@ -635,6 +637,7 @@ def test_server_that_hangs_does_not_hold_the_end_up(
     assert "takes too long" in str(outcome.problem)
 
 
+@pytest.mark.slow
 def test_writer_follows_a_training(make: Results) -> None:
     window = make()
     folder = records.run_dirs(window.folder)[0]
@@ -733,6 +736,7 @@ def test_step_is_tried_again_only_while_mlflow_is_away() -> None:
 # views
 
 
+@pytest.mark.slow
 def test_views_are_tags_that_hold_their_state_and_links_open_them(make: Results) -> None:
     window = make(seeds=(0, 1))
     outcome = sync(window)
@@ -782,6 +786,7 @@ def test_unknown_version_of_mlflow_gets_a_plain_link(
 # models
 
 
+@pytest.mark.slow
 def test_model_and_run_load_again_from_mlflow(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -943,6 +948,7 @@ def test_serving_leaves_out_what_is_damaged_or_foreign_and_says_so(
     sync(window)  # not fatal there either
 
 
+@pytest.mark.slow
 def test_page_is_told_by_one_address_and_the_links_of_the_newest_grid(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

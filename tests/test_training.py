@@ -101,6 +101,7 @@ class Recorder:
 # What it learns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("loss", LIKELIHOODS)
 @pytest.mark.parametrize("model", MODELS)
@@ -621,6 +622,7 @@ RESUMED_PLAN = Plan(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

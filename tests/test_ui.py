@@ -109,6 +109,7 @@ def open_view(page: Any, served: Served, title: str) -> None:
     page.get_by_text("matching runs").wait_for()
 
 
+@pytest.mark.slow
 def test_leaderboard_ranks_all_cells_by_ssim(
     page: Any, served: Served, results: Path, keep: Any
 ) -> None:
@@ -126,6 +127,7 @@ def test_leaderboard_ranks_all_cells_by_ssim(
     assert sorted(drawn, key=lambda name: drawn[name]) == sorted(ssim, key=lambda name: -ssim[name])
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_by_cell_within_one_loss(page: Any, served: Served, keep: Any) -> None:
     open_view(page, served, "curves, bce")
     page.get_by_text("Validation per epoch, nats").wait_for()
@@ -142,6 +144,7 @@ def test_curves_are_drawn_by_cell_within_one_loss(page: Any, served: Served, kee
     assert page.get_by_text("/ mse /").count() == 0
 
 
+@pytest.mark.slow
 def test_every_run_shows_pictures_that_follow_the_step_slider(
     page: Any, served: Served, keep: Any
 ) -> None:
@@ -172,6 +175,7 @@ def test_every_run_shows_pictures_that_follow_the_step_slider(
     keep("quality")
 
 
+@pytest.mark.slow
 def test_run_page_tells_what_the_run_was(page: Any, served: Served, keep: Any) -> None:
     open_view(page, served, "leaderboard")
     page.get_by_role("link", name="cnn-mse-kl-s0").click()
@@ -189,6 +193,7 @@ def test_run_page_tells_what_the_run_was(page: Any, served: Served, keep: Any) -
     keep("artifacts")
 
 
+@pytest.mark.slow
 def test_grid_is_shown_by_a_server_as_by_a_file(served: Served, tmp_path: Path) -> None:
     grid = records.make_results(
         tmp_path, name="remote", axes={"model": ["fnn"]}, seeds=(0,), pictures=True
@@ -212,6 +217,7 @@ def test_grid_is_shown_by_a_server_as_by_a_file(served: Served, tmp_path: Path) 
         assert [link.url for link in page.links["remote"]] == [link.url for link in outcome.links]
 
 
+@pytest.mark.slow
 def test_server_ends_with_the_process_that_started_it(results: Path) -> None:
     program = (
         "import sys, functools, pathlib; from vaebench.tracking import ui;"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from mutants.catalogue import MUTANTS
-from mutants.mutant import Mutant
+from mutants.mutant import CATALOGUE, Mutant, read
 from mutants.trial import Outcome, Trials, copy_project
 
 ROOT = Path(__file__).parents[2]
+MUTANTS = read(CATALOGUE.read_text(encoding="utf-8"))
 SURVIVED = {"passed": "SURVIVED", "hung": "HUNG", "broken": "BROKEN", "not planted": "NOT PLANTED"}
 
 

@@ -1,8 +1,13 @@
-"""A known mistake, and how it is planted."""
+"""A known mistake, how it is read from ``catalogue.txt``, and how it is planted."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
+
+TESTS = Path(__file__).parents[1]
+CATALOGUE = Path(__file__).with_name("catalogue.txt")
 
 
 class CannotPlant(Exception):
@@ -28,6 +33,43 @@ class Mutant:
     old: str
     new: str
     tests: tuple[str, ...]
+
+
+def read(text: str) -> list[Mutant]:
+    """Return the mutants of a catalogue; what comes before its first module is a comment.
+
+    Raises:
+        ValueError: A mutant lacks its fear or the text to be replaced.
+    """
+    _, *sections = text.removesuffix("\n").split("\n# ")
+    return [mutant for section in sections for mutant in _of_module(section.split("\n"))]
+
+
+def _of_module(lines: Sequence[str]) -> Iterator[Mutant]:
+    module, _, stated = lines[0].partition(": ")
+    tests = tuple(stated.split()) or (derived_test(module),)
+    for filled, group in groupby(lines[1:], key=bool):
+        if not filled:
+            continue
+        head, *edit = group
+        name, _, fear = head.partition(": ")
+        old, new = ("\n".join(line[2:] for line in edit if line[0] == sign) for sign in "-+")
+        if not fear or not old or any(line[:2].rstrip() not in ("-", "+") for line in edit):
+            raise ValueError(f"{module}: no name, fear, - and + lines: {head}")
+        yield Mutant(name, fear, module, old, new, tests)
+
+
+def derived_test(module: str) -> str:
+    """Return the test file of a module: ``test_<part>.py`` of its last part that has one.
+
+    Raises:
+        ValueError: There is none.
+    """
+    names = [f"test_{part}.py" for part in reversed(module.split(".")[1:])]
+    for name in names:
+        if (TESTS / name).is_file():
+            return name
+    raise ValueError(f"{module}: state its test file; there is none of {', '.join(names)}")
 
 
 class Planted(NamedTuple):

@@ -6,6 +6,8 @@ of which one cell is incomplete, or compares with no other, has no numbers but a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 from vaebench.report.cells import Cell
@@ -123,8 +125,9 @@ def measure(terms: Terms, metric: str, kind: str) -> Contrast:
         return replace(fault, blocks=terms.blocks, alone=terms.alone)
     columns = [cell.measured(metric) for cell in cells]
     half = len(terms.plus)
+    # left to right: sum() of Python 3.12 rounds once, and a tie shows another last digit
     values = tuple(
-        (sum(by_cell[:half]) - sum(by_cell[half:])) / terms.blocks
+        (reduce(add, by_cell[:half]) - reduce(add, by_cell[half:])) / terms.blocks
         for by_cell in zip(*columns, strict=True)
     )
     by_block = tuple(
