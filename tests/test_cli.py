@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from records import fail as fail_record
 from records import make_results, run_dirs
@@ -647,3 +648,16 @@ def test_a_signal_leaves_everything_consistent_and_the_same_command_goes_on(
     if grid:
         assert plan.stdout.count(" resume ") == 2
         assert "of 100000" in plan.stdout
+
+
+@pytest.mark.parametrize(("seeds", "needed"), [("5", "6"), ("6", None)])
+def test_claims_that_the_seeds_cannot_decide_are_told_before_training(
+    cli: Run, small: Path, seeds: str, needed: str | None
+) -> None:
+    claim = {"metric": "test/ssim", "better": {"loss": "bce"}, "than": {"loss": "mse"}}
+    content = yaml.safe_load(small.read_text()) | {"claims": [claim]}
+    small.write_text(yaml.safe_dump(content))
+    said = cli("run-grid", small, "--dry-run", "--seeds", seeds).stdout
+    assert ("no outcome can decide the 1 claim" in said) is (needed is not None)
+    if needed:
+        assert f"{seeds} seeds: at least {needed} are needed" in said

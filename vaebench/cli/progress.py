@@ -21,6 +21,7 @@ from vaebench.grid import Listener, Options, Planned, Results
 from vaebench.grid import plan as make_plan
 from vaebench.grid.evaluate import Outcome
 from vaebench.grid.groups import groups, known_picks
+from vaebench.grid.planning import too_few_seeds
 from vaebench.report import FORMATS, tuning_text
 from vaebench.report.loading import counted
 from vaebench.run import SCORE, Task, model_cost
@@ -168,7 +169,8 @@ def print_dry_run(grid: Grid, options: Options) -> None:
         click.echo("  ".join(padded).rstrip())
     todo = sum(entry.action != "skip" for entry in plan)
     count = f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run)."
-    for line in filter(None, (*model_lines(plan), count, tuning)):
+    seeds = too_few_seeds(grid, options.results / grid.name)
+    for line in filter(None, (*model_lines(plan), count, tuning, seeds)):
         click.echo(line)
 
 

@@ -22,7 +22,7 @@ from vaebench.grid.folder import alone, mend, unsafe, write_reports
 from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
-from vaebench.grid.planning import Options, Planned, plan, plan_runs
+from vaebench.grid.planning import Options, Planned, plan, plan_runs, too_few_seeds
 from vaebench.grid.results import Results, load_results
 from vaebench.grid.tuning import tune
 from vaebench.run import LoadedRun, Task, load_run, model_cost
@@ -137,7 +137,7 @@ def _do(
                 in_workers(tasks, follower, jobs=jobs, timeout=timeout, retries=retries)
 
     with alone(folder):
-        for text in filter(None, (unsafe(folder), mend(folder))):
+        for text in filter(None, (unsafe(folder), mend(folder), too_few_seeds(grid, folder))):
             listener.warning(text)
         runs, tuned = [entry.run for entry in first], None
         if grid.tune is not None:

@@ -15,6 +15,8 @@ from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.report.loading import Damaged, read_record
 from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
+from vaebench.schema.manifest import planned, read_manifest
+from vaebench.statistics.power import seeds_to_decide
 from vaebench.storage import run_store
 
 Rerun = Literal["missing", "failed", "all"]
@@ -61,6 +63,25 @@ class Options:
             raise ConfigError(f"timeout: {self.timeout} is not a number of seconds above 0")
         if self.retries < 0:
             raise ConfigError(f"retries: {self.retries} is less than 0")
+
+
+def too_few_seeds(grid: Grid, folder: Path) -> str | None:
+    """What to say before the training of a grid whose claims its seeds cannot decide; else None.
+
+    Seeds of earlier calls count: those of the manifest in the grid's folder.
+    """
+    seeds = set(grid.seeds)
+    with suppress(ResultsError):
+        seeds |= {run.seed for run in planned(read_manifest(folder))}
+    differences = sum(claim.margin is None for claim in grid.claims)
+    needed = seeds_to_decide(differences) if differences else 2  # of a t test
+    if not grid.claims or len(seeds) >= needed:
+        return None
+    claims = "claim" if (differences or len(grid.claims)) == 1 else "claims"
+    return (
+        f"no outcome can decide the {differences or len(grid.claims)} {claims} of this grid with "
+        f"{len(seeds)} seeds: at least {needed} are needed"
+    )
 
 
 class Planned(NamedTuple):
