@@ -17,6 +17,7 @@ import pytest
 import yaml
 from filelock import FileLock
 from mlflow_servers import MLFLOWS_OWN
+from records import edit_record
 from small_runs import in_this_process_only, numbers, raise_version, results, settings
 
 import vaebench
@@ -387,6 +388,22 @@ def test_runs_of_a_version_with_other_numbers_are_not_mixed(
     path.write_text(yaml.safe_dump(manifest | {"numbers_version": 0}))
     with pytest.raises(ConfigError, match="version of vaebench that gives other numbers"):
         actions(raw(), Options(results=copy))
+
+
+@pytest.mark.usefixtures("here")
+def test_runs_of_other_data_are_stale_and_trained_anew_only_when_asked(copy: Path) -> None:
+    folder = next(iter((copy / "small" / "runs").iterdir()))
+    trained_on = RunStore(folder).record["environment"]["dataset"]["digest"]
+    edit_record(folder, lambda r: r["environment"]["dataset"].update(digest="another"))
+    stale = [e for e in plan(make_grid(raw()), Options(results=copy)) if "stale" in e.why]
+    assert [(e.run.run_id, e.action) for e in stale] == [(folder.name, "skip")]
+    assert actions(raw(), Options(results=copy, rerun="stale")).count("rerun") == 1
+    done = run_grid(raw(), Options(results=copy, device="cpu", rerun="stale")).done
+    assert [record["run_id"] for record in done] == [folder.name]
+    assert RunStore(folder).record["environment"]["dataset"]["digest"] == trained_on
+    assert (
+        RunStore(folder / "attempts" / "1").record["environment"]["dataset"]["digest"] == "another"
+    )
 
 
 def test_a_network_that_cannot_be_built_is_an_error_before_anything_is_written(

@@ -47,8 +47,24 @@ def test_runs_of_two_versions_are_never_averaged(tmp_path: Path, another: dict[s
     edit_record(folders[0], lambda record: record.update(versions={"numbers": 2, "loss": 1}))
     assert all(cell.complete and cell.summaries for cell in report.load(grid).cells)
     edit_record(folders[0], lambda record: record.update(another))
-    (mixed,) = [cell for cell in report.load(grid).cells if not cell.complete]
-    assert (len(mixed.records), mixed.summaries) == (3, {})
+    fnn, cnn = report.load(grid).cells
+    assert (len(fnn.records), fnn.outdated, fnn.summaries) == (1, 2, {})
+    assert (len(cnn.records), cnn.outdated, cnn.summaries) == (0, 3, {})
     told = report.render(report.load(grid), "md")
-    assert "incomplete (runs of different versions)" in told
+    assert "incomplete (1 of 3 seeds, 2 of older data or code)" in told
+    assert told.count("| superseded |") == 5
+    [row] = report.status(grid.parent)
+    assert (row.complete, row.superseded, row.stale) == (1, 5, 0)
     assert "| versions.numbers |" in told
+
+
+def test_runs_of_other_data_are_never_averaged(tmp_path: Path) -> None:
+    grid = make_results(tmp_path, axes={"model": ["fnn"]}, seeds=(0, 1, 2))
+    *_, last = run_dirs(grid)
+    edit_record(last, lambda record: record["environment"]["dataset"].update(digest="d2"))
+    edit_record(last, lambda record: record.update(finished=record["finished"] + 10**6))
+    [cell] = report.load(grid).cells
+    assert (len(cell.records), cell.outdated, cell.summaries) == (1, 2, {})
+    assert report.render(report.load(grid), "md").count("| stale |") == 2
+    [row] = report.status(grid.parent)
+    assert (row.complete, row.stale) == (1, 2)

@@ -76,9 +76,9 @@ def run_options(command: _F) -> _F:
         click.option("--tracking-uri", help="MLflow's URI.  [default: a database in --results]"),
         click.option(
             "--rerun",
-            type=click.Choice(["missing", "failed", "all"]),
-            help="Do only missing runs, only failed runs, or all runs again.  [default: missing "
-            "and failed]",
+            type=click.Choice(["missing", "failed", "stale", "all"]),
+            help="Do only missing runs, only failed runs, only runs whose data have changed, or "
+            "all runs again.  [default: missing and failed]",
         ),
         click.option(
             "--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped."

@@ -26,6 +26,7 @@ from vaebench.datasets.files import (
     data_directory,
     fetch_files,
     file_states,
+    read_present,
     read_verified,
 )
 from vaebench.datasets.idx_format import decode_idx
@@ -159,6 +160,21 @@ def load(
         validation=test if size == "test" else Split(drawn.x[rest:], drawn.y[rest:]),
         test=test,
     )
+
+
+def digest(name: str, data_dir: Path | None = None) -> str | None:
+    """The digest of a data set's source data, as in :class:`Splits`; None where its files are not.
+
+    Downloads nothing.
+    """
+    dataset, root = _entry(name), data_directory(data_dir)
+    try:
+        files = dataset.files() if dataset.files else None
+        if files is not None and len(read_present(files, root)) < len(files.md5):
+            return None
+        return _read(dataset, root)[1]
+    except DataError:  # told by who needs the data
+        return None
 
 
 def fetch(

@@ -105,10 +105,10 @@ def read_verified(files: RemoteFiles, root: Path) -> dict[str, bytes]:
     Raises:
         DataError: A file is corrupt (it is left as it is) or unreadable, or cannot be downloaded.
     """
-    contents = _read_present(files, root)
+    contents = read_present(files, root)
     if len(contents) < len(files.md5):
         fetch_files(files, root, mirror=None, report=lambda _: None)
-        contents = _read_present(files, root)
+        contents = read_present(files, root)
     return contents
 
 
@@ -186,7 +186,8 @@ def _fetch_command(files: RemoteFiles, root: Path) -> str:
     return f"`vaebench data fetch {files.name} --data-dir {shlex.quote(str(root))}`"
 
 
-def _read_present(files: RemoteFiles, root: Path) -> dict[str, bytes]:
+def read_present(files: RemoteFiles, root: Path) -> dict[str, bytes]:
+    """The files that are there, verified; name -> content."""
     contents, folder = {}, _folder(files, root)
     for name in files.md5:
         if (content := _read(folder / name)) is None:

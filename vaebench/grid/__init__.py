@@ -145,7 +145,7 @@ def _do(
             do_trials = partial(do, follower=trials, part=PART)
             tuned = tune(grid, grid.tune, untuned, options, listener, do_trials)
             runs = grid.runs(grid.name, picks(tuned))
-        todo = plan_runs(runs, folder, options.rerun)  # another process may have been here
+        todo = plan_runs(runs, folder, options)  # another process may have been here
         anew = options.rerun == "all"
         manifest = merged_manifest(folder, grid, runs, replace=anew, tuned=tuned)
         write_atomic(folder / "grid.yaml", dump_yaml(manifest))

@@ -1,25 +1,27 @@
 """The plan of a call: for every run of a grid, whether to run, resume, rerun or skip it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from vaebench import datasets
 from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
 from vaebench.grid.manifest import make_manifest, require_same_settings
-from vaebench.report.loading import Damaged, read_record
+from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.statistics.power import seeds_to_decide
 from vaebench.storage import run_store
 
-Rerun = Literal["missing", "failed", "all"]
+Rerun = Literal["missing", "failed", "stale", "all"]
 Action = Literal["run", "resume", "rerun", "skip"]
 
 
@@ -33,8 +35,8 @@ class Options:
         jobs: Runs at a time; None fills the machine.
         data_dir: Where data sets lie; None for the default.
         tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
-        rerun: Only what is ``missing``, only what has ``failed``, or ``all``; None: missing and
-            failed.
+        rerun: Only what is ``missing``, only what has ``failed``, only what is ``stale`` (complete,
+            but of other data than lie here now), or ``all``; None: missing and failed.
         fail_fast: Stop at the first run that fails.
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
@@ -126,7 +128,7 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
         if entries is None:
             return plan_trials(asked, folder, options, thorough=thorough)
         runs = grid.runs(grid.name, picks(entries))
-    return plan_runs(runs, folder, options.rerun, thorough=thorough)
+    return plan_runs(runs, folder, options, thorough=thorough)
 
 
 def plan_trials(
@@ -137,13 +139,14 @@ def plan_trials(
     # a value that does not matter to a cell makes the same run as another
     runs = {run.run_id: run for _, tried in trials for run in tried}
     rerun: Rerun | None = "all" if options.rerun == "all" else None
-    return plan_runs([*runs.values()], folder, rerun, thorough=thorough, part=PART)
+    options = replace(options, rerun=rerun)
+    return plan_runs([*runs.values()], folder, options, thorough=thorough, part=PART)
 
 
 def plan_runs(
     runs: Sequence[Run],
     folder: Path,
-    rerun: Rerun | None,
+    options: Options,
     *,
     thorough: bool = True,
     part: str = "runs",
@@ -158,17 +161,31 @@ def plan_runs(
             model_cost(run.config)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
-    return [Planned(run, *_decide(folder, run, rerun, thorough, part)) for run in runs]
+    digest = cache(partial(datasets.digest, data_dir=options.data_dir))
+    return [
+        Planned(run, *_decide(folder, run, options.rerun, thorough, part, digest)) for run in runs
+    ]
 
 
 def _decide(
-    folder: Path, run: Run, rerun: Rerun | None, thorough: bool, part: str
+    folder: Path,
+    run: Run,
+    rerun: Rerun | None,
+    thorough: bool,
+    part: str,
+    digest: Callable[[str], str | None],
 ) -> tuple[Action, str]:
     store = run_store(folder, run.run_id, part)
     record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), part)
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
+    if record and status == "complete" and rerun != "all":
+        data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset.name)
+        if data is not None and now is not None and data != now:
+            if rerun == "stale":
+                return "rerun", "stale: the data have changed"
+            return "skip", "stale: the data have changed; --rerun stale trains it anew"
     believed = record and not thorough and rerun != "all" and status == "complete"
     if record and believed and _is_of(run, record.get("config")):
         return "skip", "complete"
@@ -180,6 +197,8 @@ def _decide(
         return "rerun", "its stored configuration is damaged"
     if rerun == "all":
         return ("rerun", "--rerun all") if status or epochs else ("run", "new")
+    if rerun == "stale":
+        return "skip", f"{status or 'missing'}; --rerun stale leaves it"
     if status == "complete":
         damaged = store.first_damaged("weights.pt", "arrays.npz")
         return ("rerun", f"its {damaged} is damaged") if damaged else ("skip", "complete")

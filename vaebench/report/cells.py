@@ -1,7 +1,7 @@
 """Runs grouped by cell: what the tables have rows of.
 
-A cell is summarised over its seeds, or not at all: an incomplete row has no mean, nor has one whose
-runs are of different versions of the code.
+A cell is summarised over its seeds, or not at all: an incomplete row has no mean. Runs of older
+data or code than the grid's others are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from vaebench.report.loading import Record, counted
 from vaebench.report.ranking import shared_keys
 from vaebench.schema.labels import median_seed
 from vaebench.schema.manifest import Planned
-from vaebench.schema.record import versions
+from vaebench.schema.record import outdated
 from vaebench.statistics import Summary, summarise
 
 MIN_RATE = 0.5  # nats per image: below it the posterior has collapsed
@@ -32,7 +32,8 @@ class Cell:
         summaries: Metric to summary over the seeds; likewise.
         keys: What the complete runs share by each kind of comparability, as
             :func:`vaebench.report.ranking.shared_keys` has it.
-        mixed: Whether the complete runs are of different versions of the code: no mean of them.
+        outdated: How many further complete runs there are, of older data or code than the grid's
+            others: they are never averaged with them.
     """
 
     cell: dict[str, Any]
@@ -42,7 +43,7 @@ class Cell:
     values: dict[str, tuple[float | None, ...]]
     summaries: dict[str, Summary]
     keys: dict[str, str | None] = field(default_factory=dict)
-    mixed: bool = False
+    outdated: int = 0
 
     def key(self, kind: str) -> str | None:
         """What cells share that a metric of this kind compares; None: it compares with none.
@@ -61,8 +62,8 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned seed has a complete run, all of one version of the code."""
-        return len(self.records) == len(self.seeds) and not self.mixed
+        """Whether every planned seed has a complete run of the current data and code."""
+        return len(self.records) == len(self.seeds)
 
     @property
     def collapsed(self) -> bool:
@@ -74,24 +75,23 @@ class Cell:
     @property
     def progress(self) -> str:
         """What an incomplete row shows in place of numbers."""
-        if self.mixed:
-            return "incomplete (runs of different versions)"
-        return f"incomplete ({len(self.records)} of {counted(len(self.seeds), 'seed')})"
+        older = f", {self.outdated} of older data or code" if self.outdated else ""
+        return f"incomplete ({len(self.records)} of {counted(len(self.seeds), 'seed')}{older})"
 
 
 def cells(planned: Sequence[Planned], records: Sequence[Record]) -> tuple[Cell, ...]:
     """The manifest's cells in its order, each summarised over its seeds."""
-    by_id = {record["run_id"]: record for record in records}
+    by_id, older = {record["run_id"]: record for record in records}, outdated(records)
     groups: dict[str, list[Planned]] = {}
     for run in planned:
         groups.setdefault(repr(run.cell), []).append(run)
     result = []
     for runs in groups.values():
         found = [by_id[run.run_id] for run in runs if run.run_id in by_id]
-        complete = tuple(r for r in found if r["status"] == "complete")
+        current = [r for r in found if r["run_id"] not in older]
+        complete = tuple(r for r in current if r["status"] == "complete")
         values: dict[str, tuple[float | None, ...]] = {}
-        mixed = len({repr(versions(record)) for record in complete}) > 1
-        if len(complete) == len(runs) and not mixed:
+        if len(complete) == len(runs):
             names = dict.fromkeys(name for r in complete for name in r["metrics"])
             values = {name: tuple(r["metrics"].get(name) for r in complete) for name in names}
         result.append(
@@ -99,11 +99,11 @@ def cells(planned: Sequence[Planned], records: Sequence[Record]) -> tuple[Cell, 
                 cell=runs[0].cell,
                 seeds=tuple(run.seed for run in runs),
                 records=complete,
-                others=tuple(r for r in found if r["status"] != "complete"),
+                others=tuple(r for r in current if r["status"] != "complete"),
                 values=values,
                 summaries={name: summarise(numbers) for name, numbers in values.items()},
                 keys=shared_keys(complete),
-                mixed=mixed,
+                outdated=len(found) - len(current),
             )
         )
     return tuple(result)

@@ -40,6 +40,7 @@ from vaebench.report.tables import (
 from vaebench.report.tuning import settings_with_tuned, tuning_section
 from vaebench.schema.labels import cell_label, run_label
 from vaebench.schema.manifest import Planned
+from vaebench.schema.record import outdated
 
 WIDTH = 140  # pixels of a tile
 
@@ -150,6 +151,11 @@ def _unfinished(report: Report) -> list[str]:
         if record["status"] != "complete":
             run = Planned(record["run_id"], record["cell"], record["seed"])
             rows.append(_problem(run, record["status"], record.get("reason") or "no reason given"))
+    states = outdated(report.records)
+    for record in report.records:
+        if (state := states.get(record["run_id"])) is not None:
+            run = Planned(record["run_id"], record["cell"], record["seed"])
+            rows.append(_problem(run, state, "of older data or code than others, so left out"))
     rows += [_problem(found.run, "damaged", found.reason) for found in report.damaged]
     rows += [
         _problem(run, "missing", "no record: not run, or still running") for run in report.missing

@@ -17,11 +17,11 @@ from vaebench.errors import ResultsError, VaebenchError
 from vaebench.report.loading import Damaged, counted, dig, read_record
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
-from vaebench.schema.record import finite
+from vaebench.schema.record import finite, outdated
 from vaebench.storage import RunStore
 
 # states of runs that have a record, but not one of a complete run
-UNFINISHED = ("failed", "interrupted", "damaged")
+UNFINISHED = ("failed", "interrupted", "damaged", "stale", "superseded")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class GridStatus:
         name: The grid's name.
         directory: Its folder.
         planned: Runs of the manifest; the counts below add up to it.
-        complete: Runs with a record that says so.
+        complete: Runs with a record that says so, of the current data and code.
+        stale: Complete runs of other data than the grid's latest.
+        superseded: Complete runs of older code than the grid's others.
         failed: Runs with a record that says so.
         interrupted: Runs with a record that says so.
         damaged: Runs whose record cannot be used.
@@ -67,6 +69,8 @@ class GridStatus:
     failed: int = 0
     interrupted: int = 0
     damaged: int = 0
+    stale: int = 0
+    superseded: int = 0
     started: tuple[Started, ...] = ()
     missing: int = 0
     tuning: int | None = None
@@ -135,6 +139,7 @@ def _status_of(grid: Path) -> GridStatus:
     counts: Counter[str] = Counter()
     started: list[Started] = []
     times: list[int | None] = []
+    complete = []
     for run in runs:
         record = read_record(grid, run)
         if isinstance(record, Damaged):
@@ -146,9 +151,13 @@ def _status_of(grid: Path) -> GridStatus:
         if begun is not None and (record is None or (begun.last or 0) > (ended or math.inf)):
             started.append(begun)
             times.append(begun.last)
+        elif record is not None and record["status"] == "complete":
+            complete.append(record)
         else:
             counts["missing" if record is None else record["status"]] += 1
         times.append(ended)
+    older = outdated(complete)
+    counts += Counter(older.get(record["run_id"], "complete") for record in complete)
     ended_tuning = list(grid.glob("tuning/*/record.json"))  # well or not
     return GridStatus(
         name=str(manifest.get("name") or grid.name),
@@ -158,6 +167,8 @@ def _status_of(grid: Path) -> GridStatus:
         failed=counts["failed"],
         interrupted=counts["interrupted"],
         damaged=counts["damaged"],
+        stale=counts["stale"],
+        superseded=counts["superseded"],
         missing=counts["missing"],
         started=tuple(started),
         tuning=len(ended_tuning) if "tune" in manifest and "tuned" not in manifest else None,

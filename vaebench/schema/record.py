@@ -6,7 +6,7 @@ the version before to :data:`MIGRATIONS`, and a real record of that version to t
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,6 +143,44 @@ def versions(record: Mapping[str, Any]) -> dict[str, Any]:
         "numbers": record.get("numbers_version"),
         **dict.fromkeys(COMPONENTS, 1),
         **(known if isinstance(known, dict) else {}),
+    }
+
+
+def outdated(records: Sequence[Mapping[str, Any]]) -> dict[str, Literal["stale", "superseded"]]:
+    """Which completed records of a grid are of older data or code than its others, by run id.
+
+    Stale: of other source data than the run of the same data set that finished last. Superseded: of
+    a version of the shared code, or of a component, that another record shows to be an older one.
+    """
+    done = [record for record in records if record["status"] == "complete"]
+    digests: dict[str, Any] = {}
+    newest: dict[tuple[str, Any], int] = {}
+    for record in sorted(done, key=lambda record: record["finished"]):
+        data = _data(record)
+        digests[str(data.get("name"))] = data.get("digest")
+        for key, version in _versions(record).items():
+            newest[key] = max(version, newest.get(key, 0))
+    states: dict[str, Literal["stale", "superseded"]] = {}
+    for record in done:
+        data = _data(record)
+        if data.get("digest") != digests[str(data.get("name"))]:
+            states[record["run_id"]] = "stale"
+        elif any(version < newest[key] for key, version in _versions(record).items()):
+            states[record["run_id"]] = "superseded"
+    return states
+
+
+def _data(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = record.get("environment", {}).get("dataset")
+    return data if isinstance(data, dict) else {}
+
+
+def _versions(record: Mapping[str, Any]) -> dict[tuple[str, Any], int]:
+    """The versions of the components in use, by what they are of: ``("model", "cnn")``."""
+    return {
+        (part, str(_named(record, part))): version
+        for part, version in versions(record).items()
+        if isinstance(version, int)
     }
 
 
