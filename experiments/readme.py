@@ -43,6 +43,7 @@ PUBLISHED = (
     "vae-mnist",
     "vae-mnist-cnn",
 )
+COMPARABLE = {"likelihood": "base measure", "dataset": "data set", "machine": "machine"}
 PICTURED = {"model": "cnn", "loss": "bce", "estimator": "kl"}  # the cell whose figures are shown
 
 
@@ -167,7 +168,7 @@ def metrics() -> str:
         *((f"cost/{n}", c.declaration, first_paragraph(c.function)) for n, c in COSTS.items()),
     ]
     rows = [
-        [f"`{name}`", d.unit or "-", d.direction or "-", f"one {d.comparable}", text]
+        [f"`{name}`", d.unit or "-", d.direction or "-", f"one {COMPARABLE[d.comparable]}", text]
         for name, d, text in entries
     ]
     return table(["metric", "unit", "better", "comparable within", "what it is"], rows)

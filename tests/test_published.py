@@ -73,7 +73,7 @@ def test_the_claims_were_settled_by_nine_seeds_of_clean_checkouts():
     assert set(itertools.product(["fnn", "cnn"], ["bce", "mse"], ["sgvb", "kl"])) <= seeds.keys()
     assert all(found == set(range(9)) for found in seeds.values())
     verdicts = {judged.verdict for judged in report.claims}
-    assert verdicts <= {"supported", "refuted", "inconclusive"}
+    assert verdicts <= {"supported", "refuted", "depends", "inconclusive"}
 
 
 def test_the_published_numbers_are_reproduced():
@@ -81,7 +81,7 @@ def test_the_published_numbers_are_reproduced():
         report = load(RESULTS / name)
         rows = [row for row in report.reproductions if row.ours is not None]
         assert rows
-        assert [row.published for row in rows if not row.reproduced] == []
+        assert [row.published for row in rows if row.reproduced == "no"] == []
 
 
 @EACH
