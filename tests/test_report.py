@@ -809,6 +809,8 @@ def test_status_counts_every_planned_run_once(grid):
     [row_json] = json.loads(report.status_json([row]))
     assert row_json["name"] == "grid"
     assert row_json["started"][0]["epochs"] == 4
+    [failure] = row_json["failures"]
+    assert (failure["run_id"], failure["reason"]) == (folders[0].name, "diverged")
 
 
 def test_interrupted_run_that_trains_again_counts_as_started(grid):

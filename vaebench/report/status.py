@@ -58,6 +58,7 @@ class GridStatus:
         started: Runs under way, or killed.
         missing: Runs that have neither record nor journal.
         tuning: Tuning runs that are done while the picks are not yet known, else None.
+        failures: Of the runs that failed: ``run_id``, ``cell``, ``seed``, ``reason``.
         last_activity: Latest time that a record or a journal mentions, unix milliseconds.
         problem: Why the grid cannot be read, instead of the counts.
     """
@@ -74,6 +75,7 @@ class GridStatus:
     started: tuple[Started, ...] = ()
     missing: int = 0
     tuning: int | None = None
+    failures: tuple[dict[str, Any], ...] = ()
     last_activity: int | None = None
     problem: str | None = None
 
@@ -139,7 +141,7 @@ def _status_of(grid: Path) -> GridStatus:
     counts: Counter[str] = Counter()
     started: list[Started] = []
     times: list[int | None] = []
-    complete = []
+    complete, failures = [], []
     for run in runs:
         record = read_record(grid, run)
         if isinstance(record, Damaged):
@@ -155,6 +157,9 @@ def _status_of(grid: Path) -> GridStatus:
             complete.append(record)
         else:
             counts["missing" if record is None else record["status"]] += 1
+            if record is not None and record["status"] == "failed":
+                reason = record.get("reason")
+                failures.append({**asdict(run), "reason": None if reason is None else str(reason)})
         times.append(ended)
     older = outdated(complete)
     counts += Counter(older.get(record["run_id"], "complete") for record in complete)
@@ -172,6 +177,7 @@ def _status_of(grid: Path) -> GridStatus:
         missing=counts["missing"],
         started=tuple(started),
         tuning=len(ended_tuning) if "tune" in manifest and "tuned" not in manifest else None,
+        failures=tuple(failures),
         last_activity=max((time for time in times if time is not None), default=None),
     )
 
