@@ -180,11 +180,15 @@ def test_numbers_of_another_meaning_are_not_comparable(twins, change, reason):
     assert call(*twins).exit_code == 0
 
 
-def test_another_variance_is_another_likelihood_but_the_same_images(twins):
+def test_another_variance_is_the_same_base_measure_and_a_relaxed_loss_another(twins):
     shift(twins[1], "test/elbo", lambda c, s: -50)
     shift(twins[1], SSIM, lambda c, s: -0.1)
     for folder in run_dirs(twins[1]):
         edit_record(folder, lambda r: r["config"]["loss"].get("mse", {}).update(sigma2=0.02))
+    elbo = outcomes_of(*twins, metric="test/elbo")
+    assert elbo["fnn / mse"] == elbo["fnn / bce"] == (WORSE, "")
+    for folder in run_dirs(twins[1]):
+        edit_record(folder, lambda r: r["config"].update(loss={"name": "bce", "bce": {}}))
     elbo = outcomes_of(*twins, metric="test/elbo")
     assert elbo["fnn / mse"] == elbo["cnn / mse"] == (NOT_COMPARABLE, "another likelihood")
     assert elbo["fnn / bce"] == (WORSE, "")

@@ -314,3 +314,20 @@ def test_a_task_survives_its_message_with_every_option(tmp_path: Path) -> None:
     assert received.config.to_dict() == config.to_dict()
     with pytest.raises(ValidationError, match="would drop options"):
         RunConfig.model_validate(config.to_dict())
+
+
+def test_a_worker_that_cannot_begin_is_recorded_with_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text("import sys\nsys.modules['vaebench.run'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", f"{broken}{os.pathsep}{Path(__file__).parents[1]}")
+    heard: list[Event] = []
+    in_workers([task(tmp_path / "run")], heard.append, jobs=1)
+    record = heard[-1].data
+    assert (record["status"], record["failure"]) == ("failed", "error")
+    assert "ModuleNotFoundError" in record["reason"]
+    assert "vaebench.run" in record["reason"]
+    assert "SIGKILL" not in record["reason"]
+    assert "Traceback" in (tmp_path / "run" / "error.txt").read_text()

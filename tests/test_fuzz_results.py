@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from records import edit_record, fail, make_results, run_dirs, write_run
 
-from vaebench import report
+from vaebench import datasets, report
 from vaebench.config import make_grid
 from vaebench.datasets.idx_format import decode_idx
 from vaebench.errors import DataError, ResultsError
@@ -45,6 +45,8 @@ def grid(tmp_path: Path) -> Path:
     for run in runs:
         folder = tmp_path / "g" / "runs" / run.config.run_id
         write_run(folder, run.cell, run.config.seed, run.config.to_dict())
+        digest = datasets.digest(run.config.dataset.name)
+        edit_record(folder, lambda r, d=digest: r["environment"]["dataset"].update(digest=d))
     write_atomic(tmp_path / "g" / "grid.yaml", dump_yaml(make_manifest(GRID, runs)))
     return tmp_path / "g"
 
@@ -402,6 +404,7 @@ def test_hostile_texts_are_shown(tmp_path: Path) -> None:
 
 
 COMMANDS = {
+    *("scriptsize", "setlength", "tabcolsep", "scriptstyle", "multicolumn"),
     *("begin", "end", "toprule", "midrule", "bottomrule", "ensuremath", "textbackslash", "pm"),
     *("textasciicircum", "textasciitilde", "textless", "textgreater", "textbar", "textquotedbl"),
     *("textasciigrave", "textsuperscript", "uparrow", "downarrow", "mathbf", "multicolumn"),

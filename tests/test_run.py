@@ -35,6 +35,7 @@ FIELDS = {
     "attempt",
     "config",
     "support",
+    "importance_weighted",
     "metrics",
     "rate_per_dimension",
     "metric_declarations",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from vaebench.errors import StorageError
-from vaebench.executors.process import Messages, Worker
+from vaebench.executors.process import MAX_DUMP_SECONDS, Messages, Worker
 from vaebench.executors.worker import Kind
 from vaebench.run import TRANSIENT, Task, fail
 
@@ -115,7 +115,7 @@ class _Pool:
             return  # it was ended, and this is the end of its output
         if message is None:
             self.workers.remove(worker)
-            how, trace = worker.end()
+            how, trace = worker.end(seconds=MAX_DUMP_SECONDS)  # it has closed its output
             if task is not None:
                 self._finish(task, _record_of_death(task, worker.is_late, self.timeout, how, trace))
         elif task is not None:
@@ -148,6 +148,9 @@ def _record_of_death(
 ) -> dict[str, Any]:
     if is_late:
         return fail(task, "timeout", f"timed out after {timeout:g} s (--timeout)", trace)
+    last = trace.strip().rpartition("\n")[2]
+    if "exit code" in how and last:  # an exception that nothing caught: an import's, say
+        return fail(task, "error", f"its worker process ended with {last}", trace)
     # the kernel kills without a message
     likely = "; out of memory? lower --jobs or training.batch_size" if "SIGKILL" in how else ""
     return fail(task, "died", f"its worker process died ({how}{likely})", trace)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +18,7 @@ from vaebench.executors.worker import DUMP_AND_EXIT
 from vaebench.run import Task
 
 MAX_DUMP_SECONDS = 2.0  # that a worker has to write its traceback before it is killed
+MAX_LAST_LINES = 100  # of its standard error, kept for the record of its death
 MAX_TRACE_BYTES = 100_000  # a traceback of all threads has about 5,000
 
 Messages = queue.SimpleQueue[tuple["Worker", list[Any] | None]]
@@ -45,12 +47,18 @@ class Worker:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=worker_environment(),
             pass_fds=[self._faults.fileno()],
             process_group=0,  # a Ctrl-C in the terminal is for the parent
         )
-        self._reader = threading.Thread(target=self._read, args=(messages,), daemon=True)
-        self._reader.start()
+        self._said: deque[bytes] = deque(maxlen=MAX_LAST_LINES)
+        self._threads = [
+            threading.Thread(target=self._read, args=(messages,), daemon=True),
+            threading.Thread(target=self._pass_on, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _read(self, messages: Messages) -> None:
         assert self.process.stdout is not None
@@ -61,6 +69,13 @@ class Worker:
             self.process.kill()  # half a line: it died while it spoke
         finally:
             messages.put((self, None))
+
+    def _pass_on(self) -> None:
+        """Show what it writes to standard error, and keep the end: it may say why it died."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._said.append(line)
+            os.write(2, line)
 
     def give(self, task: Task, due: float) -> None:
         """Send a task. That the worker is dead is noticed by the reader."""
@@ -79,14 +94,23 @@ class Worker:
             self.process.wait(MAX_DUMP_SECONDS)
         self.process.kill()
 
-    def end(self) -> tuple[str, str]:
-        """End the process, whatever it does; return how it died, and its last traceback, if any."""
+    def end(self, *, seconds: float = 0.0) -> tuple[str, str]:
+        """End the process, whatever it does; return how it died, and its last traceback, if any.
+
+        Arguments:
+            seconds: That it has to end by itself, so that it is heard how it did.
+        """
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
         self.process.kill()
         code = self.process.wait()
-        self._reader.join()
+        for thread in self._threads:
+            thread.join(MAX_DUMP_SECONDS)  # a process of its own may keep its standard error open
         self._faults.seek(0)
         trace = self._faults.read(MAX_TRACE_BYTES).decode(errors="replace")
-        for stream in (self.process.stdin, self.process.stdout, self._faults):
+        if code > 0 and not trace:
+            trace = b"".join(self._said).decode(errors="replace")
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr, self._faults):
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()

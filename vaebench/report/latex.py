@@ -111,7 +111,7 @@ def _tuning(report: Report) -> list[str]:
 
 def _tabular(alignment: str, headings: list[str], rows: Iterable[list[str]]) -> list[str]:
     return [
-        r"{\scriptsize\setlength{\tabcolsep}{2pt}%",
+        r"{\scriptsize\setlength{\tabcolsep}{2pt}",
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         _row(headings),
