@@ -1,0 +1,18 @@
+// The page: each part starts on its own, so that one fault does not take the others with it.
+import { startCurves } from "./curves.js";
+import { data } from "./data.js";
+import { $, h, startTheme } from "./dom.js";
+import { startExplorer } from "./explorer.js";
+import { startHints } from "./hints.js";
+import { startTable } from "./table.js";
+import { startWall } from "./wall.js";
+
+for (const start of [startTheme, startTable, startHints, startCurves, startWall, startExplorer]) {
+  try {
+    start();
+  } catch (error) {
+    console.error(error);
+  }
+}
+for (const text of data.limits) $("#limits").append(h("li", {}, text));
+document.documentElement.dataset.ready = "";
