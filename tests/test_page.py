@@ -544,7 +544,7 @@ def test_a_decoder_of_another_kind_is_shown_by_its_traversals(
     assert len(content["limits"]) == 1
     with watched(chromium, copy / "report.html") as page:
         pane = open_pane(page, 0)
-        assert "cannot run" in pane.text_content()
+        assert "stored after training" in pane.text_content()
         stored = unpacked(content["cells"][0]["run"]["traversals"])
         pane.locator(".slider input").first.fill("3")
         z = [float(x) for x in pane.get_attribute("data-z").split()]

@@ -37,6 +37,7 @@ from vaebench.schema.manifest import Planned
 SHOWN = {f"test/{name}" for name in ("elbo", "log_px", "rate", "psnr", "ssim")} | {
     "cost/seconds_per_epoch"
 }
+MAX_EFFECTS = 60  # that are shown beside the verdicts
 MAX_ROWS = 300  # of the tables run by run, and of runs that are not complete
 
 
@@ -58,6 +59,7 @@ def html_report(report: Report) -> str:
         claims=answers.of_claims(its_claims),
         leaders=answers.leaders(main, found),
         effects=answers.of_effects(its_effects),
+        max_effects=MAX_EFFECTS,
         claim_rows=[claim_texts(judged) for judged in its_claims],
         claim_headings=CLAIM_HEADINGS,
         claim_notes=claim_notes(its_claims) if its_claims else [],
@@ -78,7 +80,7 @@ def html_report(report: Report) -> str:
         environment=notes.environment_rows(report.records),
         repeat=_repeat(report, found),
         citation=_citation(report),
-        date=_date(report),
+        date=finished(report),
         hint=hint,
         width=answers.WIDTH,
         max_rows=MAX_ROWS,
@@ -164,7 +166,7 @@ def _repeat(report: Report, found: tuple[Cell, ...]) -> str:
 
 def _citation(report: Report) -> str:
     versions = dict.fromkeys(str(r.get("environment", {}).get("vaebench")) for r in report.records)
-    year = _date(report)[:4] or str(datetime.now(UTC).year)
+    year = finished(report)[:4] or str(datetime.now(UTC).year)
     return (
         "@software{vaebench,\n"
         "  title = {vaebench: a benchmark harness for variational autoencoders},\n"
@@ -176,7 +178,7 @@ def _citation(report: Report) -> str:
     )
 
 
-def _date(report: Report) -> str:
-    """When the last run ended."""
+def finished(report: Report) -> str:
+    """When the last run ended; empty where none has."""
     last = max((int(r["finished"]) for r in report.records), default=0)
     return datetime.fromtimestamp(last / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if last else ""

@@ -181,6 +181,8 @@ def _rates(first: Cell, second: Cell) -> str:
 
 
 def _estimate(contrast: Contrast, column: Column) -> str:
+    if contrast.difference is None:
+        return ""
     return f"{estimate(contrast, column.decimals)} {column.unit}".strip()
 
 

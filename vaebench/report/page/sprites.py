@@ -1,4 +1,4 @@
-"""Many small images as one: rows and columns of equal size, lossless WebP, embedded in the page.
+"""Many small images as one: rows and columns of equal size, PNG, embedded in the page.
 
 The page cuts a sprite up again. Images of a run come from its arrays and, for the epochs before the
 last, from the tiles that it left in ``images/``, which hold each pixel as a square of pixels.
@@ -33,10 +33,10 @@ def sprite(pixels: Pixels) -> dict[str, Any]:
     flat = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
     buffer = io.BytesIO()
     picture = Image.fromarray(flat[..., 0] if channels == 1 else flat)
-    picture.save(buffer, format="WEBP", lossless=True, method=4)
+    picture.save(buffer, format="PNG")
     text = base64.b64encode(buffer.getvalue()).decode()
     return {
-        "src": f"data:image/webp;base64,{text}",
+        "src": f"data:image/png;base64,{text}",
         "rows": rows,
         "columns": columns,
         "height": height,

@@ -19,8 +19,9 @@ export function startExplorer() {
     return;
   }
   const place_ = $("#panes");
-  const last = able.length > 1 ? able.at(-1) : able[0];
-  for (const [k, cell] of [able[0], last].slice(0, Math.min(able.length, 2)).entries()) panes.push(pane(k, cell, able));
+  const live = able.filter((i) => $(`#decoder-${i}`));
+  const preferred = live.length > 1 ? live : able;
+  for (const [k, cell] of [...new Set([preferred[0], preferred.at(-1)])].entries()) panes.push(pane(k, cell, able));
   place_.append(...panes.map((one) => one.element));
   const count = () => Math.min(...panes.map((one) => one.count()));
   const number = (label, key) => {
@@ -71,7 +72,7 @@ function pane(k, start, able) {
     Object.assign(state, { decoder, codes: run.codes && unpacked(run.codes), z: new Array(decoder.latentDim).fill(0) });
     const seed = cells[cell].seeds > 1 ? `Seed ${run.seed} (${run.why}). ` : "";
     note.textContent = decoder.live === false
-      ? `${seed}This decoder is of a kind that the page cannot run: what is shown are traversals stored after training, one dimension at a time.`
+      ? `${seed}The page does not hold this decoder: what is shown are traversals stored after training, one dimension at a time.`
       : `${seed}${decoder.latentDim} latent dimensions, decoded here as you move.`;
     build();
     element.removeAttribute("aria-busy");
