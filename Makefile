@@ -1,4 +1,5 @@
-# make demo    environment, installation, the demo grid on embedded digits, its report
+# make demo    environment, installation, the demo grid on embedded digits, its report and its page;
+#              OPEN=1 opens the page
 # make test    environment, installation, every test, coverage
 # make test-quick  every test but the slow ones, in about a minute
 # make check   lint, format, types, layers, generated docs
@@ -26,6 +27,8 @@ export OMP_NUM_THREADS = 1
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
+	@echo "page: $(CURDIR)/results/demo/report.html"
+	@$(if $(OPEN),$(BIN)/python -m webbrowser -t "file://$(CURDIR)/results/demo/report.html")
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile --cov=vaebench --cov-report=term:skip-covered --cov-fail-under=90

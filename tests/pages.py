@@ -32,7 +32,7 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def watched(chromium: Any, path: Path, **context: Any) -> Iterator[Any]:
+def watched(chromium: Any, path: Path, fragment: str = "", **context: Any) -> Iterator[Any]:
     """A page opened from the disk; fails on any request, message of an error, or exception."""
     page = chromium.new_page(**{"viewport": {"width": 1400, "height": 1000}} | context)
     page.set_default_timeout(WAIT)
@@ -42,12 +42,13 @@ def watched(chromium: Any, path: Path, **context: Any) -> Iterator[Any]:
     address = path.resolve().as_uri()
 
     def requested(request: Any) -> None:
-        if not request.url.startswith(("data:", "blob:", address)):
+        if not request.url.startswith(("data:", "blob:", path.parent.resolve().as_uri())):
             faults.append(f"request: {request.url}")
 
     page.on("request", requested)
-    page.goto(address)
-    page.wait_for_function("document.documentElement.dataset.ready !== undefined")
+    page.goto(f"{address}#{fragment}")
+    if page.locator("script").count():
+        page.wait_for_function("document.documentElement.dataset.ready !== undefined")
     yield page
     page.close()
     assert not faults, "; ".join(faults)

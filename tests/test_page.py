@@ -11,17 +11,19 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from pages import browser, train_grid, watched
 from PIL import Image
 from records import EPOCHS, edit_manifest, edit_record, fail, make_results, run_dirs
 from safetensors.torch import load as load_tensors
 
 from vaebench import report
-from vaebench.report.cells import cells
+from vaebench.cli import main
 from vaebench.report.page import bundle, decoders, sprites
 from vaebench.report.page import data as page_data
 from vaebench.run import load_run
@@ -75,7 +77,7 @@ def unpacked(sprite: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 def test_the_numbers_of_the_data_are_those_of_the_cells(grid: Path) -> None:
     content = embedded(html(grid))
-    for cell, told in zip(cells(report.load(grid)), content["cells"], strict=True):
+    for cell, told in zip(report.load(grid).cells, content["cells"], strict=True):
         for name, summary in cell.summaries.items():
             mean, width, n = told["values"][name]
             assert mean == pytest.approx(summary.mean, rel=1e-5)
@@ -90,7 +92,7 @@ def test_the_numbers_of_the_data_are_those_of_the_cells(grid: Path) -> None:
 def test_curves_are_the_median_over_seeds_between_the_lowest_and_the_highest(grid: Path) -> None:
     told = embedded(html(grid))["cells"]
     loaded = report.load(grid)
-    for cell, content in zip(cells(loaded), told, strict=True):
+    for cell, content in zip(loaded.cells, told, strict=True):
         journals = [
             [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
             for run in (loaded.run_dir(record["run_id"]) for record in cell.records)
@@ -114,7 +116,7 @@ def test_five_seeds_have_a_band_between_their_quartiles() -> None:
 def test_pictures_are_those_of_the_run_and_its_tiles(grid: Path) -> None:
     content = embedded(html(grid))
     loaded = report.load(grid)
-    for cell, told in zip(cells(loaded), content["cells"], strict=True):
+    for cell, told in zip(loaded.cells, content["cells"], strict=True):
         run = told["run"]
         place, _ = median_seed(cell.records)
         assert run["id"] == cell.records[place]["run_id"]
@@ -337,7 +339,7 @@ def shown_cells(page: Any) -> list[str]:
 
 
 def test_sorting_ranks_within_what_compares(page: Any, grid: Path) -> None:
-    found = cells(report.load(grid))
+    found = report.load(grid).cells
     names = [" / ".join(cell.cell.values()) for cell in found]
     psnr = [cell.summaries["test/psnr"].mean for cell in found]
     page.locator("#cells").get_by_role("button", name="PSNR").click()
@@ -553,6 +555,51 @@ def test_a_decoder_of_another_kind_is_shown_by_its_traversals(
 
 
 # ---------------------------------------------------------------- for everybody
+
+
+def test_links_to_mlflow_are_those_of_this_machine(chromium: Any, grid: Path) -> None:
+    links = [
+        ("mlflow", "All runs http://127.0.0.1:5000/#/x"),
+        ("mlflow", "No http://example.org:80/"),
+        ("mlflow", "No javascript:alert(1)"),
+    ]
+    with watched(chromium, grid / "report.html", fragment=urlencode(links)) as page:
+        nav = page.locator("nav a", has_text="MLflow")
+        assert nav.all_text_contents() == ["MLflow: All runs"]
+        assert nav.get_attribute("href") == "http://127.0.0.1:5000/#/x"
+
+
+def test_the_page_over_grids_names_and_links_each(
+    chromium: Any, grid: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(grid, tmp_path / "small")
+    make_results(tmp_path, name="other <b>grid", seeds=[0], question="Why?")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "grid.yaml").write_text("name: [")
+    done = CliRunner().invoke(main, ["report", str(tmp_path), "--format", "html"])
+    assert done.output == f"wrote {tmp_path / 'index.html'}\n"
+    with watched(chromium, tmp_path / "index.html") as page:
+        cards = page.locator("article").all_text_contents()
+        assert "damaged" in cards[0]
+        assert "Why?" in cards[1]
+        assert "Which model is better?" in cards[2]
+        assert "8 of 8 runs complete" in cards[2]
+        page.get_by_role("link", name="other <b>grid").click()
+        assert page.get_by_role("heading", level=1).text_content() == "other <b>grid"
+
+
+def test_the_command_writes_the_page_beside_the_grid_or_where_it_is_told(
+    grid: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(grid, copy)
+    (copy / "report.html").unlink()
+    for more, path in (([], copy / "report.html"), (["--output"], tmp_path / "page.html")):
+        arguments = ["report", str(copy), "--format", "html", *more, *([str(path)] if more else [])]
+        done = CliRunner().invoke(main, arguments)
+        assert done.output == f"wrote {path}\n"
+        assert embedded(path.read_text(encoding="utf-8"))["grid"] == "small"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

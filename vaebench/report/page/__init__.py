@@ -19,17 +19,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vaebench.report import notes
-from vaebench.report.cells import Cell, cells
-from vaebench.report.claims import claims
-from vaebench.report.effects import effects
-from vaebench.report.evidence import CLAIM_HEADINGS, claim_notes, claim_texts
+from vaebench.report.analysis import Analysis
+from vaebench.report.cells import Cell
+from vaebench.report.loading import Report
 from vaebench.report.page import answers
 from vaebench.report.page.bundle import HERE, asset, policy, script
 from vaebench.report.page.data import page_data
 from vaebench.report.page.hints import hint
-from vaebench.report.published import published
-from vaebench.report.records import Report
-from vaebench.report.tables import Table, cost_table, gap_table, main_table, run_table
+from vaebench.report.sections import CLAIM_HEADINGS, claim_notes, claim_texts
+from vaebench.report.tables import Table, cost_table, gap_table, run_table
 from vaebench.report.tuning import settings_with_tuned, tuning_table
 from vaebench.schema.labels import cell_label
 from vaebench.schema.manifest import Planned
@@ -41,13 +39,12 @@ MAX_EFFECTS = 60  # that are shown beside the verdicts
 MAX_ROWS = 300  # of the tables run by run, and of runs that are not complete
 
 
-def html_report(report: Report) -> str:
+def html_report(report: Analysis) -> str:
     """The page of a grid."""
-    found = cells(report)
-    main, costs = main_table(found), cost_table(found)
+    found, main, costs = report.cells, report.table, cost_table(report.cells)
+    columns = [*main.columns, *costs.columns]
     tune = report.manifest.get("tune") or {}
-    its_effects, its_claims = effects(found), claims(report, found)
-    data = page_data(report, found)
+    data = page_data(report, columns)
     return render(
         "page.html",
         scripts=[asset("vendor/uPlot.iife.min.js"), script()],
@@ -55,21 +52,20 @@ def html_report(report: Report) -> str:
         data=_embedded(data.content),
         decoders=data.decoders,
         report=report,
-        summary=notes.summary(report, found),
-        claims=answers.of_claims(its_claims),
+        summary=notes.summary(report),
+        claims=answers.of_claims(report.claims),
         leaders=answers.leaders(main, found),
-        effects=answers.of_effects(its_effects),
+        effects=answers.of_effects(report.effects),
         max_effects=MAX_EFFECTS,
-        claim_rows=[claim_texts(judged) for judged in its_claims],
+        claim_rows=[claim_texts(judged) for judged in report.claims],
         claim_headings=CLAIM_HEADINGS,
-        claim_notes=claim_notes(its_claims) if its_claims else [],
-        published=[answers.of_published(row) for row in published(report, found)],
+        claim_notes=claim_notes(report.claims) if report.claims else [],
+        published=[answers.of_published(row) for row in report.reproductions],
         labels=[cell_label(cell.cell) for cell in found],
-        columns=[*main.columns, *costs.columns],
+        columns=columns,
         remarks=main.remarks,
         shown=_shown(main, costs),
-        values={},
-        table_notes=notes.table_notes(main, found),
+        table_notes=notes.table_notes(report),
         cost_notes=notes.cost_notes(found) if costs.columns else [],
         gap=gap_table(found),
         runs=_run_rows(found),

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 
 from vaebench.report.cells import Cell
 from vaebench.report.claims import Judged
-from vaebench.report.comparable import PICK, cell_key
 from vaebench.report.contrasts import Contrast, Terms, measure
 from vaebench.report.effects import Effect
-from vaebench.report.evidence import estimate
-from vaebench.report.markup import NOTHING
-from vaebench.report.published import Published
-from vaebench.report.records import counted
-from vaebench.report.rounding import decimals_of, p_text, rounded
+from vaebench.report.loading import counted
+from vaebench.report.numbers import (
+    NOTHING,
+    decimals_of,
+    p_text,
+    rounded,
+    signed,
+    with_interval,
+)
+from vaebench.report.published import Reproduction
+from vaebench.report.ranking import PICK
 from vaebench.report.tables import Column, Table, axis_text
 from vaebench.schema.labels import cell_label
 
@@ -77,23 +82,23 @@ def of_effects(found: Sequence[Effect]) -> list[Answer]:
     return [_effect(effect, reach.get(effect.column.metric) or 1.0) for effect in shown]
 
 
-def of_published(row: Published) -> Answer:
+def of_published(row: Reproduction) -> Answer:
     """A published number beside ours."""
-    decimals = max(decimals_of([row.value], ""), 2)
+    its = row.published
+    decimals = max(decimals_of([its.value], ""), 2)
     words = {True: ("reproduced", "good"), False: ("not reproduced", "bad"), None: ("open", "open")}
     word, tone = words[row.reproduced]
     ours = row.reason or NOTHING
     if row.ours is not None and row.ours.mean is not None:
-        width = "" if row.ours.ci95 is None else f" ± {rounded(row.ours.ci95, decimals)}"
-        ours = f"{rounded(row.ours.mean, decimals)}{width}"
-    when = "" if row.epoch is None else f", epoch {row.epoch}"
+        ours = with_interval(rounded(row.ours.mean, decimals), row.ours.ci95, decimals)
+    when = "" if its.epoch is None else f", epoch {its.epoch}"
     return Answer(
-        what=row.source,
-        metric=f"{cell_label(row.cell)}, {row.metric}{when}",
+        what=its.source,
+        metric=f"{cell_label(its.cell)}, {its.metric}{when}",
         word=word,
         tone=tone,
-        numbers=f"published {rounded(row.value, decimals)}, ours {ours}",
-        evidence=f"within ±{row.stated}" + (f"; {row.url}" if row.url else ""),
+        numbers=f"published {rounded(its.value, decimals)}, ours {ours}",
+        evidence=f"within ±{its.within}" + (f"; {its.url}" if its.url else ""),
     )
 
 
@@ -141,7 +146,7 @@ def leaders(table: Table, cells: Sequence[Cell]) -> list[Answer]:
 def _leaders(column: Column, cells: Sequence[Cell]) -> Iterator[Answer]:
     groups: dict[str, list[tuple[float, Cell]]] = {}
     for cell in cells:
-        key, summary = cell_key(cell, column.comparable), cell.summaries.get(column.metric)
+        key, summary = cell.key(column.comparable), cell.summaries.get(column.metric)
         if key is not None and summary is not None and summary.mean is not None:
             groups.setdefault(key, []).append((summary.mean, cell))
     for group in groups.values():
@@ -181,9 +186,11 @@ def _rates(first: Cell, second: Cell) -> str:
 
 
 def _estimate(contrast: Contrast, column: Column) -> str:
-    if contrast.difference is None:
+    known = contrast.difference
+    if known is None:
         return ""
-    return f"{estimate(contrast, column.decimals)} {column.unit}".strip()
+    mean = with_interval(signed(known.mean, column.decimals), known.ci95, column.decimals)
+    return f"{mean} {column.unit}".strip()
 
 
 def _evidence(contrast: Contrast, p: float | None, adjusted: str) -> list[str]:

@@ -39,16 +39,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.declarations import in_order
 from vaebench.errors import VaebenchError
+from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, declarations
-from vaebench.report.comparable import KEYS, cell_key
+from vaebench.report.loading import Record, Report, counted
 from vaebench.report.page import decoders
 from vaebench.report.page.hints import JOURNAL, definition
 from vaebench.report.page.runs import RANKED, ShownRun, short, shorts
 from vaebench.report.page.sprites import Pixels, sprite
-from vaebench.report.records import Record, Report, counted
-from vaebench.report.tables import metric_column
+from vaebench.report.ranking import KEYS
+from vaebench.report.tables import Column, metric_column
 from vaebench.schema.labels import cell_label
 from vaebench.storage import RunStore
 
@@ -68,8 +68,9 @@ class PageData:
     decoders: dict[int, str] = field(default_factory=dict)
 
 
-def page_data(report: Report, found: Sequence[Cell]) -> PageData:
-    """Everything that the page's scripts read, from the folder of a grid."""
+def page_data(report: Analysis, columns: Iterable[Column]) -> PageData:
+    """Everything that the page's scripts read; ``columns`` are those of its table."""
+    found = report.cells
     limits: list[str] = []
     if len(found) > MAX_PICTURED:
         limits.append(
@@ -102,7 +103,7 @@ def page_data(report: Report, found: Sequence[Cell]) -> PageData:
     content = {
         "version": VERSION,
         "grid": report.name,
-        "metrics": _metrics(found, curves),
+        "metrics": _metrics(found, columns, curves),
         "cells": [
             {
                 "label": cell_label(cell.cell),
@@ -135,18 +136,20 @@ def _values(cell: Cell) -> dict[str, list[float | None]]:
 
 def _groups(found: Sequence[Cell], kind: str) -> list[int | None]:
     """The number of each cell's group, in the order of their first cells."""
-    keys = [cell_key(cell, kind) for cell in found]
+    keys = [cell.key(kind) for cell in found]
     numbers = {key: i for i, key in enumerate(dict.fromkeys(k for k in keys if k is not None))}
     return [None if key is None else numbers[key] for key in keys]
 
 
-def _metrics(found: Sequence[Cell], curves: Iterable[Any]) -> dict[str, dict[str, Any]]:
+def _metrics(
+    found: Sequence[Cell], columns: Iterable[Column], curves: Iterable[Any]
+) -> dict[str, dict[str, Any]]:
     declared, _ = declarations([record for cell in found for record in cell.records])
     measured = dict.fromkeys(name for cell in found for name in cell.summaries)
-    ordered = in_order(name.partition("/")[2] for name in measured)
+    known = {column.metric: column for column in columns}
     metrics = {}
-    for name in sorted(measured, key=lambda n: ordered.index(n.partition("/")[2])):
-        column = metric_column(found, name)
+    for name in dict.fromkeys([*known, *measured]):
+        column = known.get(name) or metric_column(found, name)
         metrics[name] = {
             "title": column.title,
             "unit": column.unit,

@@ -9,12 +9,9 @@ from urllib.parse import quote
 
 from vaebench.errors import VaebenchError
 from vaebench.files import write_atomic
-from vaebench.report.cells import cells
-from vaebench.report.claims import claims
+from vaebench.report.analysis import load
 from vaebench.report.page import answers, finished, html_report, render
 from vaebench.report.page.bundle import asset
-from vaebench.report.records import load
-from vaebench.report.tables import main_table
 
 NAME = "report.html"  # of a grid's page
 
@@ -32,26 +29,24 @@ class Entry:
     problem: str = ""
 
 
-def write_index(folders: Sequence[Path], output: Path) -> None:
-    """Write the page over grids, and the pages of those that have none."""
+def index_page(folders: Sequence[Path], output: Path) -> str:
+    """The page over grids, to be written to ``output``; writes the pages of those without one."""
     entries = [_entry(folder, output) for folder in folders]
-    text = render("index.html", scripts=[], styles=[asset("page.css")], grids=entries)
-    write_atomic(output, text)
+    return render("index.html", scripts=[], styles=[asset("page.css")], grids=entries)
 
 
 def _entry(folder: Path, output: Path) -> Entry:
     try:
         report = load(folder)
-        found = cells(report)
-        counts = Counter(judged.verdict for judged in claims(report, found))
+        counts = Counter(judged.verdict for judged in report.claims)
     except VaebenchError as error:
         return Entry(folder.name, problem=str(error))
     page = folder / NAME
     if not page.is_file():
         write_atomic(page, html_report(report))
     said = [f"{n} of {counts.total()} claims {verdict}" for verdict, n in counts.items()]
-    leaders = answers.leaders(main_table(found), found)
-    done = sum(len(cell.records) for cell in found)
+    leaders = answers.leaders(report.table, report.cells)
+    done = sum(len(cell.records) for cell in report.cells)
     return Entry(
         name=report.name,
         link=quote(Path(os.path.relpath(page, output.parent)).as_posix()),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vaebench.errors import VaebenchError
 from vaebench.report.cells import Cell
+from vaebench.report.loading import Record, Report, dig
 from vaebench.report.page.sprites import (
     Pixels,
     read_tile,
@@ -22,7 +23,6 @@ from vaebench.report.page.sprites import (
     tiles,
     to_pixels,
 )
-from vaebench.report.records import Record, Report, dig
 from vaebench.schema.labels import median_seed
 from vaebench.storage import RunStore
 

@@ -15,4 +15,10 @@ for (const start of [startTheme, startTable, startHints, startCurves, startWall,
   }
 }
 for (const text of data.limits) $("#limits").append(h("li", {}, text));
+// `vaebench ui` opens the page with links to MLflow on this machine: #mlflow=TITLE URL&mlflow=...
+for (const text of new URLSearchParams(location.hash.slice(1)).getAll("mlflow")) {
+  const [address, ...words] = text.split(" ").reverse();
+  if (/^http:\/\/(127\.0\.0\.1|localhost):\d+\//.test(address))
+    $("nav").append(h("a", { href: address, rel: "noreferrer" }, `MLflow: ${words.reverse().join(" ")}`));
+}
 document.documentElement.dataset.ready = "";
