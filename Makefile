@@ -8,7 +8,7 @@
 # make chaos-short  the same in three minutes
 # make bench   measure the training loops, next to others'; BENCH="records.yaml --repeats 1"
 # make docs    regenerate the generated blocks of the documents
-# make format  let ruff mend what it can
+# make format  let ruff and biome mend what they can
 # make lock    resolve constraints.txt anew, keeping its versions where they still fit; LOCK="--upgrade"
 # LOCKED=1     with any of them: install the versions of constraints.txt
 # CPU=1        with any of them, and a new .venv: install PyTorch for the CPU, which is much smaller
@@ -39,6 +39,7 @@ test-quick: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/biome ci
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m experiments.readme --check
@@ -62,6 +63,7 @@ docs: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/biome check --write
 
 # one version of each package for every Python and platform
 lock: $(STAMP)

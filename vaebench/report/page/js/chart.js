@@ -1,6 +1,8 @@
 // Charts on uPlot: lines with bands, or points with bars, in the cells' colours; saved as SVG, CSV.
-import { cells, data, format, look } from "./data.js";
-import { button, colour, csv, h, save } from "./dom.js";
+import { cells, format, look } from "./data.js";
+import { button, colour, h, save } from "./dom.js";
+import { around, padded } from "./ranges.js";
+import { crosses, fileName, toCsv, toSvg } from "./saving.js";
 
 const FONT = "12px system-ui, sans-serif";
 const HEIGHT = 320;
@@ -9,7 +11,11 @@ const IDLE = "Point at the chart for its values; drag to zoom.";
 
 /** Like a number on an axis: short, and never "1.2000000". */
 const tick = (value) =>
-  value == null ? "" : Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(0) : String(+value.toPrecision(6));
+  value == null
+    ? ""
+    : Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3)
+      ? value.toExponential(0)
+      : String(+value.toPrecision(6));
 
 /**
  * A chart in a figure, with its buttons.
@@ -21,19 +27,36 @@ const tick = (value) =>
  */
 export function chart(options) {
   const frame = h("div", { className: "plot", tabIndex: 0, role: "group" });
-  frame.setAttribute("aria-label", `${options.title}: chart, ${options.series.length} cells. Arrow keys move the pointer, + and - zoom, 0 shows all.`);
+  frame.setAttribute(
+    "aria-label",
+    `${options.title}: chart, ${options.series.length} cells. Arrow keys move the pointer, + and - zoom, 0 shows all.`,
+  );
   const readout = h("div", { className: "readout quiet" }, IDLE);
   readout.setAttribute("role", "status");
   const tools = h(
     "div",
     { className: "tools" },
     button("Show all", () => plot && whole(), { className: "small" }),
-    button("SVG", () => save(`${fileName(options)}.svg`, toSvg(plot, options), "image/svg+xml"), { className: "small", "aria-label": `Save ${options.title} as SVG` }),
-    button("CSV", () => save(`${fileName(options)}.csv`, toCsv(options), "text/csv"), { className: "small", "aria-label": `Save ${options.title} as CSV` }),
+    button("SVG", () => save(`${fileName(options)}.svg`, toSvg(plot, options), "image/svg+xml"), {
+      className: "small",
+      "aria-label": `Save ${options.title} as SVG`,
+    }),
+    button("CSV", () => save(`${fileName(options)}.csv`, toCsv(options), "text/csv"), {
+      className: "small",
+      "aria-label": `Save ${options.title} as CSV`,
+    }),
   );
-  const figure = h("figure", { className: "chart" }, h("figcaption", {}, options.title, tools), frame, readout);
+  const figure = h(
+    "figure",
+    { className: "chart" },
+    h("figcaption", {}, options.title, tools),
+    frame,
+    readout,
+  );
   const points = options.series.every((one) => one.xs.length === 1);
-  const xs = [...new Set(options.series.flatMap((one) => one.xs.filter((x) => x != null)))].sort((a, b) => a - b);
+  const xs = [...new Set(options.series.flatMap((one) => one.xs.filter((x) => x != null)))].sort(
+    (a, b) => a - b,
+  );
   const aligned = (one, values) => {
     if (!values) return xs.map(() => null);
     const known = new Map(one.xs.map((x, i) => [x, values[i]]));
@@ -48,13 +71,25 @@ export function chart(options) {
       return;
     }
     const ink = colour("--ink");
-    const axis = { stroke: ink, font: FONT, labelFont: FONT, grid: { stroke: colour("--grid"), width: 1 }, ticks: { stroke: colour("--grid"), width: 1 } };
+    const axis = {
+      stroke: ink,
+      font: FONT,
+      labelFont: FONT,
+      grid: { stroke: colour("--grid"), width: 1 },
+      ticks: { stroke: colour("--grid"), width: 1 },
+    };
     const series = [{ label: options.x }];
     const columns = [xs];
     const bands = [];
     for (const one of options.series) {
       const { colour: stroke, dash } = look(one.cell);
-      const line = { spanGaps: true, stroke, dash, width: 2, points: { show: points || one.xs.length < 3, size: 9, fill: stroke, stroke } };
+      const line = {
+        spanGaps: true,
+        stroke,
+        dash,
+        width: 2,
+        points: { show: points || one.xs.length < 3, size: 9, fill: stroke, stroke },
+      };
       if (points) line.paths = () => null;
       columns.push(aligned(one, one.ys));
       series.push({ ...line, label: cells[one.cell].label });
@@ -62,7 +97,13 @@ export function chart(options) {
         const fill = stroke.replace("rgb(", "rgba(").replace(")", ", 0.16)");
         for (const values of [one.high, one.low]) {
           columns.push(aligned(one, values));
-          series.push({ label: "", width: 0, spanGaps: true, points: { show: false }, stroke: "transparent" });
+          series.push({
+            label: "",
+            width: 0,
+            spanGaps: true,
+            points: { show: false },
+            stroke: "transparent",
+          });
         }
         bands.push({ series: [series.length - 2, series.length - 1], fill });
       }
@@ -75,12 +116,47 @@ export function chart(options) {
         cursor: { drag: { x: true, y: true, uni: 20 }, points: { size: 9 }, focus: { prox: 1e6 } },
         focus: { alpha: points ? 1 : 0.35 },
         scales: {
-          x: { time: false, distr: options.logX ? 3 : 1, range: points && !options.logX ? (_u, low, high) => around(low, high, options.series.flatMap((one) => (one.width ? [one.xs[0] - one.width, one.xs[0] + one.width] : []))) : undefined },
-          y: { distr: options.logY ? 3 : 1, range: options.logY ? undefined : (_u, low, high) => (low == null ? [0, 1] : (plot?.zoomed ? [low, high] : yRange(low, high))) },
+          x: {
+            time: false,
+            distr: options.logX ? 3 : 1,
+            range:
+              points && !options.logX
+                ? (_u, low, high) =>
+                    around(
+                      low,
+                      high,
+                      options.series.flatMap((one) =>
+                        one.width ? [one.xs[0] - one.width, one.xs[0] + one.width] : [],
+                      ),
+                    )
+                : undefined,
+          },
+          y: {
+            distr: options.logY ? 3 : 1,
+            range: options.logY
+              ? undefined
+              : (_u, low, high) =>
+                  low == null ? [0, 1] : plot?.zoomed ? [low, high] : yRange(low, high),
+          },
         },
         axes: [
-          { ...axis, label: options.x, size: 34, labelSize: 22, labelGap: 0, values: (_u, splits) => splits.map(tick), ...(options.whole ? { incrs: WHOLE } : {}) },
-          { ...axis, label: options.y, size: 58, labelSize: 20, labelGap: 0, values: (_u, splits) => splits.map(tick) },
+          {
+            ...axis,
+            label: options.x,
+            size: 34,
+            labelSize: 22,
+            labelGap: 0,
+            values: (_u, splits) => splits.map(tick),
+            ...(options.whole ? { incrs: WHOLE } : {}),
+          },
+          {
+            ...axis,
+            label: options.y,
+            size: 58,
+            labelSize: 20,
+            labelGap: 0,
+            values: (_u, splits) => splits.map(tick),
+          },
         ],
         series,
         bands,
@@ -92,26 +168,22 @@ export function chart(options) {
     frame.querySelector("canvas").setAttribute("aria-hidden", "true");
   }
 
-  function padded(_u, low, high) {
-    const more = (high - low) * 0.08 || Math.abs(high) * 0.05 || 1;
-    return [low - more, high + more];
-  }
-
-  /** The points, and of their intervals no more than leaves the points apart. */
-  function around(low, high, ends) {
-    const more = high - low || Math.abs(high) * 0.05 || 1;
-    return padded(null, Math.max(low - more, Math.min(low, ...ends)), Math.min(high + more, Math.max(high, ...ends)));
-  }
-
   /** What most values need: the first epochs, far from all others, are left out unless asked for. */
   function yRange(low, high) {
-    if (points) return around(low, high, options.series.flatMap((one) => (one.low ? [one.low[0], one.high[0]] : [])));
-    if (options.everything) return padded(null, low, high);
-    const all = options.series.flatMap((one) => [...(one.low ?? one.ys), ...(one.high ?? [])]).filter((y) => y != null);
+    if (points)
+      return around(
+        low,
+        high,
+        options.series.flatMap((one) => (one.low ? [one.low[0], one.high[0]] : [])),
+      );
+    if (options.everything) return padded(low, high);
+    const all = options.series
+      .flatMap((one) => [...(one.low ?? one.ys), ...(one.high ?? [])])
+      .filter((y) => y != null);
     all.sort((a, b) => a - b);
     const at = (q) => all[Math.min(all.length - 1, Math.floor(q * all.length))];
     const spread = 3 * (at(0.75) - at(0.25)) || high - low;
-    return padded(null, Math.max(low, at(0.25) - spread), Math.min(high, at(0.75) + spread));
+    return padded(Math.max(low, at(0.25) - spread), Math.min(high, at(0.75) + spread));
   }
 
   function whole() {
@@ -134,7 +206,16 @@ export function chart(options) {
   function read(u) {
     if (points) {
       const found = near(u);
-      readout.replaceChildren(...(!found ? [IDLE] : [entry(found.one.cell, `${options.x} ${format(found.one.xs[0])}${pm(found.one.width)}, ${options.y} ${format(found.one.ys[0])}${pm(found.one.low && found.one.ys[0] - found.one.low[0])}`)]));
+      readout.replaceChildren(
+        ...(!found
+          ? [IDLE]
+          : [
+              entry(
+                found.one.cell,
+                `${options.x} ${format(found.one.xs[0])}${pm(found.one.width)}, ${options.y} ${format(found.one.ys[0])}${pm(found.one.low && found.one.ys[0] - found.one.low[0])}`,
+              ),
+            ]),
+      );
       return;
     }
     const i = u.cursor.idx;
@@ -144,7 +225,10 @@ export function chart(options) {
     }
     const entries = [];
     for (const one of options.series) {
-      const nearest = one.xs.reduce((best, x, k) => (Math.abs(x - xs[i]) < Math.abs(one.xs[best] - xs[i]) ? k : best), 0);
+      const nearest = one.xs.reduce(
+        (best, x, k) => (Math.abs(x - xs[i]) < Math.abs(one.xs[best] - xs[i]) ? k : best),
+        0,
+      );
       const band = one.low ? ` (${format(one.low[nearest])} to ${format(one.high[nearest])})` : "";
       entries.push(entry(one.cell, `${format(one.ys[nearest])}${band}`));
     }
@@ -186,84 +270,28 @@ export function chart(options) {
     if (step) {
       const i = Math.min(Math.max((plot.cursor.idx ?? -1) + step, 0), xs.length - 1);
       const ys = options.series.find((one) => one.xs.includes(xs[i]));
-      plot.setCursor({ left: plot.valToPos(xs[i], "x"), top: plot.valToPos(ys.ys[ys.xs.indexOf(xs[i])], "y") });
+      plot.setCursor({
+        left: plot.valToPos(xs[i], "x"),
+        top: plot.valToPos(ys.ys[ys.xs.indexOf(xs[i])], "y"),
+      });
     } else if (factor) {
       const { min, max } = plot.scales.x;
       const middle = plot.cursor.idx == null ? (min + max) / 2 : xs[plot.cursor.idx];
-      plot.setScale("x", { min: middle - (middle - min) * factor, max: middle + (max - middle) * factor });
+      plot.setScale("x", {
+        min: middle - (middle - min) * factor,
+        max: middle + (max - middle) * factor,
+      });
     } else if (event.key === "0") whole();
     else return;
     event.preventDefault();
   });
-  new ResizeObserver(() => plot && frame.clientWidth && plot.width !== Math.max(frame.clientWidth, 240) && plot.setSize({ width: Math.max(frame.clientWidth, 240), height: HEIGHT })).observe(frame);
+  new ResizeObserver(
+    () =>
+      plot &&
+      frame.clientWidth &&
+      plot.width !== Math.max(frame.clientWidth, 240) &&
+      plot.setSize({ width: Math.max(frame.clientWidth, 240), height: HEIGHT }),
+  ).observe(frame);
   figure.redraw = draw;
   return figure;
-}
-
-/** The interval of a point: along y, and along x. */
-function crosses(one) {
-  const [x, y] = [one.xs[0], one.ys[0]];
-  const found = [];
-  if (one.low) found.push([[x, one.low[0]], [x, one.high[0]]]);
-  if (one.width) found.push([[x - one.width, y], [x + one.width, y]]);
-  return found;
-}
-
-const fileName = (options) => `${data.grid}-${options.title}`.replace(/[^\w.-]+/g, "-").toLowerCase();
-
-const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-
-/** The chart as it is shown, in the colours of now, with a legend. */
-function toSvg(plot, options) {
-  const ratio = devicePixelRatio;
-  const box = Object.fromEntries(Object.entries(plot.bbox).map(([key, value]) => [key, value / ratio]));
-  const X = (x) => (box.left + plot.valToPos(x, "x")).toFixed(1);
-  const Y = (y) => (box.top + plot.valToPos(y, "y")).toFixed(1);
-  const ink = colour("--ink");
-  const right = box.left + box.width;
-  const bottom = box.top + box.height;
-  const height = plot.height + 18 * options.series.length + 8;
-  const out = [];
-  const text = (x, y, said, more = "") => out.push(`<text x="${x}" y="${y}" ${more}>${escaped(said)}</text>`);
-  plot.axes[0]._splits.forEach((x, i) => {
-    const said = plot.axes[0]._values[i];
-    if (x < plot.scales.x.min || x > plot.scales.x.max || !said) return;
-    out.push(`<path d="M${X(x)} ${box.top}V${bottom}" stroke="${colour("--grid")}"/>`);
-    text(X(x), bottom + 16, said, 'text-anchor="middle"');
-  });
-  plot.axes[1]._splits.forEach((y, i) => {
-    const said = plot.axes[1]._values[i];
-    if (y < plot.scales.y.min || y > plot.scales.y.max || !said) return;
-    out.push(`<path d="M${box.left} ${Y(y)}H${right}" stroke="${colour("--grid")}"/>`);
-    text(box.left - 8, +Y(y) + 4, said, 'text-anchor="end"');
-  });
-  text((box.left + right) / 2, bottom + 36, options.x, 'text-anchor="middle"');
-  text(14, (box.top + bottom) / 2, options.y, `text-anchor="middle" transform="rotate(-90 14 ${(box.top + bottom) / 2})"`);
-  out.push(`<g clip-path="url(#inside)">`);
-  options.series.forEach((one) => {
-    const { colour: stroke, dash } = look(one.cell);
-    const along = (values) => one.xs.map((x, i) => [x, values[i]]).filter(([x, y]) => x != null && y != null);
-    if (one.xs.length === 1) {
-      for (const [from, to] of crosses(one)) out.push(`<path d="M${X(from[0])} ${Y(from[1])}L${X(to[0])} ${Y(to[1])}" stroke="${stroke}" stroke-width="1.5"/>`);
-      out.push(`<circle cx="${X(one.xs[0])}" cy="${Y(one.ys[0])}" r="4.5" fill="${stroke}"/>`);
-      return;
-    }
-    const path = (pairs) => pairs.map(([x, y]) => `${X(x)} ${Y(y)}`).join("L");
-    if (one.low) out.push(`<path d="M${path([...along(one.low), ...along(one.high).reverse()])}Z" fill="${stroke}" fill-opacity="0.16"/>`);
-    out.push(`<path d="M${path(along(one.ys))}" fill="none" stroke="${stroke}" stroke-width="2" stroke-dasharray="${dash.join(" ") || "none"}"/>`);
-  });
-  out.push("</g>");
-  options.series.forEach((one, i) => {
-    const { colour: stroke, dash } = look(one.cell);
-    const y = plot.height + 10 + 18 * i;
-    out.push(`<path d="M${box.left} ${y}h28" stroke="${stroke}" stroke-width="2.5" stroke-dasharray="${dash.join(" ") || "none"}"/>`);
-    text(box.left + 36, y + 4, cells[one.cell].label);
-  });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${plot.width}" height="${height}" viewBox="0 0 ${plot.width} ${height}" font-family="sans-serif" font-size="12" fill="${ink}"><rect width="100%" height="100%" fill="${colour("--card")}"/><clipPath id="inside"><rect x="${box.left}" y="${box.top}" width="${box.width}" height="${box.height}"/></clipPath>${out.join("")}</svg>\n`;
-}
-
-function toCsv(options) {
-  const rows = [["cell", options.x, options.y, "low", "high"]];
-  for (const one of options.series) one.xs.forEach((x, i) => rows.push([cells[one.cell].label, x, one.ys[i], one.low?.[i], one.high?.[i]]));
-  return csv(rows);
 }

@@ -15,7 +15,9 @@ const looks = (() => {
   const dashed = cells.length <= COLOURS && values.length <= DASHES.length;
   return cells.map((cell, i) => ({
     variable: `--c${i % COLOURS}`,
-    dash: DASHES[dashed ? Math.max(values.indexOf(cell.axes[last]), 0) : Math.floor(i / COLOURS) % 4],
+    dash: DASHES[
+      dashed ? Math.max(values.indexOf(cell.axes[last]), 0) : Math.floor(i / COLOURS) % 4
+    ],
   }));
 })();
 
@@ -24,10 +26,21 @@ export const look = (i) => ({ colour: colour(looks[i].variable), dash: looks[i].
 /** A small line in the colour and dash of a cell. */
 export function swatch(i) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  for (const [name, value] of Object.entries({ viewBox: "0 0 26 8", class: "swatch", "aria-hidden": "true" }))
+  for (const [name, value] of Object.entries({
+    viewBox: "0 0 26 8",
+    class: "swatch",
+    "aria-hidden": "true",
+  }))
     svg.setAttribute(name, value);
   const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  const values = { x1: 1, x2: 25, y1: 4, y2: 4, "stroke-width": 3, "stroke-dasharray": looks[i].dash.join(" ") || "none" };
+  const values = {
+    x1: 1,
+    x2: 25,
+    y1: 4,
+    y2: 4,
+    "stroke-width": 3,
+    "stroke-dasharray": looks[i].dash.join(" ") || "none",
+  };
   for (const [name, value] of Object.entries(values)) line.setAttribute(name, value);
   line.style.stroke = `var(${looks[i].variable})`;
   svg.append(line);
@@ -38,7 +51,8 @@ export const named = (i) => h("span", { className: "cell-name" }, swatch(i), ` $
 
 export const title = (name) => {
   const metric = data.metrics[name];
-  return metric.unit && !metric.title.toLowerCase().includes(metric.unit.split("/")[0].toLowerCase())
+  return metric.unit &&
+    !metric.title.toLowerCase().includes(metric.unit.split("/")[0].toLowerCase())
     ? `${metric.title} (${metric.unit})`
     : metric.title;
 };
@@ -64,7 +78,10 @@ export function picture(sprite) {
   if (!images.has(sprite)) {
     const image = new Image();
     image.src = sprite.src;
-    images.set(sprite, image.decode().then(() => image));
+    images.set(
+      sprite,
+      image.decode().then(() => image),
+    );
   }
   return images.get(sprite);
 }
@@ -80,7 +97,11 @@ export async function pixelsOf(sprite, row, column) {
 
 /** A canvas for rows x columns of images, with a gap of a pixel. */
 export function sheet(rows, columns, height, width, label) {
-  const canvas = h("canvas", { width: columns * (width + 1) - 1, height: rows * (height + 1) - 1, className: "pixels" });
+  const canvas = h("canvas", {
+    width: columns * (width + 1) - 1,
+    height: rows * (height + 1) - 1,
+    className: "pixels",
+  });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", label);
   return canvas;
@@ -91,11 +112,25 @@ export function place(canvas, image, sprite, [row, column], [toRow, toColumn]) {
   const { width, height } = sprite;
   canvas
     .getContext("2d")
-    .drawImage(image, column * width, row * height, width, height, toColumn * (width + 1), toRow * (height + 1), width, height);
+    .drawImage(
+      image,
+      column * width,
+      row * height,
+      width,
+      height,
+      toColumn * (width + 1),
+      toRow * (height + 1),
+      width,
+      height,
+    );
 }
 
 export function format(value, decimals = 3) {
   if (value == null || Number.isNaN(value)) return "—";
-  const digits = Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 100 ? Math.min(decimals, 2) : decimals;
-  return value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: Math.min(digits, 2) });
+  const digits =
+    Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 100 ? Math.min(decimals, 2) : decimals;
+  return value.toLocaleString("en", {
+    maximumFractionDigits: digits,
+    minimumFractionDigits: Math.min(digits, 2),
+  });
 }

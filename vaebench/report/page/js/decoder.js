@@ -10,11 +10,13 @@ export async function readDecoder(base64) {
   const header = JSON.parse(new TextDecoder().decode(packed.subarray(8, start)));
   const body = joined(packed.subarray(start));
   const described = JSON.parse(header.__metadata__["vaebench.decoder"]);
-  if (described.format_version !== 1) throw new Error(`decoder of format ${described.format_version}`);
+  if (described.format_version !== 1)
+    throw new Error(`decoder of format ${described.format_version}`);
   const steps = [];
   let sizes = [described.latent_dim];
   for (const layer of described.layers) {
-    const tensor = (role) => (layer.tensors && role in layer.tensors ? read(header[layer.tensors[role]], body) : null);
+    const tensor = (role) =>
+      layer.tensors && role in layer.tensors ? read(header[layer.tensors[role]], body) : null;
     const [step, after] = LAYERS[layer.kind](layer, tensor, sizes);
     steps.push(step);
     sizes = after;
@@ -49,7 +51,8 @@ function read(entry, buffer) {
 /** Weights as numbers: each row (of `each` numbers, every `rows` of them) times its scale. */
 function scaled(whole, scale, each) {
   const weights = new Float32Array(whole.length);
-  for (let i = 0; i < whole.length; i++) weights[i] = whole[i] * scale[Math.floor(i / each) % scale.length];
+  for (let i = 0; i < whole.length; i++)
+    weights[i] = whole[i] * scale[Math.floor(i / each) % scale.length];
   return weights;
 }
 
@@ -72,7 +75,14 @@ const LAYERS = {
     return [step, [m]];
   },
   conv_transpose2d(layer, tensor, [, height, width]) {
-    const { in_channels: n, out_channels: m, kernel, stride, padding, output_padding: extra } = layer;
+    const {
+      in_channels: n,
+      out_channels: m,
+      kernel,
+      stride,
+      padding,
+      output_padding: extra,
+    } = layer;
     const [kh, kw] = kernel;
     const weight = scaled(tensor("weight"), tensor("scale"), kh * kw);
     const bias = tensor("bias") ?? new Float32Array(m);
@@ -96,8 +106,13 @@ const LAYERS = {
               const [left, right] = range(1, width, W, c);
               for (let row = top; row < bottom; row++) {
                 let from = (i * height + row) * width + left;
-                let to = (o * H + row * stride[0] + r - padding[0]) * W + left * stride[1] + c - padding[1];
-                for (let column = left; column < right; column++, to += stride[1]) y[to] += w * x[from++];
+                let to =
+                  (o * H + row * stride[0] + r - padding[0]) * W +
+                  left * stride[1] +
+                  c -
+                  padding[1];
+                for (let column = left; column < right; column++, to += stride[1])
+                  y[to] += w * x[from++];
               }
             }
           }
@@ -109,7 +124,10 @@ const LAYERS = {
     const scale = tensor("scale");
     const shift = tensor("shift");
     const each = sizes.reduce((a, b) => a * b) / layer.features;
-    return [(x) => x.map((value, i) => value * scale[Math.floor(i / each)] + shift[Math.floor(i / each)]), sizes];
+    return [
+      (x) => x.map((value, i) => value * scale[Math.floor(i / each)] + shift[Math.floor(i / each)]),
+      sizes,
+    ];
   },
   reshape: (layer) => [(x) => x, layer.shape],
   unflatten(layer) {
@@ -117,7 +135,8 @@ const LAYERS = {
     const places = height * width;
     const step = (x) => {
       const y = new Float32Array(x.length);
-      for (let p = 0; p < places; p++) for (let c = 0; c < channels; c++) y[c * places + p] = x[p * channels + c];
+      for (let p = 0; p < places; p++)
+        for (let c = 0; c < channels; c++) y[c * places + p] = x[p * channels + c];
       return y;
     };
     return [step, layer.shape];
@@ -142,6 +161,7 @@ const LINKS = {
 /** Abramowitz & Stegun (1964), 7.1.26; the error is below 2e-7. */
 function erf(x) {
   const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+  const series =
+    ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
   return Math.sign(x) * (1 - series * Math.exp(-x * x));
 }

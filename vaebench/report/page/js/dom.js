@@ -16,7 +16,11 @@ export function h(tag, properties = {}, ...children) {
 
 /** A select of [value, text] pairs, with a label. */
 export function choice(label, options, value, change) {
-  const select = h("select", {}, ...options.map(([key, text]) => h("option", { value: key }, text)));
+  const select = h(
+    "select",
+    {},
+    ...options.map(([key, text]) => h("option", { value: key }, text)),
+  );
   select.value = value;
   select.addEventListener("change", () => change(select.value));
   return h("label", { className: "field" }, h("span", {}, label), select);
@@ -45,9 +49,13 @@ export function save(name, content, type) {
 export const csv = (rows) =>
   rows
     .map((row) =>
-      row.map((x) => (typeof x === "number" ? x : x == null ? "" : `"${String(x).replaceAll('"', '""')}"`)).join(","),
+      row
+        .map((x) =>
+          typeof x === "number" ? x : x == null ? "" : `"${String(x).replaceAll('"', '""')}"`,
+        )
+        .join(","),
     )
-    .join("\n") + "\n";
+    .join("\n");
 
 const themed = [];
 const probe = h("span", { hidden: true });
@@ -68,7 +76,9 @@ export function colour(variable) {
 export function startTheme() {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const redraw = () => themed.forEach((draw) => draw());
+  const redraw = () => {
+    for (const draw of themed) draw();
+  };
   const isDark = () => (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
   const toggle = $("#theme");
   const show = () => toggle.setAttribute("aria-pressed", String(isDark()));
@@ -81,23 +91,33 @@ export function startTheme() {
   try {
     const kept = localStorage.getItem("vaebench-theme");
     if (kept === "dark" || kept === "light") root.dataset.theme = kept;
-  } catch { /* no storage: the system's theme */ }
+  } catch {
+    /* no storage: the system's theme */
+  }
   toggle.hidden = false;
   show();
   toggle.addEventListener("click", () => {
     const theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("vaebench-theme", theme); } catch { /* as above */ }
+    try {
+      localStorage.setItem("vaebench-theme", theme);
+    } catch {
+      /* as above */
+    }
     set(theme);
   });
   dark.addEventListener("change", () => set(root.dataset.theme));
   let before;
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
-    for (const fold of $$("details:not([open])")) Object.assign(fold, { open: true }).dataset.folded = "";
+    for (const fold of $$("details:not([open])"))
+      Object.assign(fold, { open: true }).dataset.folded = "";
     set("light");
   });
   addEventListener("afterprint", () => {
-    for (const fold of $$("details[data-folded]")) { fold.open = false; delete fold.dataset.folded; }
+    for (const fold of $$("details[data-folded]")) {
+      fold.open = false;
+      delete fold.dataset.folded;
+    }
     set(before);
   });
 }

@@ -22,6 +22,8 @@ export function startHints() {
     for (const event of ["mouseenter", "focus"]) owner.addEventListener(event, () => show(element));
     for (const event of ["mouseleave", "blur"]) owner.addEventListener(event, () => show(null));
   }
-  addEventListener("keydown", (event) => { if (event.key === "Escape") show(null); });
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape") show(null);
+  });
   addEventListener("scroll", () => show(about), { passive: true, capture: true });
 }

@@ -19,6 +19,8 @@ for (const text of data.limits) $("#limits").append(h("li", {}, text));
 for (const text of new URLSearchParams(location.hash.slice(1)).getAll("mlflow")) {
   const [address, ...words] = text.split(" ").reverse();
   if (/^http:\/\/(127\.0\.0\.1|localhost):\d+\//.test(address))
-    $("nav").append(h("a", { href: address, rel: "noreferrer" }, `MLflow: ${words.reverse().join(" ")}`));
+    $("nav").append(
+      h("a", { href: address, rel: "noreferrer" }, `MLflow: ${words.reverse().join(" ")}`),
+    );
 }
 document.documentElement.dataset.ready = "";
