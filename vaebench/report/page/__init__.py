@@ -14,23 +14,28 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell
+from vaebench.report.claims_section import (
+    BLOCK_HEADINGS,
+    CLAIM_HEADINGS,
+    block_texts,
+    claim_notes,
+    claim_texts,
+)
 from vaebench.report.loading import Report
 from vaebench.report.page import answers
 from vaebench.report.page.bundle import HERE, asset, policy, script
 from vaebench.report.page.data import page_data
 from vaebench.report.page.hints import hint
-from vaebench.report.sections import CLAIM_HEADINGS, claim_notes, claim_texts
+from vaebench.report.sections import EFFECT_HEADINGS, effect_texts
 from vaebench.report.tables import Table, cost_table, gap_table, run_table
-from vaebench.report.tuning import settings_with_tuned, tuning_table
+from vaebench.report.tuning import tuning_table
 from vaebench.schema.labels import cell_label
-from vaebench.schema.manifest import Planned
 
 SHOWN = {f"test/{name}" for name in ("elbo", "log_px", "rate", "psnr", "ssim")} | {
     "cost/seconds_per_epoch"
@@ -59,6 +64,8 @@ def html_report(report: Analysis) -> str:
         max_effects=MAX_EFFECTS,
         claim_rows=[claim_texts(judged) for judged in report.claims],
         claim_headings=CLAIM_HEADINGS,
+        block_rows=[row for judged in report.claims for row in block_texts(judged)],
+        block_headings=BLOCK_HEADINGS,
         claim_notes=claim_notes(report.claims) if report.claims else [],
         published=[answers.of_published(row) for row in report.reproductions],
         labels=[cell_label(cell.cell) for cell in found],
@@ -70,8 +77,12 @@ def html_report(report: Analysis) -> str:
         gap=gap_table(found),
         runs=_run_rows(found),
         tuning=tuning_table(tune, report.manifest.get("tuned", [])),
-        unfinished=_unfinished(report),
-        settings=_settings(report),
+        unfinished=notes.unfinished_rows(report),
+        unfinished_headings=notes.UNFINISHED,
+        settings=notes.settings_text(report),
+        gap_note=notes.GAP,
+        effect_headings=EFFECT_HEADINGS,
+        effect_rows=[effect_texts(effect) for effect in report.effects[:MAX_ROWS]],
         record_notes=notes.record_notes(report),
         environment=notes.environment_rows(report.records),
         repeat=_repeat(report, found),
@@ -122,27 +133,6 @@ def _shown(main: Table, costs: Table) -> set[str]:
 
 def _run_rows(found: tuple[Cell, ...]) -> Table | None:
     return run_table(found) if sum(len(cell.records) for cell in found) <= MAX_ROWS else None
-
-
-def _unfinished(report: Report) -> list[tuple[str, ...]]:
-    """Cell, seed, status, reason and id of the runs that are not complete."""
-    rows = [
-        (Planned(r["run_id"], r["cell"], r["seed"]), r["status"], r.get("reason") or "not given")
-        for r in report.records
-        if r["status"] != "complete"
-    ]
-    rows += [(found.run, "damaged", found.reason) for found in report.damaged]
-    rows += [(run, "missing", "no record: not run, or still running") for run in report.missing]
-    return [
-        (cell_label(run.cell), str(run.seed), status, str(reason), run.run_id)
-        for run, status, reason in rows
-    ]
-
-
-def _settings(report: Report) -> str:
-    shown = {key: report.manifest.get(key) for key in ("axes", "seeds", "numbers_version")}
-    shown["settings"] = settings_with_tuned(report.manifest)
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
 def _repeat(report: Report, found: tuple[Cell, ...]) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vaebench.report.cells import Cell
-from vaebench.report.claims import Judged
+from vaebench.report.claims import REFUTED, SUPPORTED, Judged
+from vaebench.report.claims_section import claim_texts
 from vaebench.report.contrasts import Contrast, Terms, measure
 from vaebench.report.effects import Effect
 from vaebench.report.loading import counted
@@ -16,14 +17,20 @@ from vaebench.report.numbers import (
     decimals_of,
     p_text,
     rounded,
-    signed,
     with_interval,
 )
 from vaebench.report.published import Reproduction
 from vaebench.report.ranking import PICK
+from vaebench.report.sections import estimate, in_stratum
 from vaebench.report.tables import Column, Table, axis_text
 from vaebench.schema.labels import cell_label
 
+_REPRODUCED = {
+    "yes": ("reproduced", "good"),
+    "no": ("not reproduced", "bad"),
+    "inconclusive": ("inconclusive", "open"),
+    None: ("no verdict", "open"),
+}
 HEADLINES = ("test/elbo", "test/log_px", "test/psnr", "test/ssim")
 WIDTH = 160  # of an interval's picture
 UNTESTED = "one seed: cannot be tested"
@@ -54,20 +61,25 @@ class Answer:
 
 def of_claims(found: Sequence[Judged]) -> list[Answer]:
     """The verdicts on what the grid claims."""
-    tones = {"supported": "good", "refuted": "bad"}
-    return [
-        Answer(
-            what=judged.claim.name,
-            metric=f"{judged.column.title}: {judged.sides}",
-            word=judged.verdict,
-            tone=tones.get(judged.verdict, "open"),
-            numbers=_estimate(judged.contrast, judged.column),
-            evidence="; ".join(
-                [judged.reason, *_evidence(judged.contrast, judged.adjusted.p, "Holm")]
-            ),
-        )
-        for judged in found
-    ]
+    return [_claim(judged) for judged in found]
+
+
+def _claim(judged: Judged) -> Answer:
+    tests, known = judged.tests, judged.contrast.difference
+    said = [f"at {', '.join(judged.conditions)}" if judged.conditions else "", judged.reason]
+    if known is not None:
+        said.append(counted(known.n, "seed"))
+    if tests is not None:
+        blocks = counted(len(tests.blocks), "block")
+        said += [blocks, f"p {p_text(tests.p_holm)} (Holm)"]
+    return Answer(
+        what=judged.claim.name,
+        metric=f"{judged.column.title}: {judged.sides}",
+        word=judged.verdict,
+        tone={SUPPORTED: "good", REFUTED: "bad"}.get(judged.verdict, "open"),
+        numbers=f"{claim_texts(judged)[3]} {judged.column.unit}".strip() if known else "",
+        evidence="; ".join(filter(None, said)),
+    )
 
 
 def of_effects(found: Sequence[Effect]) -> list[Answer]:
@@ -86,8 +98,7 @@ def of_published(row: Reproduction) -> Answer:
     """A published number beside ours."""
     its = row.published
     decimals = max(decimals_of([its.value], ""), 2)
-    words = {True: ("reproduced", "good"), False: ("not reproduced", "bad"), None: ("open", "open")}
-    word, tone = words[row.reproduced]
+    word, tone = _REPRODUCED[row.reproduced]
     ours = row.reason or NOTHING
     if row.ours is not None and row.ours.mean is not None:
         ours = with_interval(rounded(row.ours.mean, decimals), row.ours.ci95, decimals)
@@ -104,7 +115,6 @@ def of_published(row: Reproduction) -> Answer:
 
 def _effect(effect: Effect, reach: float) -> Answer:
     known, its, column = effect.contrast.difference, effect.adjusted, effect.column
-    within = " / ".join(axis_text(axis, effect.stratum) for axis in effect.within)
     bar = None
     if known is None:
         word, tone = effect.contrast.reason or "no number", "open"
@@ -124,7 +134,7 @@ def _effect(effect: Effect, reach: float) -> Answer:
             word, tone = f"{first if better else second} is better", "good"
     return Answer(
         what=effect.name,
-        metric=f"{column.title}, {within}" if within else column.title,
+        metric=in_stratum(column.title, effect),
         word=word,
         tone=tone,
         numbers=_estimate(effect.contrast, column),
@@ -156,8 +166,8 @@ def _leaders(column: Column, cells: Sequence[Cell]) -> Iterator[Answer]:
         (mean, first), (_, second) = ranked[:2]
         contrast = measure(Terms((first,), (second,), 1), column.metric, column.comparable)
         word, tone = _lead(contrast)
-        apart = len(groups) > 1 and "loss" in first.cell
-        title = f"{column.title} in {axis_text('loss', first)}" if apart else column.title
+        shared = _shared([cell for _, cell in group], cells)
+        title = f"{column.title} in {shared}" if len(groups) > 1 and shared else column.title
         over = f"over {cell_label(second.cell)}{_rates(first, second)}"
         p = None if contrast.difference is None else contrast.difference.p
         yield Answer(
@@ -168,6 +178,17 @@ def _leaders(column: Column, cells: Sequence[Cell]) -> Iterator[Answer]:
             numbers=f"{_estimate(contrast, column)} {over}",
             evidence="; ".join(_evidence(contrast, p, "")),
         )
+
+
+def _shared(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
+    """What the cells of a group have in common, and others have not."""
+    first = group[0]
+    return " / ".join(
+        axis_text(axis, first)
+        for axis, value in first.cell.items()
+        if all(cell.cell.get(axis) == value for cell in group)
+        and any(cell.cell.get(axis) != value for cell in cells)
+    )
 
 
 def _lead(contrast: Contrast) -> tuple[str, str]:
@@ -186,11 +207,9 @@ def _rates(first: Cell, second: Cell) -> str:
 
 
 def _estimate(contrast: Contrast, column: Column) -> str:
-    known = contrast.difference
-    if known is None:
+    if contrast.difference is None:
         return ""
-    mean = with_interval(signed(known.mean, column.decimals), known.ci95, column.decimals)
-    return f"{mean} {column.unit}".strip()
+    return f"{estimate(contrast, column.decimals)} {column.unit}".strip()
 
 
 def _evidence(contrast: Contrast, p: float | None, adjusted: str) -> list[str]:

@@ -47,7 +47,7 @@ def _entry(folder: Path, output: Path) -> Entry:
     said = [f"{n} of {counts.total()} claims {verdict}" for verdict, n in counts.items()]
     held = [row.reproduced for row in report.reproductions if row.reproduced is not None]
     if held:
-        said.append(f"{sum(held)} of {len(held)} published numbers reproduced")
+        said.append(f"{held.count('yes')} of {len(held)} published numbers reproduced")
     leaders = answers.leaders(report.table, report.cells)
     done = sum(len(cell.records) for cell in report.cells)
     return Entry(
