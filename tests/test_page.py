@@ -28,6 +28,7 @@ from vaebench.report.page import bundle, decoders, sprites
 from vaebench.report.page import data as page_data
 from vaebench.run import load_run
 from vaebench.run.decoder_file import make_decoder
+from vaebench.run.pictures import tile
 from vaebench.schema.labels import median_seed
 
 CSS = bundle.asset("page.css")
@@ -151,6 +152,31 @@ def test_pictures_are_those_of_the_run_and_its_tiles(grid: Path) -> None:
             arrays["latent_mean"][: codes["count"]],
             atol=codes["mean_scale"],
         )
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 16, 24)])
+def test_tiles_are_cut_up_as_they_were_and_are_laid_out(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    channels, height, width = shape
+    images = torch.rand(64, *shape, generator=torch.Generator().manual_seed(0))
+    expected = sprites.to_pixels(images.numpy())
+    path = tmp_path / "samples-0001.png"
+    path.write_bytes(tile(images))
+    np.testing.assert_array_equal(sprites.read_tile(path, shape, 64), expected)
+    path.write_bytes(tile(images[:9]))
+    np.testing.assert_array_equal(sprites.read_tile(path, shape, 9), expected[:9])
+    assert sprites.read_tile(path, shape, 64) is None
+    # as laid out before: squares, half a gap around each
+    side = max(height, width) + 2
+    old = np.full((8, side, 8, side, channels), 64, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    old[:, top : top + height, :, left : left + width] = expected.reshape(
+        8, 8, height, width, channels
+    ).transpose(0, 2, 1, 3, 4)
+    pixels = old.reshape(8 * side, 8 * side, channels)
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(path)
+    np.testing.assert_array_equal(sprites.read_tile(path, shape, 64), expected)
 
 
 def test_the_seed_of_median_validation_elbo_is_shown() -> None:

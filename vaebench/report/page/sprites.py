@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-GAP = 2  # pixels between the images of a tile, as in vaebench.figures.tiles
+GAP = 2  # pixels between the images of a tile, as in vaebench.run.pictures, which imports torch
 _TILE = re.compile(r"(?P<kind>reconstruction|samples)-(?P<epoch>\d+)\.png")
 
 Pixels = NDArray[np.uint8]  # (..., H, W, C)
@@ -64,19 +64,31 @@ def read_tile(path: Path, shape: tuple[int, int, int], count: int) -> Pixels | N
     channels, height, width = shape
     paired = path.name.startswith("reconstruction")
     n = min(8, 2 * (math.isqrt(2 * count) // 2) if paired else math.isqrt(count))
-    side = n * (max(height, width) + GAP)
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-    if n == 0 or pixels.shape[0] % side or pixels.shape[0] != pixels.shape[1]:
+    square = max(height, width)
+    for sides, around in (
+        ((height, width), GAP),  # a gap on every side of an image
+        ((square, square), 0),  # until version 0.2: half a gap, and images centred in squares
+    ):
+        whole = [n * (side + GAP) + around for side in sides]
+        factor = pixels.shape[0] // whole[0]
+        if n and factor and list(pixels.shape[:2]) == [factor * side for side in whole]:
+            break
+    else:
         return None
-    factor = pixels.shape[0] // side
-    small = pixels[::factor, ::factor].reshape(n, side // n, n, side // n, channels)
-    top, left = (side // n - height) // 2, (side // n - width) // 2
-    cut = small.transpose(0, 2, 1, 3, 4)[:, :, top : top + height, left : left + width]
-    return cut.reshape(n * n, height, width, channels)
+    tall, wide = (side + GAP for side in sides)
+    top, left = (around or (tall - height) // 2), (around or (wide - width) // 2)
+    cut = pixels[::factor, ::factor].reshape(*whole, channels)
+    images = [
+        cut[row : row + height, column : column + width]
+        for row in range(top, whole[0] - around, tall)
+        for column in range(left, whole[1] - around, wide)
+    ]
+    return np.stack(images)
 
 
 def split_pairs(images: Pixels) -> tuple[Pixels, Pixels]:
