@@ -19,12 +19,12 @@ import torch
 from click.testing import CliRunner
 from pages import browser, train_grid, watched
 from PIL import Image
-from records import EPOCHS, edit_manifest, edit_record, fail, make_results, run_dirs
+from records import EPOCHS, assign, edit_manifest, edit_record, fail, make_results, run_dirs
 from safetensors.torch import load as load_tensors
 
 from vaebench import report
 from vaebench.cli import main
-from vaebench.report.page import bundle, decoders, sprites
+from vaebench.report.page import answers, bundle, decoders, sprites
 from vaebench.report.page import data as page_data
 from vaebench.run import load_run
 from vaebench.run.decoder_file import make_decoder
@@ -257,6 +257,100 @@ def test_ninety_runs_with_twenty_failed_fit(tmp_path: Path) -> None:
     assert len(text.encode()) < 12_000_000
     assert text.count("rate stopped being finite in epoch 3") == 20
     assert embedded(text)["cells"][1]["curves"]["epochs"] == list(range(1, EPOCHS + 1))
+
+
+# ---------------------------------------------------------------- the answer
+
+
+TWO = {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}
+
+
+def psnr(cell: dict[str, Any], seed: int) -> float:
+    """The cnn is better by one, the losses are alike but for what scatters over the seeds."""
+    return 20.0 + (cell["model"] == "cnn") + (0.1 if cell["loss"] == "mse" else -0.1) * (-1) ** seed
+
+
+def test_effects_say_who_is_better_or_that_nothing_is_shown(tmp_path: Path) -> None:
+    grid = make_results(tmp_path, axes=TWO, seeds=range(8))
+    assign(grid, "test/psnr", psnr)
+    analysis = report.load(grid)
+    found = {a.what: a for a in answers.of_effects(analysis.effects) if a.metric == "PSNR"}
+    assert found["cnn - fnn"].word == "cnn is better"
+    assert found["cnn - fnn"].tone == "good"
+    assert found["cnn - fnn"].numbers.startswith("+1.00")
+    assert "8 seeds; 2 pairs of cells; p" in found["cnn - fnn"].evidence
+    low, middle, high = found["cnn - fnn"].bar or (0, 0, 0)
+    assert answers.WIDTH / 2 < low <= middle <= high <= answers.WIDTH
+    assert (found["bce - mse"].word, found["bce - mse"].tone) == ("no difference shown", "open")
+    # ELBO compares within a loss only
+    elbo = [a.metric for a in answers.of_effects(analysis.effects) if a.metric.startswith("ELBO")]
+    assert elbo == ["ELBO, bce (relaxed)", "ELBO, mse (σ²=0.5)"]
+
+
+def test_the_better_side_of_a_negative_effect_is_the_second(tmp_path: Path) -> None:
+    grid = make_results(tmp_path, axes=TWO, seeds=range(8))
+    assign(grid, "test/psnr", lambda cell, seed: -psnr(cell, seed))
+    found = {a.what: a for a in answers.of_effects(report.load(grid).effects) if a.metric == "PSNR"}
+    assert found["cnn - fnn"].word == "fnn is better"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "word"), [(1, answers.UNTESTED), (3, "3 seeds: too few to tell")]
+)
+def test_too_few_seeds_are_said(tmp_path: Path, seeds: int, word: str) -> None:
+    grid = make_results(tmp_path, axes=TWO, seeds=range(seeds))
+    assert {a.word for a in answers.of_effects(report.load(grid).effects)} == {word}
+
+
+def test_leaders_are_the_best_of_those_that_compare_with_the_next(tmp_path: Path) -> None:
+    grid = make_results(tmp_path, axes=TWO, seeds=range(8))
+    assign(grid, "test/psnr", lambda cell, seed: psnr(cell, 0))
+    analysis = report.load(grid)
+    found = answers.leaders(analysis.table, analysis.cells)
+    assert [a.metric.partition(":")[0] for a in found] == [
+        *("ELBO in bce (relaxed)", "ELBO in mse (σ²=0.5)", "SSIM", "PSNR")
+    ]
+    best = found[-1]
+    assert (best.what, best.word, best.tone) == ("cnn / mse", "leads clearly", "good")
+    assert best.metric == "PSNR: 21.10 dB"
+    assert best.numbers.startswith("+0.20")
+    assert "over cnn / bce, at rates of 9.0 and 15.9 nats" in best.numbers
+
+
+def test_claims_and_published_numbers_are_beside_their_verdicts(tmp_path: Path) -> None:
+    grid = make_results(tmp_path, axes=TWO, seeds=range(8))
+    assign(grid, "test/psnr", psnr)
+    claim = {
+        "claim": "convolutions help",
+        "metric": "test/psnr",
+        "better": {"model": "cnn"},
+        "than": {"model": "fnn"},
+    }
+    paper = {
+        "source": "a paper",
+        "cell": {"model": "cnn", "loss": "bce"},
+        "metric": "test/psnr",
+        "value": 21.0,
+    }
+    edit_manifest(
+        grid,
+        claims=[
+            claim,
+            claim | {"claim": "they do not", "better": claim["than"], "than": claim["better"]},
+        ],
+        published=[paper | {"within": 0.5}, paper | {"value": 30.0, "within": "1%"}],
+    )
+    analysis = report.load(grid)
+    claimed = answers.of_claims(analysis.claims)
+    assert [(a.what, a.word, a.tone) for a in claimed] == [
+        ("convolutions help", "supported", "good"),
+        ("they do not", "refuted", "bad"),
+    ]
+    held = [answers.of_published(row) for row in analysis.reproductions]
+    assert [(a.word, a.tone) for a in held] == [("reproduced", "good"), ("not reproduced", "bad")]
+    assert "published 30.00, ours 21.00" in held[1].numbers
+    text = html(grid)
+    assert text.index("convolutions help") < text.index("Which cell leads")
 
 
 # ---------------------------------------------------------------- nothing of others runs
