@@ -27,6 +27,7 @@ from vaebench.cli import main
 from vaebench.report.page import answers, bundle, decoders, sprites
 from vaebench.report.page import data as page_data
 from vaebench.run import load_run
+from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.decoder_file import make_decoder
 from vaebench.run.pictures import tile
 from vaebench.schema.labels import median_seed
@@ -189,21 +190,25 @@ def test_the_seed_of_median_validation_elbo_is_shown() -> None:
     assert median_seed([record(1, -3.0), {**record(0, 0.0), "measured": {}}])[0] == 1
 
 
-@pytest.mark.parametrize("room", [10_000_000, 1])
-def test_decoders_are_rounded_to_what_there_is_room_for(
-    grid: Path, monkeypatch: pytest.MonkeyPatch, room: int
+@pytest.mark.parametrize("largest_error", [0.02, 0.0])
+def test_decoders_are_rounded_and_packed(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest_error: float
 ) -> None:
-    monkeypatch.setattr(decoders, "MAX_BYTES", room)
-    paths = [run / "decoder.safetensors" for run in run_dirs(grid)]
-    texts, bits = decoders.embedded([*paths, grid / "absent"])
-    assert texts[-1] is None
-    if room == 1:
-        assert bits == min(decoders.BITS)
-        assert texts == [None] * (len(paths) + 1)
-        return
-    assert bits == max(decoders.BITS)
+    monkeypatch.setattr("vaebench.run.decoder_export.MAX_ERROR", largest_error)
     z = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
-    for path, text in zip(paths, texts, strict=False):
+    paths, expected = [], []
+    for run in run_dirs(grid)[::2]:
+        vae, *_ = load_run(run)
+        paths.append(tmp_path / run.name)
+        paths[-1].write_bytes(decoder_bytes(vae, (1, 8, 8)))
+        with torch.no_grad():
+            expected.append(vae.decode(z))
+    types = {tensor.dtype for path in paths for tensor in load_tensors(path.read_bytes()).values()}
+    assert types == {torch.float32, torch.int8 if largest_error else torch.int16}
+    texts, bits = decoders.embedded([*paths, tmp_path / "absent"])
+    assert bits == max(decoders.BITS)
+    assert texts[-1] is None
+    for text, images in zip(texts, expected, strict=False):
         assert text is not None
         packed = zlib.decompress(base64.b64decode(text))
         start = 8 + struct.unpack("<Q", packed[:8])[0]
@@ -212,9 +217,17 @@ def test_decoders_are_rounded_to_what_there_is_room_for(
         body[::2], body[1::2] = packed[start : start + half], packed[start + half :]
         header = json.loads(packed[8:start])["__metadata__"]["vaebench.decoder"]
         kept = make_decoder(json.loads(header), load_tensors(packed[:start] + bytes(body)))
-        vae, *_ = load_run(path.parent)
-        with torch.no_grad():
-            assert (kept(z) - vae.eval().decode(z)).abs().max() < NEAR
+        assert (kept(z) - images).abs().max() < NEAR
+
+
+def test_decoders_that_have_no_room_are_left_out(
+    grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "MAX_BYTES", 1)
+    texts, bits = decoders.embedded([run / "decoder.safetensors" for run in run_dirs(grid)])
+    assert bits == min(decoders.BITS)
+    assert texts == [None] * 8
+    assert embedded(html(grid))["limits"][0].startswith("The decoders of 4 cells are left out")
 
 
 def test_a_grid_without_arrays_pictures_or_runs_has_a_page(tmp_path: Path) -> None:
@@ -230,6 +243,44 @@ def test_a_grid_without_arrays_pictures_or_runs_has_a_page(tmp_path: Path) -> No
     content = embedded(html(bare))
     assert [cell["run"] for cell in content["cells"]] == [None] * 8
     assert [cell["curves"] for cell in content["cells"]] == [None] * 8
+
+
+def _broken(arrays: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """The arrays, one of them lost or of another shape, type or value."""
+    names = sorted(arrays)
+    name = names[rng.integers(len(names))]
+    value = arrays[name]
+    changes = [
+        value[:1],
+        value[..., None],
+        value.astype(str),
+        np.full_like(value, np.inf, dtype=float),
+        np.array(3.0),
+        value[:0],
+        value[..., :1],
+    ]
+    return {**arrays, name: changes[rng.integers(len(changes))]}
+
+
+def test_odd_arrays_and_decoders_leave_a_page(grid: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "grid"
+    shutil.copytree(grid, copy)
+    rng = np.random.default_rng(0)
+    run = copy / "runs" / embedded(html(grid))["cells"][0]["run"]["id"]
+    with np.load(run / "arrays.npz") as file:
+        whole = dict(file)
+    decoder = (run / "decoder.safetensors").read_bytes()
+    for _ in range(40):
+        with (run / "arrays.npz").open("wb") as file:
+            np.savez(file, **_broken(whole, rng))
+        place = int(rng.integers(600))
+        (run / "decoder.safetensors").write_bytes(
+            decoder[:place] + bytes(rng.integers(0, 256, 3, np.uint8)) + decoder[place + 3 :]
+        )
+        assert len(embedded(html(copy))["cells"]) == 4
+    edit_record(run, lambda r: r.update(rate_per_dimension=["x", None]))
+    edit_record(run, lambda r: r["measured"].update(epoch="x"))
+    assert embedded(html(copy))["cells"][0]["run"]["rates"] == [None, None]
 
 
 def test_a_large_grid_says_what_it_leaves_out(

@@ -11,6 +11,7 @@ import json
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vaebench.files import require_file
 MAX_BYTES = 8_000_000  # of all decoders of a page, in base64
 BITS = (12, 11, 10, 9, 8)  # of a weight; at 11, no pixel of an MNIST decoder moves by 0.01
 _MAX_FILE = 64_000_000
+_DAMAGE = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 _KEY = "vaebench.decoder"  # of vaebench.run.decoder_file, which imports torch
 
 
@@ -38,8 +40,9 @@ def embedded(paths: Sequence[Path]) -> tuple[list[str | None], int]:
     for content in contents:
         text = None
         if content is not None and _estimate(len(content), bits) < 1.2 * room:
-            text = base64.b64encode(_packed(content, bits)).decode()
-            text = text if len(text) <= room else None
+            with suppress(*_DAMAGE):
+                text = base64.b64encode(_packed(content, bits)).decode()
+        text = text if text and len(text) <= room else None
         room -= len(text or "")
         found.append(text)
     return found, bits
@@ -51,7 +54,7 @@ def _read(path: Path) -> bytes | None:
         require_file(path, _MAX_FILE)
         content = path.read_bytes()
         known = _described(_header(content)[0])["layers"] is not None
-    except (OSError, ResultsError, LookupError, TypeError, ValueError, struct.error):
+    except (OSError, ResultsError, *_DAMAGE):
         return None
     return content if known else None
 

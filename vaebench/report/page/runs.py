@@ -24,10 +24,16 @@ from vaebench.report.page.sprites import (
     to_pixels,
 )
 from vaebench.schema.labels import median_seed
+from vaebench.schema.record import finite
 from vaebench.storage import RunStore
 
 MAX_EPOCHS = 8  # with pictures
 MAX_CODES = 16_384  # numbers in the codes of a run
+_RANKS = {  # of the arrays that the page has use for
+    **dict.fromkeys(("originals", "reconstructions", "samples"), 4),
+    **dict.fromkeys(("ranked_originals", "ranked_reconstructions"), 4),
+    **{"traversals": 5, "traversal_values": 1, "latent_mean": 2, "latent_2d": 2, "labels": 1},
+}
 RANKED = 8  # images each that a run ranks as best, median and worst
 
 
@@ -61,7 +67,7 @@ class ShownRun:
         record = cell.records[place]
         store = RunStore(report.run_dir(record["run_id"]))
         try:
-            arrays = store.arrays() or {}
+            arrays = _usable(store.arrays() or {})
         except VaebenchError:
             arrays = {}
         found = {kind: tiles(store.images, kind) for kind in ("reconstruction", "samples")}
@@ -84,7 +90,7 @@ class ShownRun:
     @property
     def epochs(self) -> list[int]:
         """The epochs that are shown, evenly chosen, the measured one last."""
-        last = dig(self.record, "measured", "epoch") or self.record.get("epochs") or 0
+        last = int(finite(dig(self.record, "measured", "epoch")) or 0)
         known = [e for e in self.tiles["reconstruction"] if e in self.tiles["samples"]]
         before = [epoch for epoch in known if epoch < last]
         places = np.linspace(0, len(before) - 1, min(len(before), MAX_EPOCHS - 1)).round()
@@ -98,19 +104,28 @@ class ShownRun:
             "id": self.id,
             "seed": self.record["seed"],
             "why": self.why,
-            "rates": shorts(self.record.get("rate_per_dimension") or []),
+            "rates": self._rates(),
             **self._wall(originals, count),
             **dict.fromkeys(("ranked", "traversals", "values", "codes")),
         }
-        if "ranked_originals" in arrays and count and len(arrays["ranked"]) == 3 * RANKED:
-            pairs = [arrays["ranked_originals"], arrays["ranked_reconstructions"]]
-            described["ranked"] = sprite(to_pixels(np.stack(pairs)))
-        if not live and "traversals" in arrays and arrays["traversals"].size < 2**20:
-            described["traversals"] = sprite(to_pixels(arrays["traversals"]))
-            described["values"] = shorts(arrays["traversal_values"])
-        if "latent_2d" in arrays and (live or described["traversals"]):
-            described["codes"] = _codes(arrays)
+        pairs = [arrays.get(f"ranked_{name}") for name in ("originals", "reconstructions")]
+        ranked = [pair for pair in pairs if pair is not None and len(pair) == 3 * RANKED]
+        if len(ranked) == 2 and count:
+            described["ranked"] = sprite(to_pixels(np.stack(ranked)))
+        moved, values = arrays.get("traversals"), arrays.get("traversal_values")
+        if not live and moved is not None and values is not None and moved.size < 2**20:
+            described["traversals"] = sprite(to_pixels(moved))
+            described["values"] = shorts(values)
+        codes = [arrays.get(name) for name in ("latent_mean", "latent_2d", "labels")]
+        known = [array for array in codes if array is not None]
+        if len(known) == 3 and (live or described["traversals"]):
+            described["codes"] = _codes(*known)
         return described
+
+    def _rates(self) -> list[float | None]:
+        found = self.record.get("rate_per_dimension")
+        rates = [finite(rate) for rate in found] if isinstance(found, list) else []
+        return [None if rate is None else short(rate) for rate in rates]
 
     def _wall(self, originals: list[Pixels], count: int) -> dict[str, Any]:
         rows: dict[str, list[Pixels]] = {"reconstruction": [], "samples": []}
@@ -156,13 +171,29 @@ class ShownRun:
         return *split_pairs(paired), samples
 
 
-def _codes(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    mean, flat = arrays["latent_mean"], arrays["latent_2d"]
-    count = min(len(mean), max(MAX_CODES // mean.shape[1], 64), 1000)
+def _usable(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Those that are numbers of the right rank, and of images those of the test images' shape."""
+    found = {
+        name: array
+        for name, array in arrays.items()
+        if array.ndim == _RANKS.get(name) and array.dtype.kind in "fiu" and array.size
+    }
+    shape = found["originals"].shape[1:] if "originals" in found else ()
+    return {
+        name: array
+        for name, array in found.items()
+        if _RANKS[name] < 4 or (array.shape[-3:] == shape and shape[0] in (1, 3))
+    }
+
+
+def _codes(mean: NDArray[Any], flat: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any] | None:
+    count = min(len(mean), len(flat), len(labels), max(MAX_CODES // mean.shape[1], 64), 1000)
     described: dict[str, Any] = {"count": count, "size": mean.shape[1]}
     for name, values in (("mean", mean), ("map", flat)):
         scale = float(np.abs(values[:count]).max()) / 32767 or 1.0
+        if not math.isfinite(scale):
+            return None
         whole = np.rint(values[:count] / scale).astype("<i2")
         described[name] = base64.b64encode(whole.tobytes()).decode()
         described[f"{name}_scale"] = scale
-    return {**described, "labels": [int(label) for label in arrays["labels"][:count]]}
+    return {**described, "labels": [int(label) for label in labels[:count]]}
