@@ -180,16 +180,6 @@ def test_tiles_are_cut_up_as_they_were_and_are_laid_out(
     np.testing.assert_array_equal(sprites.read_tile(path, shape, 64), expected)
 
 
-def test_the_seed_of_median_validation_elbo_is_shown() -> None:
-    def record(seed: int, elbo: float) -> dict[str, Any]:
-        config = {"dataset": {"validation": 10}}
-        return {"seed": seed, "measured": {"val/elbo": elbo}, "config": config}
-
-    assert median_seed([record(0, -3.0), record(1, -1.0), record(2, -2.0)])[0] == 2
-    assert median_seed([record(0, -3.0), record(1, -1.0)])[0] == 0  # the lower of two
-    assert median_seed([record(1, -3.0), {**record(0, 0.0), "measured": {}}])[0] == 1
-
-
 @pytest.mark.parametrize("largest_error", [0.02, 0.0])
 def test_decoders_are_rounded_and_packed(
     grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest_error: float

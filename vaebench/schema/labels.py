@@ -21,19 +21,6 @@ def median_seed(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
     return seeds.index(min(seeds)), "the lowest seed"
 
 
-def median_seed(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
-    """Which completed record is the typical one of its cell, as an index, and why.
-
-    The one of median validation ELBO, the lower of two; where :func:`best_seed` cannot look at the
-    validation split, the lowest seed.
-    """
-    scores = [_validation_elbo(record) for record in records]
-    known = sorted(score for score in scores if score is not None)
-    if len(records) > 1 and len(known) == len(records):
-        return scores.index(known[(len(known) - 1) // 2]), "the seed of median validation ELBO"
-    return best_seed(records)
-
-
 def _validation_elbo(record: Mapping[str, Any]) -> float | None:
     measured, config = record.get("measured"), record.get("config")
     dataset = config.get("dataset") if isinstance(config, dict) else None

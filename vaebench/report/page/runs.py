@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.errors import VaebenchError
-from vaebench.report.cells import Cell
+from vaebench.report.cells import Cell, chosen
 from vaebench.report.loading import Record, Report, dig
 from vaebench.report.page.sprites import (
     Pixels,
@@ -23,7 +23,6 @@ from vaebench.report.page.sprites import (
     tiles,
     to_pixels,
 )
-from vaebench.schema.labels import median_seed
 from vaebench.schema.record import finite
 from vaebench.storage import RunStore
 
@@ -61,10 +60,10 @@ class ShownRun:
     @classmethod
     def of(cls, report: Report, cell: Cell) -> "ShownRun | None":
         """The run of median validation ELBO; None where no run is complete."""
-        if not cell.records:
+        choice = chosen(cell)
+        if choice is None:
             return None
-        place, why = median_seed(cell.records)
-        record = cell.records[place]
+        record, why = choice
         store = RunStore(report.run_dir(record["run_id"]))
         try:
             arrays = _usable(store.arrays() or {})
