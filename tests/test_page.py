@@ -520,6 +520,8 @@ def test_sorting_ranks_within_what_compares(page: Any, grid: Path) -> None:
     assert shown_cells(page) == expected
     assert page.locator("#cells tbody td.rank").all_text_contents() == ["1", "2", "1", "2"]
     assert page.locator("th[aria-sort=descending]").get_attribute("data-metric") == "test/elbo"
+    said = page.locator("#cells tr.group").all_text_contents()
+    assert said == ["bce: compared only among these", "mse: compared only among these"]
 
 
 def test_columns_are_chosen_by_the_reader(page: Any) -> None:

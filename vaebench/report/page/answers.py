@@ -181,20 +181,21 @@ def _leaders(column: Column, cells: Sequence[Cell]) -> Iterator[Answer]:
 
 
 def _shared(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
-    """What the cells of a group have in common, and others have not."""
-    first = group[0]
-    return " / ".join(
-        axis_text(axis, first)
-        for axis, value in first.cell.items()
-        if all(cell.cell.get(axis) == value for cell in group)
-        and any(cell.cell.get(axis) != value for cell in cells)
-    )
+    """The values of axes that only the cells of a group have: ``mse (σ²=0.5) or gaussian``."""
+    mine = set(map(id, group))
+    others = [cell for cell in cells if id(cell) not in mine]
+    said = []
+    for axis in group[0].cell:
+        here = {repr(cell.cell.get(axis)) for cell in group}
+        if here.isdisjoint(repr(cell.cell.get(axis)) for cell in others) and others:
+            said.append(" or ".join(dict.fromkeys(axis_text(axis, cell) for cell in group)))
+    return " / ".join(said)
 
 
 def _lead(contrast: Contrast) -> tuple[str, str]:
     known = contrast.difference
     if known is None or known.n == 1:
-        return "leads; " + (UNTESTED if known else contrast.reason or "cannot be tested"), "open"
+        return f"leads, {'one seed: no test' if known else contrast.reason}", "open"
     apart = known.ci95 is not None and abs(known.mean) > known.ci95
     return ("leads clearly", "good") if apart else ("leads within the spread", "open")
 

@@ -1,6 +1,6 @@
 // Curves of training: every metric of the journals, a band per cell, and the trade-offs of the end.
 import { chart } from "./chart.js";
-import { cells, data, named, title } from "./data.js";
+import { cells, data, named, shared, title } from "./data.js";
 import { $, button, check, choice, h, onTheme } from "./dom.js";
 
 const MOST = 100; // cells in the charts, as in the data
@@ -56,16 +56,6 @@ function panels(shown, comparable) {
     groups[group] = [...(groups[group] ?? []), i];
   }
   return groups.filter(Boolean);
-}
-
-/** What the cells of a panel share and others lack. */
-function shared(members, all) {
-  const said = Object.entries(cells[members[0]].axes).filter(
-    ([axis, value]) =>
-      members.every((i) => cells[i].axes[axis] === value) &&
-      all.some((i) => cells[i].axes[axis] !== value),
-  );
-  return said.map(([, value]) => value).join(" / ");
 }
 
 /** Draws charts into a place, anew when the cells, the theme or a control change. */

@@ -47,6 +47,19 @@ export function swatch(i) {
   return svg;
 }
 
+/** The values of axes that only some cells have. */
+export function shared(members, all) {
+  const others = all.filter((i) => !members.includes(i));
+  const values = (axis, of) => [...new Set(of.map((i) => cells[i].axes[axis]))];
+  return Object.keys(cells[members[0]].axes)
+    .filter((axis) => {
+      const elsewhere = values(axis, others);
+      return others.length && values(axis, members).every((value) => !elsewhere.includes(value));
+    })
+    .map((axis) => values(axis, members).join(" or "))
+    .join(" / ");
+}
+
 export const named = (i) => h("span", { className: "cell-name" }, swatch(i), ` ${cells[i].label}`);
 
 export const title = (name) => {

@@ -1,5 +1,5 @@
 // The table of cells: sorting within what compares, choosing columns, saving.
-import { cells, data, swatch } from "./data.js";
+import { cells, data, shared, swatch } from "./data.js";
 import { $, $$, button, csv, h, save } from "./dom.js";
 
 export function startTable() {
@@ -57,10 +57,7 @@ export function startTable() {
   }
 
   function separator(group, members) {
-    const shared = Object.entries(cells[members[0]].axes).filter(([axis, value]) =>
-      members.every((i) => cells[i].axes[axis] === value),
-    );
-    const said = shared.map(([, value]) => value).join(" / ") || `group ${group + 1}`;
+    const said = shared(members, [...cells.keys()]) || `group ${group + 1}`;
     const text = Number.isFinite(group) ? `${said}: compared only among these` : "not measured";
     return h("tr", { className: "group" }, h("th", { colSpan: 99, scope: "rowgroup" }, text));
   }
