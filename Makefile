@@ -1,4 +1,5 @@
-# make demo    environment, installation, the demo grid on embedded digits, its report
+# make demo    environment, installation, the demo grid on embedded digits, its report and its page;
+#              OPEN=1 opens the page
 # make test    environment, installation, every test, coverage
 # make test-quick  every test but the slow ones, in about a minute
 # make check   lint, format, types, layers, generated docs
@@ -7,7 +8,7 @@
 # make chaos-short  the same in three minutes
 # make bench   measure the training loops, next to others'; BENCH="records.yaml --repeats 1"
 # make docs    regenerate the generated blocks of the documents
-# make format  let ruff mend what it can
+# make format  let ruff and biome mend what they can
 # make lock    resolve constraints.txt anew, keeping its versions where they still fit; LOCK="--upgrade"
 # LOCKED=1     with any of them: install the versions of constraints.txt
 # CPU=1        with any of them, and a new .venv: install PyTorch for the CPU, which is much smaller
@@ -26,6 +27,8 @@ export OMP_NUM_THREADS = 1
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
+	@echo "page: $(CURDIR)/results/demo/report.html"
+	@$(if $(OPEN),$(BIN)/python -m webbrowser -t "file://$(CURDIR)/results/demo/report.html")
 
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile --cov=vaebench --cov-report=term:skip-covered --cov-fail-under=90
@@ -36,6 +39,7 @@ test-quick: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/biome ci
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m experiments.readme --check
@@ -59,6 +63,7 @@ docs: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/biome check --write
 
 # one version of each package for every Python and platform
 lock: $(STAMP)

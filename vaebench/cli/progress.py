@@ -188,6 +188,7 @@ def print_results(results: Results, options: Options, rerun: str) -> None:
             say(f"  {run_label(record['cell'], record['seed'])}: {record['reason']}{tries}")
         say(f"just these again:  {rerun}")
     say(f"report:  {results.folder / FORMATS['md'].file}")
+    say(f"page:    {results.folder / FORMATS['html'].file}")
     tracking = results.tracking
     if tracking.unsent:
         count, problem = tracking.unsent, tracking.problem

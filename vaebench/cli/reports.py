@@ -21,7 +21,8 @@ from vaebench.cli.options import FOLDER, directory_argument, json_option, regist
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write; pictures are linked relative to it.  [default: the terminal]",
+    help="The file to write; pictures are linked relative to it.  [default: the terminal; of html, "
+    "report.html or index.html in DIR]",
 )
 @click.option(
     "--columns",
@@ -30,9 +31,16 @@ from vaebench.cli.options import FOLDER, directory_argument, json_option, regist
     help="The metrics to show, such as elbo,ssim.  [default: all]",
 )
 def report(directory: Path, format_: str, output: Path | None, columns: list[str] | None) -> None:
-    """Write the tables of the grid in DIR, a grid's folder or a results folder that holds one."""
-    from vaebench.report import load, render, write
+    """Write the tables of the grid in DIR, a grid's folder or a results folder that holds one.
 
+    html is one file with curves, pictures and a latent explorer, which opens offline. Of a results
+    folder with several grids it is a page that links to theirs.
+    """
+    from vaebench.report import load, render, write, write_html
+
+    if format_ == "html":
+        click.echo(f"wrote {write_html(directory, output, columns)}")
+        return
     analysis = load(directory, columns)
     if output is None:
         click.echo(render(analysis, format_), nl=False)

@@ -7,14 +7,15 @@
 - ``analysis`` computes all of that once; every format takes it.
 - ``notes`` says in words what a reader must know; ``pictures`` finds, links and copies pictures.
 - ``markdown`` (from the pieces in ``sections`` and ``markup``), ``latex`` and ``data_formats``
-  (JSON, CSV, data frame) write it out; ``tuning`` is the table of what was tuned before the runs.
+  (JSON, CSV, data frame) write it out; ``page`` does so as one HTML file with all pictures.
+- ``tuning`` is the table of what was tuned before the runs.
 - ``compare`` sets two grids against each other; ``status`` counts runs.
 
 To add a format: a function from :class:`Analysis` to text in a module of its own, and an entry in
 :data:`FORMATS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from vaebench.report.markdown import markdown_report
 from vaebench.report.pictures import Pictures, comparison_picture, write_copies
 from vaebench.report.status import GridStatus, status, status_json, status_text
 from vaebench.report.tuning import tuning_text
+from vaebench.schema.manifest import grid_dirs
 
 __all__ = [
     "FORMATS",
@@ -49,7 +51,15 @@ __all__ = [
     "to_frame",
     "tuning_text",
     "write",
+    "write_html",
 ]
+
+
+def html_report(analysis: Analysis, _: Pictures) -> str:
+    """The page, which holds its pictures itself."""
+    from vaebench.report import page  # jinja2, numpy and Pillow, which other formats do not need
+
+    return page.html_report(analysis)
 
 
 class Format(NamedTuple):
@@ -69,6 +79,7 @@ FORMATS: dict[str, Format] = {
     "csv": Format("report.csv", csv_report),
     "json": Format("report.json", json_report),
     "latex": Format("report.tex", latex_report),
+    "html": Format("report.html", html_report),
 }
 
 
@@ -106,6 +117,32 @@ def write(analysis: Analysis, format: str, output: Path | str) -> None:  # noqa:
     except OSError as error:
         where = error.filename or output
         raise ResultsError(f"{where}: cannot be written: {error.strerror}") from error
+
+
+def write_html(
+    directory: Path | str, output: Path | None = None, columns: Sequence[str] | None = None
+) -> Path:
+    """Write the page of a grid, or the page over several grids, and return its path.
+
+    Arguments:
+        directory: A grid's folder, or a results folder.
+        output: Where; ``report.html`` or ``index.html`` in the folder when None.
+        columns: As for :func:`load`; of a grid's page.
+
+    Raises:
+        ResultsError: There is no grid, or ``output`` cannot be written.
+    """
+    folders = grid_dirs(Path(directory))
+    if len(folders) > 1:
+        from vaebench.report.page.index import index_page  # as above
+
+        output = output or Path(directory) / "index.html"
+        write_atomic(output, index_page(folders, output))
+        return output
+    analysis = load(directory, columns)
+    output = output or analysis.directory / FORMATS["html"].file
+    write(analysis, "html", output)
+    return output
 
 
 def _render(analysis: Analysis, format: str, pictures: Pictures) -> str:  # noqa: A002

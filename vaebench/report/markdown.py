@@ -9,15 +9,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import yaml
-
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell
 from vaebench.report.claims_section import claims_section
 from vaebench.report.loading import Report
 from vaebench.report.markup import (
-    Row,
     bullets,
     document,
     escape,
@@ -37,10 +34,8 @@ from vaebench.report.tables import (
     gap_table,
     run_table,
 )
-from vaebench.report.tuning import settings_with_tuned, tuning_section
-from vaebench.schema.labels import cell_label, run_label
-from vaebench.schema.manifest import Planned
-from vaebench.schema.record import outdated
+from vaebench.report.tuning import tuning_section
+from vaebench.schema.labels import run_label
 
 WIDTH = 140  # pixels of a tile
 
@@ -131,11 +126,7 @@ def _gap(found: Sequence[Cell]) -> list[str]:
     table = gap_table(found)
     if table is None:
         return []
-    note = (
-        "Training images: a fixed part of the training split, in evaluation mode. The gap is "
-        "training minus test, seed by seed, then averaged; a large gap is overfitting."
-    )
-    return section("Gap between training and test images", table_lines(table), bullets([note]))
+    return section("Gap between training and test images", table_lines(table), bullets([notes.GAP]))
 
 
 def _runs(found: Sequence[Cell]) -> list[str]:
@@ -146,20 +137,7 @@ def _runs(found: Sequence[Cell]) -> list[str]:
 
 
 def _unfinished(report: Report) -> list[str]:
-    rows: list[Row] = []
-    for record in report.records:
-        if record["status"] != "complete":
-            run = Planned(record["run_id"], record["cell"], record["seed"])
-            rows.append(_problem(run, record["status"], record.get("reason") or "no reason given"))
-    states = outdated(report.records)
-    for record in report.records:
-        if (state := states.get(record["run_id"])) is not None:
-            run = Planned(record["run_id"], record["cell"], record["seed"])
-            rows.append(_problem(run, state, "of older data or code than others, so left out"))
-    rows += [_problem(found.run, "damaged", found.reason) for found in report.damaged]
-    rows += [
-        _problem(run, "missing", "no record: not run, or still running") for run in report.missing
-    ]
+    rows = [[escape(text) for text in row] for row in notes.unfinished_rows(report)]
     foreign = ", ".join(escape(name) for name in report.foreign)
     what_else = f"Folders under `runs/` that the grid does not list, not counted: {foreign}."
     stray = [what_else] if foreign else []
@@ -170,24 +148,17 @@ def _unfinished(report: Report) -> list[str]:
         "missing or has failed and takes up what was interrupted; with `--rerun failed` only "
         "what has failed."
     )
-    table = grid_lines(["Cell", "Seed", "Status", "Reason", "Run"], rows)
+    table = grid_lines(notes.UNFINISHED, rows)
     return section("Runs that are not complete", table, [what_to_do], stray)
 
 
-def _problem(run: Planned, status: str, reason: object) -> Row:
-    texts = (cell_label(run.cell), run.seed, status, reason, run.run_id)
-    return [escape(text) for text in texts]
-
-
 def _settings(report: Report) -> list[str]:
-    settings = settings_with_tuned(report.manifest)
-    if not settings:
+    text = notes.settings_text(report)
+    if not text:
         return []
-    shown = {key: report.manifest.get(key) for key in ("axes", "seeds", "numbers_version")}
-    text = yaml.safe_dump({**shown, "settings": settings}, sort_keys=False, allow_unicode=True)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    block = [f"{fence}yaml", text.rstrip("\n"), fence]
+    block = [f"{fence}yaml", text, fence]
     return section("Settings", folded("the grid and the settings that its runs share", block))
 
 

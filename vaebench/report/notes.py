@@ -8,16 +8,25 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import yaml
+
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import MIN_RATE, Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
 from vaebench.report.ranking import base_measure_key, machine_key
 from vaebench.report.tables import Table
-from vaebench.report.tuning import tuned_phrase
+from vaebench.report.tuning import settings_with_tuned, tuned_phrase
 from vaebench.schema.labels import cell_label
-from vaebench.schema.record import is_relaxed, optimises_elbo
+from vaebench.schema.manifest import Planned
+from vaebench.schema.record import is_relaxed, optimises_elbo, outdated
 
+UNFINISHED = ("Cell", "Seed", "Status", "Reason", "Run")
+GAP = (
+    "Training images: a fixed part of the training split, in evaluation mode. The gap is training "
+    "minus test, seed by seed, then averaged; a large gap is overfitting."
+)
+_OUTDATED = "of older data or code than others, so left out"
 _BINARIZE = {
     "none": "gray pixels, not binarised",
     "static": "binarised once",
@@ -161,6 +170,35 @@ def record_notes(report: Report) -> list[str]:
         note if n == total else f"{note} ({n} of {counted(total, 'run')})"
         for note, n in counts.items()
     ]
+
+
+def unfinished_rows(report: Report) -> list[tuple[str, ...]]:
+    """The runs that are not complete, as texts under :data:`UNFINISHED`."""
+    rows = [
+        (Planned(r["run_id"], r["cell"], r["seed"]), r["status"], r.get("reason"))
+        for r in report.records
+        if r["status"] != "complete"
+    ]
+    states = outdated(report.records)
+    rows += [
+        (Planned(r["run_id"], r["cell"], r["seed"]), state, _OUTDATED)
+        for r in report.records
+        if (state := states.get(r["run_id"])) is not None
+    ]
+    rows += [(found.run, "damaged", found.reason) for found in report.damaged]
+    rows += [(run, "missing", "no record: not run, or still running") for run in report.missing]
+    return [
+        (cell_label(run.cell), str(run.seed), status, str(why or "no reason given"), run.run_id)
+        for run, status, why in rows
+    ]
+
+
+def settings_text(report: Report) -> str:
+    """The grid and the settings that its runs share, as YAML; empty where there are none."""
+    settings = settings_with_tuned(report.manifest)
+    shown = {key: report.manifest.get(key) for key in ("axes", "seeds", "numbers_version")}
+    text = yaml.safe_dump({**shown, "settings": settings}, sort_keys=False, allow_unicode=True)
+    return text.rstrip("\n") if settings else ""
 
 
 def environment_rows(records: Iterable[Record]) -> list[tuple[str, str]]:

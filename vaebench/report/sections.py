@@ -26,6 +26,8 @@ from vaebench.report.tables import axis_text
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
 
+EFFECT_HEADINGS = ("Metric", "Effect", "Difference", "d_z", "p", "p (Holm)", "Pairs", "Seeds")
+_ESTIMATES = (2, 3)  # which may begin with a sign, and need no escape
 # they say in other units what ELBO and PSNR say
 REDUNDANT = ("test/distortion", "test/mse_px", "test/mae_px")
 
@@ -37,7 +39,10 @@ def effects_section(found: Sequence[Effect], cells: Sequence[Cell]) -> list[str]
         return []
     tables = []
     for columns in _tables(shown):
-        headings = ["Effect", *(_in_stratum(its[0].column.heading, its[0]) for its in columns)]
+        headings = [
+            "Effect",
+            *(escape(in_stratum(its[0].column.heading, its[0])) for its in columns),
+        ]
         rows = [[escape(same[0].name), *map(_entry, same)] for same in zip(*columns, strict=True)]
         tables.append(grid_lines(headings, rows, right=range(1, len(headings))))
     notes = bullets([*_effect_notes(shown), *_losses(shown, cells)])
@@ -55,8 +60,9 @@ def _tables(shown: Sequence[Effect]) -> list[list[list[Effect]]]:
     return list(tables.values())
 
 
-def _in_stratum(text: str, effect: Effect) -> str:
-    return escape(f"{text}, {effect.where}" if effect.where else text)
+def in_stratum(text: str, effect: Effect) -> str:
+    """A text with what all cells of an effect share by which its metric does not compare."""
+    return f"{text}, {effect.where}" if effect.where else text
 
 
 def _entry(effect: Effect) -> str:
@@ -137,20 +143,25 @@ def _families(tested: Sequence[Effect]) -> str:
     )
 
 
+def effect_texts(effect: Effect) -> tuple[str, ...]:
+    """An effect as plain texts, under :data:`EFFECT_HEADINGS`."""
+    known = effect.contrast.difference
+    numbers = (NOTHING,) * 5
+    if known is not None:
+        ps = p_value(known.p), p_value(effect.adjusted.p)
+        numbers = (_effect_size(effect.contrast), *ps, str(effect.contrast.blocks), str(known.n))
+    estimated = estimate(effect.contrast, effect.column.decimals)
+    return in_stratum(effect.column.title, effect), effect.name, estimated, *numbers
+
+
 def _all_numbers(shown: Sequence[Effect]) -> list[str]:
-    headings = ["Metric", "Effect", "Difference", "d_z", "p", "p (Holm)", "Pairs", "Seeds"]
-    rows = []
-    for effect in shown:
-        known, numbers = effect.contrast.difference, [NOTHING] * 5
-        if known is not None:
-            ps = [escape(p_value(p)) for p in (known.p, effect.adjusted.p)]
-            counts = [str(effect.contrast.blocks), str(known.n)]
-            numbers = [_effect_size(effect.contrast), *ps, *counts]
-        name = [_in_stratum(effect.column.title, effect), escape(effect.name)]
-        rows.append([*name, estimate(effect.contrast, effect.column.decimals), *numbers])
+    rows = [
+        [text if i in _ESTIMATES else escape(text) for i, text in enumerate(effect_texts(effect))]
+        for effect in shown
+    ]
     return folded(
         "effect sizes, p values before and after Holm, pairs of cells",
-        grid_lines([escape(heading) for heading in headings], rows, right=range(2, 8)),
+        grid_lines([escape(heading) for heading in EFFECT_HEADINGS], rows, right=range(2, 8)),
     )
 
 

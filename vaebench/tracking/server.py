@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
+from urllib.parse import urlencode
 
 from vaebench.errors import TrackingError, VaebenchError
 from vaebench.schema.manifest import grid_dirs
@@ -69,6 +70,10 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
         say(f"{newest}:")
         for link in served.links[newest]:
             say(f"  {link.title}: {link.url}")
+        pages = [f / "report.html" for f in grid_dirs(results_dir) if f.resolve().name == newest]
+        for page in filter(Path.is_file, pages):  # which shows these links
+            links = [("mlflow", f"{link.title} {link.url}") for link in served.links[newest]]
+            say(f"  without MLflow: {page.resolve().as_uri()}#{urlencode(links)}")
         others = [grid for grid in served.links if grid != newest]
         if others:
             say(f"for links to another grid: vaebench ui GRID; GRID is {', '.join(others)}")
