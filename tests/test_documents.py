@@ -110,11 +110,11 @@ def test_modules_and_commands_that_a_page_names_exist(page):
     assert named <= known
 
 
-def test_the_readme_is_short_and_shows_one_picture():
+def test_the_readme_is_short_and_shows_the_comparison_and_the_page():
     text = text_of("README.md")
     assert len(text.encode()) <= MAX_README_BYTES
     assert "<img" not in text
-    assert len(re.findall(r"!\[", text)) == 1
+    assert len(re.findall(r"!\[", text)) == 2
 
 
 def test_the_wheels_description_needs_no_file_of_the_repository():
