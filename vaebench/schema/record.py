@@ -89,12 +89,8 @@ class Record(BaseModel):
         Raises:
             ResultsError: The file cannot be read, or as for :meth:`check`.
         """
-        try:
-            return cls.check(read_json(path), path)
-        except ResultsError:
-            if path.exists():
-                raise
-            return None
+        value = read_json(path)
+        return None if value is None else cls.check(value, path)
 
     @classmethod
     def read_planned(cls, path: Path, run: Planned) -> dict[str, Any] | None:

@@ -92,7 +92,7 @@ def network_file_system(path: Path) -> str | None:
 def _holder(note: Path) -> tuple[str, str] | None:
     """The machine that a note names, and all of it in words; None if it says nothing of use."""
     try:
-        said = read_json(note)
+        said = read_json(note) or {}
         host = "".join(filter(str.isprintable, str(said["host"])))
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(said["since"])))
         return host, f"process {int(said['pid'])} on {host}, since {since}"
