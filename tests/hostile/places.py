@@ -94,7 +94,7 @@ class Place:
         yield self.outside
 
     def whats_outside(self, *, read: bool) -> dict[str, tuple[Any, ...]]:
-        """What a trial must not have changed: sizes, times of changing and, if asked, of reading."""
+        """What a trial must not have changed: sizes, times of changing, and those of reading."""
         found = {}
         for path in self.outsiders():
             status = path.lstat()
