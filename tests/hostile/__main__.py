@@ -11,7 +11,7 @@ import click
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--short", is_flag=True, help="A seventh of the shapes, and quick commands only.")
+@click.option("--short", is_flag=True, help="A share of the shapes, and quick commands only.")
 @click.option("--quick", is_flag=True, help="All shapes, but only commands without PyTorch.")
 @click.option("--only", default="", metavar="TEXT", help="Trials whose name holds this.")
 @click.option("--command", "wanted", default="", metavar="TEXT", help="Commands likewise.")
@@ -29,17 +29,16 @@ def main(short: bool, quick: bool, only: str, wanted: str, keep: Path | None) ->
 
 def _all(root: Path, short: bool, quick: bool, only: str, wanted: str) -> None:
     from hostile import trials
-    from hostile.commands import COMMANDS
     from hostile.places import build
 
     began = time.monotonic()
     place = build(root, seeds=3)
     chosen = [trial for trial in trials.trials(short=short) if only in trial.name]
-    commands = [c for c in COMMANDS if wanted in c.name and not (quick and c.slow)]
     if not trials.knows_reading(place):
         click.echo("this file system does not note when files are read: only changes are seen")
     counts: Counter[str] = Counter()
     for trial in chosen:
+        commands = [c for c in trials.suited(trial, quick=quick) if wanted in c.name]
         for found in trials.attempt(trial, place, commands):
             counts["commands"] += found.command != "all"
             counts[f"exit code {found.code}"] += found.code is not None

@@ -88,6 +88,13 @@ def _load_run(place: Place) -> None:
     vaebench.load_run(place.victim)
 
 
+def _end(place: Place) -> None:
+    """What a grid does at its end: its reports, and the picture that compares its cells."""
+    from vaebench.grid.folder import write_reports
+
+    write_reports(place.bad)
+
+
 def _ui(place: Place) -> None:
     """All of `ui` but the server, which is MLflow's."""
     from vaebench.tracking import server
@@ -127,6 +134,7 @@ COMMANDS = (
     line("compare", "BAD", "GOOD", "--json", codes=(0, 1, 3)),
     call("load_results(BAD)", _load_results),
     line("run-grid", "FILE", "--results", "RES", "--device", "cpu", "--dry-run", codes=(0, 1, 2)),
+    call("write_reports(BAD)", _end, reads=False),
     call("load_run(RUN)", _load_run, slow=True),
     line("evaluate", "BAD", "--jobs", "1", "--device", "cpu", codes=(0, 1, 2), slow=True),
     line("repeat", "RUN", "--device", "cpu", codes=(0, 1, 2, 3), slow=True),
