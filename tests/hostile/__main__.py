@@ -28,6 +28,8 @@ def main(short: bool, quick: bool, only: str, wanted: str, keep: Path | None) ->
 
 
 def _all(root: Path, short: bool, quick: bool, only: str, wanted: str) -> None:
+    import mlflow  # noqa: F401 (once for all children)
+
     from hostile import trials
     from hostile.places import build
 
