@@ -12,7 +12,7 @@ import torch
 from hostile.shapes import npy, npz
 
 from vaebench.seeding import seeded
-from vaebench.storage.tensors import misfit, read_arrays, require_tensors
+from vaebench.tensors import misfit, read_arrays, require_tensors
 
 ROOM = 1_000_000
 

@@ -21,6 +21,7 @@ from vaebench.errors import ResultsError
 
 MAX_CONFIG_BYTES = 1_000_000  # a configuration has some 1,000
 MAX_LINE_BYTES = 1_000_000  # of a journal; an epoch has some 300
+MAX_JOURNAL_BYTES = 256_000_000
 MAX_MANIFEST_BYTES = 16_000_000  # one of 10,000 runs has 1.2 million
 MAX_RECORD_BYTES = 16_000_000  # a record has some 10,000
 MAX_TENSORS_BYTES = 4_000_000_000
@@ -229,7 +230,7 @@ def names_in(folder: Path, within: Path | None = None) -> list[str]:
     Raises:
         ResultsError: It is reached through a link below ``within``, or cannot be read.
     """
-    within = folder.parent if within is None else within
+    within = folder if within is None else within
     try:
         descriptor = _descend(folder, within)
     except FileNotFoundError:
@@ -289,37 +290,3 @@ def require_single(path: Path) -> None:
 def unreadable(path: Path, error: OSError) -> ResultsError:
     """What to tell the user of a file that cannot be read."""
     return ResultsError(f"{path}: cannot be read: {error.strerror or error}")
-
-
-def require_file(path: Path, max_bytes: int) -> None:
-    """Make sure that a path is a plain file (a pipe would be waited for) of a sane size.
-
-    Raises:
-        ResultsError: It is not, or it has more than ``max_bytes``.
-    """
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: damaged: not a file") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ResultsError(f"{path}: damaged: not a file")
-    if status.st_size > max_bytes:
-        raise ResultsError(f"{path}: damaged: larger than {max_bytes / 1e6:,.0f} MB")
-
-
-def require_archive(path: Path, max_bytes: int) -> None:
-    """Make sure that an archive of tensors or arrays is what was written.
-
-    It is a zip file that unpacks to no more bytes than it has, and every entry has its checksum.
-
-    Raises:
-        ResultsError: It is not, or it has more than ``max_bytes``.
-        Exception: As :mod:`zipfile`, on a damaged file.
-    """
-    require_file(path, max_bytes)
-    with zipfile.ZipFile(path) as archive:
-        claimed = sum(entry.file_size for entry in archive.infolist())
-        if claimed > path.stat().st_size:
-            raise ResultsError(f"{path}: damaged: it unpacks to more than it holds")
-        if (entry := archive.testzip()) is not None:
-            raise ResultsError(f"{path}: damaged: wrong checksum of {entry}")

@@ -14,7 +14,7 @@ _OBEYED = (
     "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 _CHARACTER = re.compile(f"[{_OBEYED}]")
-_BUT_LINES = re.compile(f"(?!\n)[{_OBEYED}]")
+_BUT_LINES = re.compile(f"(?![\n\t])[{_OBEYED}]")
 SHOWN = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -26,4 +26,4 @@ def one_line(text: object, most: int | None = None) -> str:
 
 def lines(text: str) -> str:
     """A text of several lines that steers nothing."""
-    return _BUT_LINES.sub(SHOWN, text.expandtabs())
+    return _BUT_LINES.sub(SHOWN, text)

@@ -101,11 +101,11 @@ def _bytes_of(tensor: "Tensor") -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def misfit(state: Mapping[Any, Any], expected: Mapping[str, "Tensor"]) -> str | None:
+def misfit(state: object, expected: Mapping[str, "Tensor"]) -> str | None:
     """Why tensors are not the state of a module whose state is ``expected``; None if they are."""
     import torch
 
-    if state.keys() != expected.keys():
+    if not isinstance(state, dict) or state.keys() != expected.keys():
         return "not of the model in config.yaml: other names"
     for name, tensor in expected.items():
         given = state[name]
