@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from vaebench.errors import TrackingError
+from vaebench.files import lock
 from vaebench.tracking.failures import explained, hide, quiet
+from vaebench.tracking.own_files import require_own_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,6 +72,11 @@ class Window:
     def on_server(self) -> bool:
         """Whether a server keeps the store, so that it has a page already."""
         return self.uri.partition("://")[0] in SERVERS
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the store is that of the results folder: who made it is then not known."""
+        return self.uri == default_uri(self.results)
 
     @property
     def address(self) -> str:
@@ -176,6 +181,8 @@ def open_store(window: Window) -> tuple["MlflowClient", str]:
         TrackingError: What is wrong and what to do.
     """
     with explained(window.uri):
+        if window.is_own:
+            require_own_files(window.results / "mlflow.db", window.experiment)
         prepare_mlflow()
         client = open_client(window.uri)
         return client, _experiment(client, window)
@@ -188,7 +195,7 @@ def open_client(uri: str) -> "MlflowClient":
     database = sqlite_file(uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock", timeout=LOCK):
+        with lock(Path(f"{database}.lock"), LOCK):
             if not database.exists():
                 _make(database)
     return MlflowClient(tracking_uri=uri)
@@ -223,17 +230,4 @@ def _experiment(client: "MlflowClient", window: Window) -> str:
             f"experiment {window.experiment!r} was deleted in MLflow; bring it back with "
             f"'mlflow experiments restore -x {found.experiment_id}', or choose another --name"
         )
-    if _was_moved(found.artifact_location, window):
-        raise TrackingError(
-            f"{window.results} was moved: its mlflow.db points to {found.artifact_location};\n"
-            "delete mlflow.db, and the same command fills a new one from the results"
-        )
     return str(found.experiment_id)
-
-
-def _was_moved(location: str, window: Window) -> bool:
-    """Whether the experiment keeps its files where the results folder used to be."""
-    if window.artifacts is None or window.uri != default_uri(window.results):
-        return False
-    ours = "/".join(window.artifacts.split("/")[-2:])  # artifacts/<experiment>
-    return location != window.artifacts and location.startswith("file:") and location.endswith(ours)
