@@ -1,12 +1,13 @@
 """What reads a results folder, and what may come of it when a part of that is hostile."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hostile.places import Place
-from hostile.shapes import unsent
+from vaebench.cli.output import echo
 
 Words = tuple[str, ...]
 
@@ -69,7 +70,7 @@ def call(name: str, do: Callable[[Place], object], **more: Any) -> Command:
         try:
             do(place)
         except VaebenchError as error:
-            print(f"Error: {error}")
+            echo(f"Error: {error}")
             return 1
         return 0
 
@@ -79,7 +80,7 @@ def call(name: str, do: Callable[[Place], object], **more: Any) -> Command:
 def _load_results(place: Place) -> None:
     import vaebench
 
-    print(repr(vaebench.load_results(place.bad)))
+    echo(repr(vaebench.load_results(place.bad)))
 
 
 def _load_run(place: Place) -> None:
@@ -99,27 +100,20 @@ def _ui(place: Place) -> None:
     """All of `ui` but the server, which is MLflow's."""
     from vaebench.tracking import server
 
-    class Started:
-        pid = 0
-
-    real = server._start, server._wait, server._stop
-    server._start = lambda *_: Started()  # type: ignore[assignment, return-value]
+    real = server._start, server._wait
+    server._start = lambda *_: nullcontext()  # type: ignore[assignment, return-value]
     server._wait = lambda *_: None
-    server._stop = lambda *_: None
     try:
-        with server.serve(place.results, say=print) as served:
-            print("links to", ", ".join(served.links))
+        with server.serve(place.results, say=echo) as served:
+            echo(f"links to {', '.join(served.links)}")
     finally:
-        server._start, server._wait, server._stop = real
+        server._start, server._wait = real
 
 
-def _sync_anew(place: Place) -> None:
-    """`sync` where MLflow has to be sent every run again."""
+def _sync(place: Place) -> None:
     from vaebench.tracking import sync_all
 
-    if (place.results / "mlflow.db").is_file():
-        unsent(place)
-    sync_all(place.results, None, print)
+    sync_all(place.results, None, echo)
 
 
 COMMANDS = (
@@ -138,7 +132,7 @@ COMMANDS = (
     call("load_run(RUN)", _load_run, slow=True),
     line("evaluate", "BAD", "--jobs", "1", "--device", "cpu", codes=(0, 1, 2), slow=True),
     line("repeat", "RUN", "--device", "cpu", codes=(0, 1, 2, 3), slow=True),
-    call("sync(RES)", _sync_anew, reads=False, slow=True, serves="good: {n} runs are shown"),
+    call("sync(RES)", _sync, reads=False, slow=True, serves="good: {n} runs are shown"),
     call("ui(RES)", _ui, reads=False, slow=True, serves="good"),
     line(
         *("run-grid", "FILE", "--results", "RES", "--device", "cpu", "--jobs", "1"),

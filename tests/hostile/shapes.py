@@ -295,19 +295,8 @@ def _sql(statement: str) -> Change:
         connection.execute(statement.format(elsewhere=f"file://{place.outside}"))
         connection.commit()
         connection.close()
-        unsent(place)
 
     return change
-
-
-def unsent(place: Place) -> None:
-    """Let every run look as if MLflow had not got all of it, so that it is sent again."""
-    if Path(f"{place.results / 'mlflow.db'}-journal").exists():
-        return  # we would be the one who plays it back
-    connection = sqlite3.connect(place.results / "mlflow.db")
-    connection.execute("DELETE FROM tags WHERE key = 'vaebench.sent'")
-    connection.commit()
-    connection.close()
 
 
 def _forget_the_runs(path: Path, place: Place) -> None:

@@ -132,7 +132,8 @@ def default_uri(results: Path) -> str:
 def sqlite_file(uri: str) -> Path | None:
     """The file behind a ``sqlite:`` URI; None for other URIs and for ``:memory:``."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    return Path(match[1]).resolve() if match and match[1] != ":memory:" else None
+    # not Path.resolve, which raises where links go in circles
+    return Path(os.path.realpath(match[1])) if match and match[1] != ":memory:" else None
 
 
 def _scheme(uri: str) -> str:
