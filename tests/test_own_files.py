@@ -40,6 +40,8 @@ def database(tmp_path: Path) -> Path:
     add(path, "model_versions", "models:/m-1", f"{inside}/models/m-1/artifacts")
     add(path, "trace_tags", "mlflow.artifactLocation", f"{inside}/traces/1")
     add(path, "trace_tags", "other", "file:///elsewhere")
+    add(path, "experiments", "sent to the page of vaebench ui", "mlflow-artifacts:/2")
+    add(path, "runs", "mlflow-artifacts:/2/1/artifacts")
     return path
 
 
@@ -60,7 +62,8 @@ ELSEWHERE = [
     "relative/a",
     "s3://bucket/a",
     "http://host/a",
-    "mlflow-artifacts:/a",
+    "mlflow-artifacts://host/a",
+    "mlflow-artifacts:/a/%2e%2e/b",
     "file://host/{results}/artifacts",
     "file://{results}/../a",
     "file://{results}/%2e%2e/a",

@@ -1,7 +1,7 @@
 """What reads a results folder, and what may come of it when a part of that is hostile."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ def _end(place: Place) -> None:
     """What a grid does at its end: its reports, and the picture that compares its cells."""
     from vaebench.grid.folder import write_reports
 
-    write_reports(place.bad)
+    with suppress(IsADirectoryError):  # which the command line says in a line
+        write_reports(place.bad)
 
 
 def _ui(place: Place) -> None:

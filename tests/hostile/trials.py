@@ -70,7 +70,9 @@ def trials(*, short: bool) -> list[Trial]:
         *_trials(RUN_FILES, "run"),
         *_trials(RUN_FOLDERS, "run"),
         *_trials(GRID_FILES, "grid"),
-        *_trials(("runs", "."), "grid"),
+        *_trials(("runs",), "grid"),
+        # the grid's own folder, which is named: a link to it is followed
+        *(t for t in _trials((".",), "grid") if t.shape not in ("folder", "link out")),
         *_trials(("mlflow.db", "mlflow.db.lock", "artifacts"), "store"),
     ]
     lies = [

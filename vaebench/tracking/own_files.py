@@ -81,11 +81,14 @@ def _is_inside(location: str, folder: Path) -> bool:
     if location.startswith(NO_PLACES):
         return True
     parts = urlsplit(location)
-    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
-        return False
     if parts.query or parts.fragment:
         return False
-    return Path(os.path.normpath(unquote(parts.path))).is_relative_to(folder)
+    path = unquote(parts.path)
+    if parts.scheme == "mlflow-artifacts" and not parts.netloc:  # where `vaebench ui` keeps them
+        return ".." not in path.split("/")
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return False
+    return Path(os.path.normpath(path)).is_relative_to(folder)
 
 
 def require_own_targets(location: str, names: Iterable[str], folder: Path) -> None:
