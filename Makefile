@@ -6,6 +6,8 @@
 # make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
 # make chaos-short  the same in three minutes
+# make hostile take hostile results folders through every command. HOSTILE="--only record.json"
+# make floors  the tests with the lowest versions that setup.cfg allows, in a .venv of their own
 # make bench   measure the training loops, next to others'; BENCH="records.yaml --repeats 1"
 # make docs    regenerate the generated blocks of the documents
 # make format  let ruff and biome mend what they can
@@ -23,7 +25,7 @@ PIP = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--constraint constrain
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-quick check mutants chaos chaos-short bench docs format lock clean
+.PHONY: demo test test-quick check mutants chaos chaos-short hostile floors bench docs format lock clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
@@ -53,6 +55,15 @@ chaos: $(STAMP)
 
 chaos-short: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos --short $(CHAOS)
+
+hostile: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m hostile $(HOSTILE)
+
+floors: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv
+	$(PYTHON) -m venv $(VENV)-floors
+	$(BIN)/uv pip install --python $(VENV)-floors --resolution lowest-direct --editable '.[test]'
+	$(VENV)-floors/bin/pytest -q -n 2 --dist loadfile -m "not slow"
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m experiments.benchmarks $(BENCH)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import socket
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ from vaebench.datasets import (
     Arrays,
     Dataset,
     Splits,
+    download,
     fetch,
     files,
     idx,
@@ -719,7 +721,7 @@ def test_mirror_variable_of_mnist_does_not_touch_fashion_mnist() -> None:
 def test_silent_mirror_is_given_up_after_the_timeout(
     tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "CONNECTION_TIMEOUT", 0.1)
+    monkeypatch.setattr(download, "CONNECTION_TIMEOUT", 0.1)
     tiny.delay = 0.5
     assert "timed out" in error_of(lambda: load("tiny", data_dir=tmp_path))
     assert tiny.requests == [NAMES[0]]
@@ -729,7 +731,7 @@ def test_mirror_that_sends_a_byte_now_and_then_is_given_up(
     mirror: Mirror, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror.pause = 0.01  # 100 bytes a second: some five seconds for the first file
-    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    monkeypatch.setattr(download, "PATIENCE", 0.1)
     error = error_of(lambda: load("tiny", data_dir=tmp_path))
     assert "too slow: " in error
     assert "less than 4,000 a second" in error
@@ -738,12 +740,48 @@ def test_mirror_that_sends_a_byte_now_and_then_is_given_up(
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(NAMES[0])]
 
 
+@pytest.mark.parametrize("slow", ["headers", "status"])
+def test_a_download_has_one_deadline_its_headers_included(
+    slow: str, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of header now and then keeps every single wait short."""
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    ended = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        with server.accept()[0] as client, suppress(OSError):
+            client.recv(1000)
+            client.sendall(b"HTTP/1.0 200 OK\r\n" if slow == "headers" else b"HTTP/1.0 2")
+            while not ended.wait(0.02):
+                client.sendall(b"X-Pad: 1\r\n" if slow == "headers" else b"0")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        began = time.monotonic()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        message = error_of(lambda: fetch("tiny", data_dir=tmp_path, mirror=url, report=silent))
+        took = time.monotonic() - began
+        ended.set()
+        thread.join()
+    assert "too slow: 0 bytes" in message
+    assert took < 10
+
+
+def test_no_download_takes_for_ever_however_fast_it_is(
+    mirror: Mirror, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.pause = 0.001
+    monkeypatch.setattr(download, "MAX_SECONDS", 0.3)
+    assert "not done after" in error_of(lambda: load("tiny", data_dir=tmp_path))
+
+
 def test_mirror_that_is_slow_but_comes_to_an_end_is_waited_for(
     mirror: Mirror, tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror.pause = 0.0001
-    monkeypatch.setattr(files, "PATIENCE", 0.0)
-    monkeypatch.setattr(files, "MIN_RATE", 1)
+    monkeypatch.setattr(download, "PATIENCE", 0.0)
+    monkeypatch.setattr(download, "MIN_RATE", 1)
     assert len(load("tiny", data_dir=tmp_path, validation=0).train.x) == 20
 
 
@@ -769,11 +807,12 @@ def test_faulty_mirror_leaves_no_file_behind(fault: str, tiny: Mirror, tmp_path:
 def test_a_mirror_that_sends_without_end_is_cut_off(
     tiny: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 1000)
     monkeypatch.setattr(files, "MAX_BYTES", 1000)
     tiny.served[NAMES[0]] = bytes(100_000)
     assert "more than 1,000 bytes" in error_of(lambda: load("tiny", data_dir=tmp_path))
     (tmp_path / NAMES[0]).write_bytes(bytes(2000))
-    assert "larger than any file" in error_of(lambda: load("tiny", data_dir=tmp_path))
+    assert "larger than 0 MB; move it away" in error_of(lambda: load("tiny", data_dir=tmp_path))
 
 
 def test_a_link_in_the_way_does_not_lead_a_download_elsewhere(tiny: Mirror, tmp_path: Path) -> None:
@@ -811,8 +850,49 @@ def test_data_directory_that_is_a_file_is_an_error(tiny: Mirror, tmp_path: Path)
 def test_unreadable_file_is_an_error(tiny: Mirror, tmp_path: Path) -> None:
     (tmp_path / "Tiny/raw" / NAMES[0]).mkdir(parents=True)
     message = error_of(lambda: load("tiny", data_dir=tmp_path))
-    assert "cannot be read" in message
+    assert f"{NAMES[0]}: damaged: not a file; move it away" in message
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def zeros(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("hostile", [pipe, zeros, circle])
+@pytest.mark.parametrize("there", ["data", "mirror"])
+def test_what_is_no_file_is_neither_waited_for_nor_read(
+    there: str, hostile: Callable[[Path], None], tiny: Mirror, tmp_path: Path
+) -> None:
+    data, other = tmp_path / "data", fill(tmp_path / "mirror", tiny_files())
+    fill(data / "Tiny/raw", tiny_files())
+    path = (data / "Tiny/raw" if there == "data" else other) / NAMES[0]
+    path.unlink()
+    hostile(path)
+    if there == "mirror":
+        (data / "Tiny/raw" / NAMES[0]).unlink()
+    began = time.monotonic()
+    message = error_of(lambda: fetch("tiny", data_dir=data, mirror=str(other), report=silent))
     assert NAMES[0] in message
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_lock_that_is_a_link_is_refused_and_its_target_left_alone(
+    link: Callable[[Path, Path], None], tiny: Mirror, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (tmp_path / "data" / "Tiny" / "raw").mkdir(parents=True)
+    link(tmp_path / "data" / "Tiny" / "raw" / ".vaebench.lock", secret)
+    assert ".vaebench.lock" in error_of(lambda: load("tiny", data_dir=tmp_path / "data"))
+    assert secret.read_text() == "secret"
 
 
 @pytest.mark.skipif(

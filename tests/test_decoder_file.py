@@ -349,8 +349,12 @@ def test_a_description_and_tensors_that_do_not_fit_are_refused(name: str, tmp_pa
 
 def test_what_is_no_file_of_a_decoder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "decoder.safetensors"
+    with pytest.raises(ResultsError, match="no such file"):
+        read_decoder(path)
+    path.mkdir()
     with pytest.raises(ResultsError, match="not a file"):
         read_decoder(path)
+    path.rmdir()
     path.write_bytes(save({"a": torch.zeros(1)}))
     with pytest.raises(ResultsError, match=r"no vaebench\.decoder in its metadata"):
         read_decoder(path)

@@ -368,11 +368,11 @@ def test_weights_far_larger_than_their_model_are_refused_unread(
     folder = copied(finished, tmp_path)
     path = folder / "weights.pt"
     os.truncate(path, path.stat().st_size + extra)
-    opened: list[Path] = []
+    opened: list[Any] = []
     monkeypatch.setattr("vaebench.files.zipfile.ZipFile", opened.append)
     with pytest.raises(ResultsError, match="damaged: " if fits else "damaged: larger than 1 MB"):
         load_run(folder)
-    assert opened == ([path] if fits else [])
+    assert len(opened) == fits
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])

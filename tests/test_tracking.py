@@ -27,7 +27,17 @@ from mlflow_servers import MLFLOWS_OWN
 
 from vaebench.errors import TrackingError, redact
 from vaebench.storage import RunStore
-from vaebench.tracking import Window, Writer, client, connect, payload, replay, server, sync, views
+from vaebench.tracking import (
+    Window,
+    Writer,
+    connect,
+    payload,
+    replay,
+    server,
+    staging,
+    sync,
+    views,
+)
 from vaebench.tracking.client import GridClient
 from vaebench.tracking.failures import Unreachable, explain
 from vaebench.tracking.publisher import Publisher
@@ -536,8 +546,8 @@ def test_pictures_are_enlarged_by_whole_factors(side: int, full: int, preview: i
     from PIL import Image
 
     picture = Image.fromarray(np.arange(side * side, dtype=np.uint8).reshape(side, side))
-    assert client.sized(picture, client.FULL).size == (full, full)
-    assert client.sized(picture, client.PREVIEW).size == (preview, preview)
+    assert staging.sized(picture, staging.FULL).size == (full, full)
+    assert staging.sized(picture, staging.PREVIEW).size == (preview, preview)
 
 
 # what must not happen

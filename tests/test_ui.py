@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import records
 
-from vaebench.tracking import connect, sync
+from vaebench.errors import TrackingError
+from vaebench.tracking import connect, server, sync
 from vaebench.tracking.server import Served, serve
 
 pytestmark = [
@@ -213,7 +214,7 @@ def test_grid_is_shown_by_a_server_as_by_a_file(served: Served, tmp_path: Path) 
     assert len(client.list_artifacts(found[0].info.run_id, "images")) == 12
     assert not (tmp_path / "mlflow.db").exists()
     with serve(tmp_path, served.address) as page:
-        assert (page.ours, page.address) == (False, served.address)
+        assert (page.wait, page.address) == (None, served.address)
         assert [link.url for link in page.links["remote"]] == [link.url for link in outcome.links]
 
 
@@ -248,3 +249,20 @@ def _answers(address: str) -> bool:
             return bool(response.status == 200)
     except OSError:
         return False
+
+
+def test_a_server_that_somebody_kills_is_noticed(tmp_path: Path) -> None:
+    program = "import sys, time; print('last words \\x1b[2J', flush=True); time.sleep(600)"
+    with (
+        (tmp_path / "log").open("w+b") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdout=log, start_new_session=True
+        ) as child,
+    ):
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "log").stat().st_size and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.kill()
+        window = connect(tmp_path, "grid")
+        with pytest.raises(TrackingError, match=r"has ended \(exit code -9\): last words \ufffd"):
+            server._serve(child, "http://127.0.0.1:1", log, window)

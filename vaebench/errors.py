@@ -8,6 +8,7 @@
     ├── DivergedError   a training stopped being finite                  (recorded as failed)
     ├── ResultsError    a results folder is not what it should be        (exit code 1)
     │   └── Held        another process works in it     (storage.locks)
+    ├── OutputError     the standard output takes nothing                (exit code 1)
     ├── StorageError    a disk is full or cannot be written              (exit code 1)
     └── TrackingError   MLflow refused or is out of reach                (exit code 1)
         └── Unreachable MLflow takes nothing at present  (tracking.failures)
@@ -54,6 +55,10 @@ class DivergedError(VaebenchError):
 
 class ResultsError(VaebenchError):
     """A results folder is missing, damaged, or holds something else."""
+
+
+class OutputError(VaebenchError):
+    """What is printed cannot be written: nothing that trains stops for that."""
 
 
 class StorageError(VaebenchError):

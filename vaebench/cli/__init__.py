@@ -10,6 +10,7 @@ import difflib
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -19,11 +20,12 @@ from vaebench import __version__
 from vaebench.cli.data import data
 from vaebench.cli.finished import evaluate
 from vaebench.cli.mlflow import sync, ui
+from vaebench.cli.output import echo
 from vaebench.cli.repeating import repeat
 from vaebench.cli.reports import compare, report, status
 from vaebench.cli.schema import schema
 from vaebench.cli.training import run_grid, train
-from vaebench.errors import ConfigError, VaebenchError
+from vaebench.errors import ConfigError, OutputError, VaebenchError
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -78,7 +80,8 @@ class _Commands(click.Group):
 
     @staticmethod
     def _leave(message: str, code: int) -> None:
-        click.echo(message, err=True)
+        with suppress(OSError, OutputError):
+            echo(message, err=True)
         sys.exit(code)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vaebench.cli.options import FOLDER, registered
+from vaebench.cli.output import echo
 from vaebench.errors import ConfigError
 
 
@@ -29,7 +30,7 @@ def fetch(name: str, mirror: str | None, data_dir: Path | None) -> None:
 
     if name not in DATASETS:
         raise ConfigError(f"unknown data set {name!r}; {did_you_mean(name, DATASETS)}")
-    execute(name, data_dir=data_dir, mirror=mirror, report=click.echo)
+    execute(name, data_dir=data_dir, mirror=mirror, report=echo)
 
 
 fetch.help = f"{fetch.help}\n\nNAME is one of: {', '.join(registered('datasets', 'DATASETS'))}."

@@ -14,6 +14,7 @@ from vaebench.cli.options import (
     registered,
     set_option,
 )
+from vaebench.cli.output import echo
 
 
 @click.command()
@@ -54,6 +55,6 @@ def evaluate(
         data_dir=data_dir,
         jobs=jobs,
     )
-    click.echo(", ".join(f"{n} {kind}" for kind, n in counts.items()))
+    echo(", ".join(f"{n} {kind}" for kind, n in counts.items()))
     if counts["failed"]:
         sys.exit(1)

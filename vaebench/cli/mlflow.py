@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vaebench.cli.options import directory_argument, results_option
+from vaebench.cli.output import echo
 from vaebench.errors import TrackingError
 
 uri_option = click.option(
@@ -23,7 +24,7 @@ def sync(directory: Path, tracking_uri: str | None) -> None:
     """
     from vaebench.tracking import sync_all
 
-    sync_all(directory, tracking_uri, click.echo)
+    sync_all(directory, tracking_uri, echo)
 
 
 @click.command()
@@ -48,7 +49,7 @@ def ui(grid: str | None, results: Path, tracking_uri: str | None, port: int) -> 
     """
     from vaebench.tracking import ui as serve
 
-    serve(_grid_folder(results, grid), tracking_uri, port, click.echo)
+    serve(_grid_folder(results, grid), tracking_uri, port, echo)
 
 
 def _grid_folder(results: Path, grid: str | None) -> Path:

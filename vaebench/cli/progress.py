@@ -8,14 +8,17 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Self
 
-import click
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from vaebench.cli.output import echo
+from vaebench.cli.screen import Screen
 from vaebench.config import Grid
+from vaebench.errors import OutputError
 from vaebench.executors import Event
 from vaebench.grid import Listener, Options, Planned, Results
 from vaebench.grid import plan as make_plan
@@ -26,13 +29,15 @@ from vaebench.report import FORMATS, tuning_text
 from vaebench.report.loading import counted
 from vaebench.run import SCORE, Task, model_cost
 from vaebench.schema.labels import cell_label, run_label
+from vaebench.text import one_line
 
 
 class Progress(Listener):
     """Shows the whole grid, each run under way, and an estimate of the time left."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Screen()
+        self.problem: OutputError | None = None
         self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -53,8 +58,11 @@ class Progress(Listener):
         self.bars.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.problem is None:
+            self.bars.stop()
+        elif kind is None:
+            raise self.problem
 
     def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
         """Say what will run, and how large the models are."""
@@ -76,10 +84,13 @@ class Progress(Listener):
 
     def event(self, event: Event) -> None:
         """Move the bars, or print a line."""
-        config, name = event.task.config, run_label(event.task.cell, event.task.config.seed)
+        config, name = (
+            event.task.config,
+            one_line(run_label(event.task.cell, event.task.config.seed)),
+        )
         last, run_id, data = config.training.epochs, event.task.key, event.data
         if event.kind == "started":
-            self.bar_of[run_id] = self.bars.add_task(name, total=last, count="", note="")
+            self.bar_of[run_id] = self.bars.add_task(escape(name), total=last, count="", note="")
         elif event.kind == "epoch":
             epoch, note = data["epoch"], _elbo(data["metrics"])
             self._advance(event.task, epoch, trained=1)
@@ -130,7 +141,13 @@ class Progress(Listener):
         return next(task for task in self.bars.tasks if task.id == self.total)
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        """Print a line; what trains does not stop because nobody can read of it."""
+        try:
+            if self.problem is None:
+                self.console.print(text)
+        except OutputError as error:
+            self.problem = error
+            self.bars.disable = True
 
 
 def model_lines(plan: Sequence[Planned]) -> list[str]:
@@ -151,7 +168,7 @@ def print_dry_run(grid: Grid, options: Options) -> None:
         found = groups(grid, tune, runs, options.results / grid.name, anew=anew)
         entries = known_picks(found)
         if entries is not None:
-            click.echo(tuning_text(tune.model_dump(mode="json"), entries))
+            echo(tuning_text(tune.model_dump(mode="json"), entries))
         else:
             tuning = (
                 f"These are tuning runs: {tune.key}, {len(tune.values)} values x {tune.count} "
@@ -165,22 +182,19 @@ def print_dry_run(grid: Grid, options: Options) -> None:
     # not a table of rich, which takes seconds for thousands of rows
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        padded = [set_cell_size(text, width) for text, width in zip(row, widths, strict=True)]
-        click.echo("  ".join(padded).rstrip())
+        texts = [one_line(text) for text in row]
+        padded = [set_cell_size(text, width) for text, width in zip(texts, widths, strict=True)]
+        echo("  ".join(padded).rstrip())
     todo = sum(entry.action != "skip" for entry in plan)
     count = f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run)."
     seeds = too_few_seeds(grid, options.results / grid.name)
     for line in filter(None, (*model_lines(plan), count, tuning, seeds)):
-        click.echo(line)
+        echo(line)
 
 
 def print_results(results: Results, options: Options, rerun: str) -> None:
     """Where to look, and how to go on; ``rerun``: the command that does what failed again."""
-    console = Console(highlight=False, soft_wrap=True)
-
-    def say(text: str) -> None:
-        console.print(text, markup=False)
-
+    say = Screen().print
     if results.failed:
         say(f"{len(results.failed)} of {len(results.done)} runs failed:")
         for record in results.failed:
@@ -205,11 +219,12 @@ def print_results(results: Results, options: Options, rerun: str) -> None:
 
 def print_metrics(record: dict[str, Any], folder: Path) -> None:
     """The final metrics of one run, with their units."""
-    console = Console(highlight=False)
+    console = Screen(soft_wrap=False)
     table = Table("metric", "value", "unit", box=None, pad_edge=False)
     for name, value in record["metrics"].items():
         declared = record["metric_declarations"][name.split("/")[1]]
-        table.add_row(name, "none" if value is None else f"{value:,.6g}", declared["unit"])
+        unit = one_line(declared["unit"])
+        table.add_row(one_line(name), "none" if value is None else f"{value:,.6g}", unit)
     console.print(table)
     console.print(f"folder: {folder / 'runs' / record['run_id']}", soft_wrap=True)
 
@@ -220,7 +235,7 @@ def print_evaluated(outcome: Outcome) -> None:
     said = {"measured": values or "nothing to measure", "current": "up to date"}
     text = said.get(outcome.kind, outcome.kind)
     remark = f" ({outcome.remark})" if outcome.remark else ""
-    Console(highlight=False, soft_wrap=True).print(f"{outcome.run}: {text}{remark}", markup=False)
+    Screen().print(f"{outcome.run}: {text}{remark}")
 
 
 def _elbo(metrics: dict[str, float]) -> str:

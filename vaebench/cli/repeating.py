@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaebench.cli.options import FOLDER, data_option, json_option
+from vaebench.cli.output import echo
+from vaebench.text import one_line
 
 if TYPE_CHECKING:
     from vaebench.grid.repeat import Repetition
@@ -29,16 +31,15 @@ def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) 
     repeated as well. Nothing in it is touched. Every epoch's metrics and the final ones are
     compared bit for bit, times and costs apart. Exit code 3 where they differ.
     """
-    from rich.console import Console
-
     from vaebench.cli.progress import Progress
+    from vaebench.cli.screen import Screen
     from vaebench.grid.repeat import repeat as execute
 
     # a program reads the standard output: what goes on is told beside it
-    with Progress(Console(stderr=as_json, highlight=False, soft_wrap=True)) as progress:
+    with Progress(Screen(stderr=as_json)) as progress:
         found = execute(run, device=device, data_dir=data_dir, listener=progress)
     if as_json:
-        click.echo(json.dumps(as_values(found), indent=1, ensure_ascii=False))
+        echo(json.dumps(as_values(found), indent=1, ensure_ascii=False))
     else:
         _print(found)
     if not found.identical:
@@ -58,20 +59,23 @@ def as_values(found: "Repetition") -> dict[str, Any]:
 
 def _print(found: "Repetition") -> None:
     """The verdict, what differs, and what may be why."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    from vaebench.cli.screen import Screen
+
+    console = Screen()
     metrics, epochs = f"{len(found.metrics)} metrics", f"{found.epochs} epochs"
     if found.identical:
-        console.print(f"{found.run}: identical: {metrics}, {epochs}", markup=False)
+        console.print(f"{found.run}: identical: {metrics}, {epochs}")
     else:
         count = f"{len(found.differences)} of {metrics} differ"
-        console.print(f"{found.run}: not identical: {count}, {epochs}", markup=False)
+        console.print(f"{found.run}: not identical: {count}, {epochs}")
         table = Table("metric", "first in", "then", "now", "largest", box=None, pad_edge=False)
         for metric, epoch, *values in found.differences:
             first = "the end" if epoch is None else f"epoch {epoch}"
-            table.add_row(metric, first, *("none" if v is None else repr(v) for v in values))
+            table.add_row(
+                one_line(metric), first, *("none" if v is None else repr(v) for v in values)
+            )
         console.print(table)
     remarks = {
         "only in the finished run": found.only_then,
@@ -83,6 +87,6 @@ def _print(found: "Repetition") -> None:
     }
     for what, listed in remarks.items():
         if listed:
-            console.print(f"{what}: {'; '.join(listed)}", markup=False)
+            console.print(f"{what}: {'; '.join(listed)}")
     if any(key.startswith("versions.") for key in found.environment):
         console.print("vaebench has changed its numbers since: differences are to be expected")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from vaebench.cli.options import FOLDER, directory_argument, json_option, registered
+from vaebench.cli.output import echo
 
 
 @click.command()
@@ -43,10 +44,10 @@ def report(directory: Path, format_: str, output: Path | None, columns: list[str
         return
     analysis = load(directory, columns)
     if output is None:
-        click.echo(render(analysis, format_), nl=False)
+        echo(render(analysis, format_), nl=False)
     else:
         write(analysis, format_, output)
-        click.echo(f"wrote {output}")
+        echo(f"wrote {output}")
 
 
 @click.command()
@@ -62,7 +63,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     from vaebench.report import comparison_json, comparison_text, load
 
     comparison = execute(load(first), load(second))
-    click.echo((comparison_json if as_json else comparison_text)(comparison), nl=False)
+    echo((comparison_json if as_json else comparison_text)(comparison), nl=False)
     if comparison.regressed:
         sys.exit(3)
 
@@ -76,4 +77,4 @@ def status(directory: Path, as_json: bool) -> None:
     from vaebench.report import status_json, status_text
 
     rows = read(directory)
-    click.echo(status_json(rows) if as_json else status_text(rows), nl=False)
+    echo(status_json(rows) if as_json else status_text(rows), nl=False)

@@ -2,6 +2,8 @@
 
 import click
 
+from vaebench.cli.output import echo
+
 
 @click.command()
 def schema() -> None:
@@ -10,4 +12,4 @@ def schema() -> None:
 
     from vaebench.schema.record import Record
 
-    click.echo(json.dumps(Record.model_json_schema(), indent=1))
+    echo(json.dumps(Record.model_json_schema(), indent=1))

@@ -12,9 +12,7 @@ import hashlib
 import http.client
 import os
 import shlex
-import time
 import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,17 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from vaebench.errors import DataError, redact
-from vaebench.files import clean, write_atomic
+from vaebench.datasets.download import CHUNK, MAX_BYTES, get
+from vaebench.errors import DataError, ResultsError, redact
+from vaebench.files import clean, lock, read_file, write_atomic
 
-CONNECTION_TIMEOUT = 10.0  # seconds without an answer after which a mirror counts as unreachable
-PATIENCE = 30.0  # seconds after which a download must have had ...
-MIN_RATE = 4_000  # ... so many bytes a second on average: less than a telephone line carries
-CHUNK = 65_536  # bytes read at a time
 LOCK_TIMEOUT = 600.0  # seconds to wait for another process that fetches the same files
-MAX_BYTES = 256_000_000  # of a downloaded file; the largest of MNIST and its kin has 26,421,880
 
 
 FileStates = tuple[tuple[int, ...] | None, ...]
@@ -150,14 +144,14 @@ def _folder(files: RemoteFiles, root: Path) -> Path:
 
 
 def _read(path: Path) -> bytes | None:
+    # Links are followed, as a folder of data sets is often shared: what they lead to is not used
+    # unless it is the published file. (Path.resolve raises where they go in circles.)
+    target = Path(os.path.realpath(path))
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than any file of a data set; move it away")
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return read_file(target, MAX_BYTES)
+    except ResultsError as error:
+        where = "" if target == path else f"{path}: leads to "
+        raise DataError(f"{where}{error}; move it away") from error
 
 
 def _md5(content: bytes) -> str:
@@ -205,9 +199,11 @@ def _locked(folder: Path) -> AbstractContextManager[Any]:
     """Create the folder and take its lock, so that only one process fetches into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".vaebench.lock").acquire(timeout=LOCK_TIMEOUT)
+        return lock(folder / ".vaebench.lock", LOCK_TIMEOUT).acquire()
     except Timeout as error:
         raise DataError(f"{folder}: another process has been fetching for too long") from error
+    except ResultsError as error:
+        raise DataError(str(error)) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
 
@@ -236,8 +232,8 @@ def _download(
     for base in (mirror,) if mirror else files.mirrors:
         url = f"{_base_url(base)}/{name}"
         try:
-            content = _get(url)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            content = get(url)
+        except (OSError, ResultsError, http.client.HTTPException, ValueError) as error:
             failures.append(redact(f"{base}: {_reason(error)}"))
             continue
         if digest := files.verified(name, content):
@@ -254,32 +250,6 @@ def _download(
 def _base_url(mirror: str) -> str:
     url = mirror if "://" in mirror else Path(mirror).expanduser().absolute().as_uri()
     return url.rstrip("/")
-
-
-def _get(url: str) -> bytes:
-    """Return what a URL gives, unless that is too much, too little, or takes too long."""
-    request = urllib.request.Request(url, headers={"User-Agent": "vaebench"})
-    began = time.monotonic()
-    content = bytearray()
-    with urllib.request.urlopen(request, timeout=CONNECTION_TIMEOUT) as response:
-        claimed = response.headers.get("Content-Length", "")
-        expected = int(claimed) if claimed.isdecimal() else MAX_BYTES + 1
-        while len(content) < expected and (part := response.read1(CHUNK)):
-            content += part
-            if len(content) > MAX_BYTES:
-                raise ValueError(f"more than {MAX_BYTES:,} bytes")
-            _require_pace(len(content), time.monotonic() - began)
-        if claimed.isdecimal() and len(content) < expected:
-            raise http.client.IncompleteRead(bytes(content), expected - len(content))
-    return bytes(content)
-
-
-def _require_pace(count: int, seconds: float) -> None:
-    """A mirror that sends a byte now and then would hold us for days: no single wait is long."""
-    if seconds > PATIENCE and count < MIN_RATE * seconds:
-        raise TimeoutError(
-            f"too slow: {count:,} bytes in {seconds:.0f} s, less than {MIN_RATE:,} a second"
-        )
 
 
 def _reason(error: Exception) -> str:

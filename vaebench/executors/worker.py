@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from vaebench.errors import StorageError
+from vaebench.errors import ResultsError, StorageError
 from vaebench.executors.messages import from_message, send
 from vaebench.run import Task, remeasure, run
 
@@ -60,7 +60,7 @@ def work(faults: int | None = None) -> None:
         task = from_message(json.loads(tasks.get()))
         try:
             do(task, tell)
-        except (StorageError, OSError) as error:  # not even a record can be written
+        except (StorageError, ResultsError, OSError) as error:  # not even a record can be written
             tell("unwritable", {"reason": str(error)})
 
 

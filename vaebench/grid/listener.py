@@ -9,6 +9,7 @@ from vaebench.executors import Event
 from vaebench.grid.planning import Planned
 from vaebench.run import Task, close
 from vaebench.schema.labels import run_label
+from vaebench.text import lines
 
 
 class Listener:
@@ -55,7 +56,8 @@ class Lines(Listener):
 
     @staticmethod
     def _say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        with suppress(OSError):  # nothing that trains stops because nobody can read of it
+            print(lines(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def default_listener() -> Listener:

@@ -20,7 +20,9 @@ from vaebench.schema.manifest import Planned as Listed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.statistics.power import seeds_to_decide
 from vaebench.storage import run_store
+from vaebench.text import one_line
 
+MAX_REASON = 200  # characters of why a run has failed
 Rerun = Literal["missing", "failed", "stale", "all"]
 Action = Literal["run", "resume", "rerun", "skip"]
 
@@ -206,18 +208,13 @@ def _decide(
         if rerun == "missing":
             return "skip", "failed; --rerun missing leaves it"
         resumes = record.get("failure") in TRANSIENT and epochs
-        reason = _printable(record.get("reason"))
+        reason = one_line(record.get("reason"), MAX_REASON)
         return "resume" if resumes else "rerun", f"failed: {reason}"
     if rerun == "failed":
         return "skip", f"{status or 'missing'}; --rerun failed leaves it"
     if epochs:
         return "resume", f"after epoch {epochs} of {run.config.training.epochs}"
     return "run", status or "new"
-
-
-def _printable(reason: object) -> str:
-    """A record's reason as a terminal may show it: in one line, without control sequences."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(reason).split()))
 
 
 def _is_of(run: Run, stored: dict[str, Any] | None) -> bool:

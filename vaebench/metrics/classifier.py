@@ -8,6 +8,7 @@ or its training, raise :data:`RECIPE`, and the version of the metrics that use i
 
 import hashlib
 import io
+import os
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from torch import Tensor, nn
 
 from vaebench import datasets
 from vaebench.datasets.files import data_directory
-from vaebench.files import require_archive, write_atomic
+from vaebench.errors import ResultsError
+from vaebench.files import lock, open_archive, write_atomic
 from vaebench.metrics.generation import squared_radii
 from vaebench.seeding import seeded, stream
+from vaebench.tensors import require_tensors
 
 RECIPE = 1
 FEATURES = 64  # width of the penultimate layer
@@ -87,7 +89,7 @@ def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference
     if known is None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
+            with lock(path.with_suffix(".lock"), -1):  # for as long as it takes
                 known = _read(path, shape, recipe)  # another process may have trained it meanwhile
                 if known is None:
                     state = _trained(name, data_dir)
@@ -95,7 +97,7 @@ def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference
                     buffer = io.BytesIO()
                     torch.save(state, buffer)
                     write_atomic(path, buffer.getvalue())
-        except OSError:
+        except (OSError, ResultsError):  # it cannot be kept
             known = known or _rebuilt(_trained(name, data_dir), shape, recipe)
     return known
 
@@ -115,12 +117,15 @@ def _rebuilt(state: dict[str, Any], shape: Shape, recipe: str) -> Reference:
     with seeded(0, "load"):
         network = _network(shape, classes)
     network.load_state_dict(weights)
+    accuracy = float(state["accuracy"])
+    if not (0 <= accuracy <= 1 and all(t.isfinite().all() for t in (features, *weights.values()))):
+        raise ValueError("numbers that are none")
     return Reference(
         body=network[:-1].eval(),
         features=features.contiguous(),
         recipe=recipe,
         weights=_digest(weights),
-        accuracy=float(state["accuracy"]),
+        accuracy=accuracy,
     )
 
 
@@ -186,7 +191,12 @@ def _digest(state: dict[str, Tensor]) -> str:
 def _read(path: Path, shape: Shape, recipe: str) -> Reference | None:
     """A kept classifier; None when there is none, or it is damaged (and is to be trained anew)."""
     try:
-        require_archive(path, MAX_BYTES)
-        return _rebuilt(torch.load(path, weights_only=True), shape, recipe)
+        file = open_archive(path, MAX_BYTES)
+        if file is None:
+            return None
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            state = require_tensors(torch.load(file, weights_only=True), size)
+        return _rebuilt(state, shape, recipe)
     except Exception:  # torch and zipfile raise half a dozen kinds for a damaged file
         return None

@@ -31,6 +31,7 @@ from vaebench.report.pictures import Pictures, comparison_picture, write_copies
 from vaebench.report.status import GridStatus, status, status_json, status_text
 from vaebench.report.tuning import tuning_text
 from vaebench.schema.manifest import grid_dirs
+from vaebench.text import lines
 
 __all__ = [
     "FORMATS",
@@ -113,7 +114,9 @@ def write(analysis: Analysis, format: str, output: Path | str) -> None:  # noqa:
     text = _render(analysis, format, pictures)
     try:
         write_copies(pictures)
-        write_atomic(output.resolve(), text)  # a link stays one
+        # a link stays one, but for those in the grid's folder: who made them is not known
+        own = output.parent.resolve().is_relative_to(analysis.directory.resolve())
+        write_atomic(output if own else output.resolve(), text)
     except OSError as error:
         where = error.filename or output
         raise ResultsError(f"{where}: cannot be written: {error.strerror}") from error
@@ -148,6 +151,4 @@ def write_html(
 def _render(analysis: Analysis, format: str, pictures: Pictures) -> str:  # noqa: A002
     if format not in FORMATS:
         raise ResultsError(f"no report format {format!r}; choose from {', '.join(FORMATS)}")
-    text = FORMATS[format].text(analysis, pictures)
-    # a record may hold half a surrogate pair, which no file can
-    return text.encode("utf-8", errors="replace").decode("utf-8")
+    return lines(FORMATS[format].text(analysis, pictures))

@@ -14,11 +14,14 @@ from typing import Any, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from vaebench.errors import ResultsError, VaebenchError
+from vaebench.files import names_in
 from vaebench.schema import record as schema
 from vaebench.schema.faults import first_fault
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.section import Section
+from vaebench.text import one_line
 
+MAX_REASON = 300  # characters of what is said of a damaged record
 Record = dict[str, Any]
 _Section = TypeVar("_Section", bound=Section)
 
@@ -65,8 +68,7 @@ class Report:
         runs = planned(manifest)
         found = [(run, read_record(grid, run)) for run in runs]
         known = {run.run_id for run in runs}
-        root = grid / "runs"
-        folders = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        folders = [name for name in _names(grid) if (grid / "runs" / name).is_dir()]
         return cls(
             directory=grid,
             manifest=manifest,
@@ -105,10 +107,19 @@ def read_record(grid: Path, run: Planned, part: str = "runs") -> Record | Damage
     """The record of one planned run; None when there is none; the reason when it is unusable."""
     path = grid / part / run.run_id / "record.json"
     try:
-        return schema.Record.read_planned(path, run)
+        return schema.Record.read_planned(path, run, grid)
     except (VaebenchError, OSError, ValueError) as error:
         # a report is published: where the folder lies on this machine is nobody's business
-        return Damaged(run, str(error).replace(f"{path.parent}{os.sep}", ""))
+        said = str(error).replace(f"{path.parent}{os.sep}", "").replace(f"{grid}{os.sep}", "")
+        return Damaged(run, one_line(said, MAX_REASON))
+
+
+def _names(grid: Path) -> list[str]:
+    """Names of what lies in ``runs/``; none where that is no folder, which records tell."""
+    try:
+        return names_in(grid / "runs", grid)
+    except ResultsError:
+        return []
 
 
 def setting(record: Record, *path: str) -> Any:

@@ -24,7 +24,7 @@ from vaebench.report.markup import (
     table_lines,
 )
 from vaebench.report.numbers import NOTHING
-from vaebench.report.pictures import Pictures, last_tile
+from vaebench.report.pictures import Pictures, is_picture, last_tile
 from vaebench.report.sections import effects_section, published_section
 from vaebench.report.tables import (
     MAIN_COLUMNS,
@@ -106,7 +106,7 @@ def _tile(report: Report, cell: Cell, kind: str, pictures: Pictures) -> str:
 
 def _comparison(report: Report, pictures: Pictures) -> list[str]:
     path = report.directory / "comparison.png"
-    if not path.is_file():
+    if not is_picture(path, report.directory):
         return []
     alt = f"All cells of {report.name}: test images, reconstructions and samples"
     return [f"![{escape(alt)}]({pictures.link(path, path.name)})"]

@@ -5,11 +5,11 @@ comes from a file passes through :func:`escape`.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 from vaebench.report.numbers import NOTHING
 from vaebench.report.tables import Entry, Table
+from vaebench.text import one_line
 
 # What starts markup inside a line, and what starts a list or a quotation at its beginning. An
 # underscore between letters starts nothing, and escaping it would make latent_dim hard to read.
@@ -20,9 +20,7 @@ Row = Sequence[str]
 
 def escape(text: object) -> str:
     """Any text as one line of Markdown that shows it literally, also inside a table."""
-    line = " ".join(str(text).split())
-    shown = "".join("\N{REPLACEMENT CHARACTER}" if unprintable(c) else c for c in line)
-    return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", shown))
+    return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", one_line(text)))
 
 
 def entry_text(entry: Entry, between: str = " ") -> str:
@@ -31,11 +29,6 @@ def entry_text(entry: Entry, between: str = " ") -> str:
         return NOTHING
     width = "" if entry.half_width is None else f"{between}±\u00a0{entry.half_width}"
     return f"**{entry.mean}{width}**" if entry.best else f"{entry.mean}{width}"
-
-
-def unprintable(character: str) -> bool:
-    """Whether a character has no picture and no place in a file: controls, lone surrogates."""
-    return unicodedata.category(character) in ("Cc", "Cs")
 
 
 def table_lines(

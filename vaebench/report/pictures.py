@@ -14,8 +14,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.errors import VaebenchError
-from vaebench.files import write_atomic
+from vaebench.errors import ResultsError, VaebenchError
+from vaebench.files import names_in, read_picture, write_atomic
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen
 from vaebench.report.loading import Report, dig
@@ -42,7 +42,7 @@ class Pictures:
 
     def link(self, picture: Path, name: str) -> str:
         """The relative, quoted address of ``picture``; ``name`` is that of its copy, if any."""
-        picture = picture.resolve()
+        picture = picture.parent.resolve() / picture.name
         folder = (self.output.parent if self.output else Path()).resolve()
         if self.output is not None and not picture.is_relative_to(folder):
             target = folder / f"{self.output.stem}_files" / name
@@ -52,9 +52,13 @@ class Pictures:
 
 
 def write_copies(pictures: Pictures) -> None:
-    """Copy what the links need."""
+    """Copy what the links need.
+
+    Raises:
+        ResultsError: One is no picture any more.
+    """
     for source, target in pictures.copies.items():
-        write_atomic(target, source.read_bytes())
+        write_atomic(target, read_picture(source) or b"", target.parents[1])
 
 
 def last_tile(report: Report, cell: Cell, kind: str) -> tuple[Path, int] | None:
@@ -64,14 +68,24 @@ def last_tile(report: Report, cell: Cell, kind: str) -> tuple[Path, int] | None:
         return None
     folder = report.run_dir(choice[0]["run_id"]) / "images"
     measured = dig(choice[0], "measured", "epoch")
-    if not folder.is_dir():
+    try:
+        names = names_in(folder, report.directory)
+    except ResultsError:
         return None
-    found = [(match, path) for path in folder.iterdir() if (match := _TILE.fullmatch(path.name))]
-    tiles = [(int(match["epoch"]), path) for match, path in found if match["kind"] == kind]
+    matches = [match for name in names if (match := _TILE.fullmatch(name))]
+    tiles = [(int(match["epoch"]), folder / match[0]) for match in matches if match["kind"] == kind]
     if not tiles:
         return None
     epoch, path = max(tiles, key=lambda tile: (tile[0] == measured, tile[0]))
-    return path, epoch
+    return (path, epoch) if is_picture(path, report.directory) else None
+
+
+def is_picture(path: Path, within: Path) -> bool:
+    """Whether a file is a picture that may be shown: nothing else is linked or copied."""
+    try:
+        return read_picture(path, within) is not None
+    except ResultsError:
+        return False
 
 
 def comparison_picture(analysis: Analysis) -> bytes | None:
@@ -101,6 +115,10 @@ def comparison_picture(analysis: Analysis) -> bytes | None:
 def _arrays(run: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
     try:
         arrays = RunStore(run).arrays() or {}
-        return arrays["originals"], arrays["reconstructions"], arrays["samples"]
+        originals, *others = (arrays[k] for k in ("originals", "reconstructions", "samples"))
     except (VaebenchError, KeyError):
         return None
+    same = others[0].shape == originals.shape and others[1].shape[1:] == originals.shape[1:]
+    images = originals.ndim == 4 and originals.shape[1] in (1, 3) and originals.size > 0
+    whole = same and images and all(array.dtype.kind == "f" for array in (originals, *others))
+    return (originals, others[0], others[1]) if whole else None

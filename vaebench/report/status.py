@@ -19,6 +19,7 @@ from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.record import finite, outdated
 from vaebench.storage import RunStore
+from vaebench.text import lines as printable
 
 # states of runs that have a record, but not one of a complete run
 UNFINISHED = ("failed", "interrupted", "damaged", "stale", "superseded")
@@ -129,7 +130,7 @@ def status_text(rows: Sequence[GridStatus], now: float | None = None) -> str:
             when = f", last {_age(started.last, now)}" if started.last is not None else ""
             where = run_label(started.run.cell, started.run.seed)
             lines.append(f"  {where}: {started.epochs}{of} epochs{when}")
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines)) + "\n"
 
 
 def _status_of(grid: Path) -> GridStatus:

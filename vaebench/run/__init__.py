@@ -28,7 +28,7 @@ from vaebench.config import RunConfig
 from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, StorageError
 from vaebench.estimators import ESTIMATORS
-from vaebench.files import dump_json, dump_yaml, write_atomic
+from vaebench.files import dump_json, dump_yaml
 from vaebench.models import Shape
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
@@ -41,6 +41,7 @@ from vaebench.run.record import Task, close, completed_record, journal_line, mea
 from vaebench.run.scoring import SCORE, scored_record
 from vaebench.schema.labels import run_label
 from vaebench.storage import RunStore
+from vaebench.tensors import misfit
 from vaebench.training import State, train
 from vaebench.vae import start_likelihood
 
@@ -82,10 +83,10 @@ def run(
     store = RunStore(task.folder)
     try:
         store.clean()
-        write_atomic(store.path / "config.yaml", dump_yaml(task.config.to_dict()))
+        store.write("config.yaml", dump_yaml(task.config.to_dict()))
         with same_arithmetic():
             record = _run(task, store, on_epoch, warn)
-        write_atomic(store.path / "record.json", dump_json(record))
+        store.write("record.json", dump_json(record))
     except KeyboardInterrupt:
         close(task, "interrupted", "interrupted from the keyboard")
         raise
@@ -178,10 +179,12 @@ def _choose_weights(
         best = store.load_tensors("best.pt")
         if best is None:
             raise ResultsError(f"{store.path}: best.pt is gone; use --rerun all")
+        if why := misfit(best.get("model"), state.vae.state_dict()):
+            raise ResultsError(f"{store.path}: best.pt: {why}; use --rerun all")
         state.vae.load_state_dict(best["model"])
     fit(config, state.vae, x)
     store.save_tensors("weights.pt", state.vae.state_dict())
-    write_atomic(store.path / "decoder.safetensors", decoder_bytes(state.vae, shape))
+    store.write("decoder.safetensors", decoder_bytes(state.vae, shape))
     return state.best_epoch if config.evaluate == "best" else state.epoch
 
 
@@ -194,6 +197,8 @@ def resume(config: RunConfig, state: State, store: RunStore, warn: Warn) -> None
         if checkpoint is not None:
             if not {"line", *state.state_dict()} <= checkpoint.keys():
                 raise ResultsError(f"{store.path}: checkpoint.pt: not that of a run")
+            if why := misfit(checkpoint["model"], state.vae.state_dict()):
+                raise ResultsError(f"{store.path}: checkpoint.pt: {why}")
             if config.evaluate == "best" and checkpoint["best_epoch"]:
                 store.load_tensors("best.pt")  # is it whole?
             store.append(checkpoint["line"])
@@ -202,6 +207,5 @@ def resume(config: RunConfig, state: State, store: RunStore, warn: Warn) -> None
             raise ResultsError(f"{store.path}: a journal, but no checkpoint")
     except ResultsError as error:
         warn(f"{error}; it starts anew, what there was is kept in attempts/{store.attempt}")
-        written = (store.path / "config.yaml").read_bytes()
         store.set_aside()
-        write_atomic(store.path / "config.yaml", written)
+        store.write("config.yaml", dump_yaml(config.to_dict()))

@@ -34,11 +34,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from vaebench.errors import ResultsError
-from vaebench.files import require_file
+from vaebench.files import read_file
 from vaebench.layers import Unflatten
 from vaebench.likelihoods import ContinuousBernoulli
 from vaebench.models import Shape
@@ -134,14 +135,16 @@ def read_decoder(path: Path | str) -> Decoder:
             layers are not known.
     """
     path = Path(path)
-    require_file(path, MAX_BYTES)
+    content = read_file(path, MAX_BYTES)
+    if content is None:
+        raise ResultsError(f"{path}: no such file")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if KEY not in metadata:
-                raise ValueError(f"no {KEY} in its metadata")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return make_decoder(json.loads(metadata[KEY]), tensors)
+        tensors = load(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        described = metadata.get("__metadata__", {})
+        if KEY not in described:
+            raise ValueError(f"no {KEY} in its metadata")
+        return make_decoder(json.loads(described[KEY]), tensors)
     except (OSError, SafetensorError) as error:
         raise ResultsError(f"{path}: damaged: {error}") from error
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:

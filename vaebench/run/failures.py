@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 
 from vaebench.errors import DivergedError, VaebenchError
-from vaebench.files import write_atomic
 from vaebench.run.record import Task, close
+from vaebench.storage import RunStore
 
 Failure = Literal["diverged", "error", "memory", "system", "died", "timeout"]
 # These say nothing against a run or its checkpoint: the same again may succeed, and resumes.
@@ -45,7 +45,7 @@ def fail(task: Task, kind: Failure, reason: str, trace: str) -> dict[str, Any]:
     A finished run that was only to be measured keeps its folder as it is.
     """
     if trace and task.metrics is None:
-        write_atomic(task.folder / "error.txt", trace)
+        RunStore(task.folder).write("error.txt", trace)
         reason = f"{reason} (see {task.folder.name}/error.txt)"
     return close(task, "failed", reason, kind)
 

@@ -10,6 +10,7 @@ from vaebench.run.building import build_vae
 from vaebench.schema.record import versions
 from vaebench.seeding import seeded
 from vaebench.storage import RunStore
+from vaebench.tensors import misfit
 from vaebench.vae import VAE
 
 CNN_FEATURES_SINCE = 3  # NUMBERS_VERSION: since then a cnn's linear layers see channels last
@@ -53,10 +54,9 @@ def load_run(path: Path | str) -> LoadedRun:
     weights = store.load_tensors("weights.pt", max_bytes=2 * expected + OVERHEAD)
     if weights is None:
         raise no_weights(store)
-    try:
-        vae.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ResultsError(f"{path}: weights.pt: not of the model in config.yaml") from error
+    if why := misfit(weights, vae.state_dict()):
+        raise ResultsError(f"{path}: weights.pt: {why}")
+    vae.load_state_dict(dict(weights))  # without what else a file may say of it
     return LoadedRun(vae.eval(), config, record["metrics"], record)
 
 

@@ -16,7 +16,7 @@ from vaebench.datasets import Split, Splits
 from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.environment import resolve_device
 from vaebench.errors import ResultsError
-from vaebench.files import dump_json, write_atomic
+from vaebench.files import dump_json
 from vaebench.metrics import METRICS, Subject, measure, reference
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
@@ -24,6 +24,7 @@ from vaebench.run.failures import failed
 from vaebench.run.loading import load_run
 from vaebench.run.record import Task, declarations, now, unmeasured_notes
 from vaebench.seeding import stream
+from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics
 from vaebench.training.gradient_variance import gradient_variance
 from vaebench.vae import VAE
@@ -108,7 +109,7 @@ def remeasure(task: Task) -> dict[str, Any]:
             record = _remeasured(task, task.metrics or ())
     except Exception as error:
         return failed(task, error)
-    write_atomic(task.folder / "record.json", dump_json(record))
+    RunStore(task.folder).write("record.json", dump_json(record))
     return record
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from vaebench import figures
 from vaebench.config import FigureOptions
-from vaebench.files import write_atomic
 from vaebench.metrics import Subject, squared_error_per_image
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
@@ -59,7 +58,7 @@ def save_snapshot(store: RunStore, vae: VAE, test: Tensor, *, epoch: int) -> Non
             "samples": tile(vae.decode(_prior(vae, test.device))),
         }
     for key, picture in pictures.items():
-        write_atomic(store.images / f"{key}-{epoch:04d}.png", picture)
+        store.write(f"images/{key}-{epoch:04d}.png", picture)
 
 
 def tile(images: Tensor) -> bytes:
@@ -175,7 +174,7 @@ def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) ->
 
     def keep(name: str, what: str, *content: Any, **options: Any) -> None:
         figure = getattr(figures, name)(*content, title=f"{label}: {what}", **options)
-        write_atomic(store.figures / f"{name}.png", figures.to_png(figure))
+        store.write(f"figures/{name}.png", figures.to_png(figure))
 
     for name, (what, *keys) in _OF_ARRAYS.items():
         if keys[0] in arrays:

@@ -11,7 +11,7 @@ from vaebench.datasets import Splits
 from vaebench.declarations import COSTS, Spent, definition
 from vaebench.environment import describe, resolve_device
 from vaebench.estimators import ESTIMATORS
-from vaebench.files import dump_json, write_atomic
+from vaebench.files import dump_json
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import METRICS, Subject, ssim_window
@@ -83,13 +83,14 @@ def close(task: Task, status: str, reason: str, failure: str | None = None) -> d
     A finished run that was only to be measured keeps its own, too; what is returned says so.
     ``failure``: its kind, see :mod:`vaebench.run.failures`.
     """
-    finished = RunStore(task.folder).record
+    store = RunStore(task.folder)
+    finished = store.record
     if task.metrics is not None:
         return (finished or {}) | {"status": status, "reason": reason}
     if finished is not None and finished["status"] == "complete":
         return finished
     record = make_record(task, status, reason) | ({"failure": failure} if failure else {})
-    write_atomic(task.folder / "record.json", dump_json(record))
+    store.write("record.json", dump_json(record))
     return record
 
 

@@ -4,6 +4,7 @@ What is a manifest is decided here, and nowhere else. As with records, one that 
 ``schema_version`` is of version 1.
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from vaebench import plain_yaml
 from vaebench.errors import ResultsError
-from vaebench.files import MAX_MANIFEST_BYTES
+from vaebench.files import MAX_MANIFEST_BYTES, read_file
 from vaebench.schema.faults import first_fault, later
 
 MANIFEST_VERSION = 2
@@ -123,12 +124,11 @@ def read_manifest(grid_dir: Path) -> dict[str, Any]:
         ResultsError: There is none, it is damaged, or of a later version.
     """
     path = grid_dir / "grid.yaml"
-    if not path.is_file():
+    content = read_file(path, MAX_MANIFEST_BYTES)
+    if content is None:
         raise ResultsError(f"{grid_dir}: not the folder of a grid: no grid.yaml in it")
     try:
-        value = plain_yaml.read(path, MAX_MANIFEST_BYTES)
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
+        value = plain_yaml.load(content)
     except ValueError as error:
         raise ResultsError(f"{path}: damaged: {error}") from error
     try:
@@ -150,9 +150,17 @@ def planned(manifest: Mapping[str, Any]) -> tuple[Planned, ...]:
 
 
 def grid_dirs(results_dir: Path) -> list[Path]:
-    """Folders of grids: ``results_dir`` itself if it is one, else those directly below it."""
-    if (results_dir / "grid.yaml").exists():
+    """Folders of grids: ``results_dir`` itself if it is one, else those directly below it.
+
+    A link that leads out of ``results_dir`` is passed over: who means that grid names its folder.
+    """
+    if os.path.lexists(results_dir / "grid.yaml"):
         return [results_dir]
     if not results_dir.is_dir():
         return []
-    return sorted(path.parent for path in results_dir.glob("*/grid.yaml"))
+    here = os.path.realpath(results_dir)
+    return sorted(
+        path
+        for path in results_dir.iterdir()
+        if os.path.lexists(path / "grid.yaml") and Path(os.path.realpath(path)).is_relative_to(here)
+    )

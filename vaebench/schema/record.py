@@ -83,27 +83,25 @@ class Record(BaseModel):
         return record
 
     @classmethod
-    def read(cls, path: Path) -> dict[str, Any] | None:
+    def read(cls, path: Path, within: Path | None = None) -> dict[str, Any] | None:
         """Read and check a record; None when there is none.
 
         Raises:
-            ResultsError: The file cannot be read, or as for :meth:`check`.
+            ResultsError: As for :func:`vaebench.files.open_file`, or for :meth:`check`.
         """
-        try:
-            return cls.check(read_json(path), path)
-        except ResultsError:
-            if path.exists():
-                raise
-            return None
+        value = read_json(path, within)
+        return None if value is None else cls.check(value, path)
 
     @classmethod
-    def read_planned(cls, path: Path, run: Planned) -> dict[str, Any] | None:
+    def read_planned(
+        cls, path: Path, run: Planned, within: Path | None = None
+    ) -> dict[str, Any] | None:
         """Read and check the record of a run that a manifest lists; None when there is none.
 
         Raises:
             ResultsError: As for :meth:`read`, or it is that of another run.
         """
-        record = cls.read(path)
+        record = cls.read(path, within)
         if record is None:
             return None
         if record["run_id"] != run.run_id:

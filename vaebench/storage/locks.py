@@ -17,12 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from vaebench.errors import ResultsError
+from vaebench.files import lock as file_lock
 from vaebench.files import read_json, write_atomic
+from vaebench.text import one_line
 
 PATIENCE = 1.0  # seconds; who only looks whether it is held, holds it for a moment
+MAX_HOST = 100  # characters of a machine's name in a message; a name has 64 at most
 BEAT = 10.0  # seconds between two touches of the note
 STALE = 60.0  # seconds after which a holder on another machine is taken for dead
 MOUNTS = Path("/proc/self/mountinfo")
@@ -46,7 +49,7 @@ def hold(folder: Path) -> Iterator[None]:
         OSError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, note = FileLock(folder / ".lock", timeout=PATIENCE), folder / ".holder"
+    lock, note = file_lock(folder / ".lock", PATIENCE), folder / ".holder"
     try:
         lock.acquire()
     except Timeout:
@@ -92,10 +95,10 @@ def network_file_system(path: Path) -> str | None:
 def _holder(note: Path) -> tuple[str, str] | None:
     """The machine that a note names, and all of it in words; None if it says nothing of use."""
     try:
-        said = read_json(note)
-        host = "".join(filter(str.isprintable, str(said["host"])))
+        said = read_json(note) or {}
+        host = one_line(said["host"], MAX_HOST)
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(said["since"])))
-        return host, f"process {int(said['pid'])} on {host}, since {since}"
+        return host, f"process {one_line(int(said['pid']), 20)} on {host}, since {since}"
     except (ResultsError, KeyError, TypeError, ValueError, OverflowError, OSError):
         return None
 
@@ -111,7 +114,8 @@ def _elsewhere(note: Path, lock: Path) -> tuple[str, str] | None:
     if holder is None or holder[0] == socket.gethostname():
         return None
     lock.touch()  # both times are the file server's, whatever the clocks of the machines say
-    return holder if lock.stat().st_mtime - note.stat().st_mtime < STALE else None
+    age = lock.stat().st_mtime - note.stat().st_mtime
+    return holder if abs(age) < STALE else None  # a date to come is nobody's who is at work
 
 
 @contextmanager

@@ -8,26 +8,40 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from vaebench import plain_yaml
 from vaebench.errors import ResultsError
 from vaebench.files import (
     MAX_CONFIG_BYTES,
+    MAX_JOURNAL_BYTES,
     MAX_LINE_BYTES,
     MAX_TENSORS_BYTES,
+    clean,
     flush_folder,
     make_folder,
-    require_archive,
+    names_in,
+    open_archive,
+    open_file,
+    read_file,
+    require_no_link,
+    require_single,
+    unreadable,
     write_atomic,
 )
 from vaebench.schema.record import Record
+from vaebench.tensors import read_arrays, require_tensors
+from vaebench.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 MAX_VALUE = 1e300  # of a metric: neither NaN nor a whole number that is no float
+MAX_SAID = 200  # characters of what numpy says of a damaged file
+PARTS = ("runs", "tuning")  # of a grid's folder, which hold those of runs
+
+_Content = TypeVar("_Content")
 
 
 class RunStore:
@@ -35,6 +49,7 @@ class RunStore:
 
     Attributes:
         path: The folder, ``<results>/<grid>/runs/<run_id>``.
+        within: The grid's folder, below which no link is followed; ``path`` if it is alone.
         run_id: Its name.
         images: Folder of the square tiles, ``<key>-<epoch>.png``.
         figures: Folder of the figures, under fixed names.
@@ -42,6 +57,7 @@ class RunStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.within = path.parents[1] if path.parent.name in PARTS else path
         self.run_id = path.name
         self.images = path / "images"
         self.figures = path / "figures"
@@ -50,10 +66,10 @@ class RunStore:
     @property
     def config(self) -> dict[str, Any] | None:
         """The stored configuration; None when there is none or it is damaged."""
-        path = self.path / "config.yaml"
         try:
-            value = plain_yaml.read(path, MAX_CONFIG_BYTES) if path.is_file() else None
-        except (OSError, ValueError):
+            content = read_file(self.path / "config.yaml", MAX_CONFIG_BYTES, self.within)
+            value = plain_yaml.load(content) if content is not None else None
+        except (ResultsError, ValueError):
             return None
         return value if isinstance(value, dict) else None
 
@@ -64,7 +80,7 @@ class RunStore:
         Raises:
             ResultsError: It is damaged, see :class:`vaebench.schema.record.Record`.
         """
-        return Record.read(self.path / "record.json")
+        return Record.read(self.path / "record.json", self.within)
 
     @property
     def journal(self) -> list[dict[str, Any]]:
@@ -73,7 +89,7 @@ class RunStore:
         Raises:
             ResultsError: It cannot be read.
         """
-        return _read_journal(self._journal)[0]
+        return self._read_journal()[0]
 
     def whole_journal(self, epochs: int) -> list[dict[str, Any]]:
         """The journal of a run that has ended after so many epochs.
@@ -92,9 +108,9 @@ class RunStore:
         """Append an epoch to the journal unless it is there, mending a torn last line first.
 
         Raises:
-            ResultsError: The journal lacks epochs before this one.
+            ResultsError: The journal lacks epochs before this one, or is no plain file of one name.
         """
-        lines, size = _read_journal(self._journal)
+        lines, size = self._read_journal()
         last = lines[-1]["epoch"] if lines else 0
         if line["epoch"] <= last:
             return
@@ -102,6 +118,7 @@ class RunStore:
             raise ResultsError(f"{self.path}: the journal ends at epoch {last}: epochs are missing")
         new = json.dumps(dict(line), allow_nan=False) + "\n"
         make_folder(self.path)
+        require_single(self._journal)
         with self._journal.open("ab") as file:
             file.truncate(size)
             file.write(new.encode())
@@ -116,13 +133,21 @@ class RunStore:
         Raises:
             ResultsError: The journal cannot be read.
         """
-        _, size = _read_journal(self._journal)
-        content = self._journal.read_bytes() if self._journal.exists() else b""
+        _, size = self._read_journal()
+        content = read_file(self._journal, MAX_JOURNAL_BYTES, self.within) or b""
         if len(content) == size:
             return False
-        write_atomic(self.path / "journal.torn", content[size:])
-        write_atomic(self._journal, content[:size])
+        self.write("journal.torn", content[size:])
+        self.write(self._journal.name, content[:size])
         return True
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Write a file of the folder or of one below it, atomically.
+
+        Raises:
+            ResultsError: A link leads to it.
+        """
+        write_atomic(self.path / name, content, self.within)
 
     def save_tensors(self, name: str, value: Mapping[str, Any]) -> None:
         """Write tensors and plain values to ``name``, atomically."""
@@ -130,7 +155,7 @@ class RunStore:
 
         buffer = io.BytesIO()
         torch.save(dict(value), buffer)
-        write_atomic(self.path / name, buffer.getvalue())
+        self.write(name, buffer.getvalue())
 
     def load_tensors(self, name: str, max_bytes: int = MAX_TENSORS_BYTES) -> dict[str, Any] | None:
         """Read what :meth:`save_tensors` wrote, onto the CPU; None when it is not there.
@@ -140,18 +165,15 @@ class RunStore:
             max_bytes: Bytes that it may have.
 
         Raises:
-            ResultsError: The file is damaged or too large.
+            ResultsError: The file is damaged or too large, or holds something else.
         """
         import torch
 
-        value = _load(
-            self.path / name,
-            lambda path: torch.load(path, map_location="cpu", weights_only=True),
-            max_bytes,
-        )
-        if not isinstance(value, dict | None):
-            raise ResultsError(f"{self.path / name}: damaged: it holds no tensors by name")
-        return value
+        def read(file: BinaryIO) -> dict[str, Any]:
+            size = os.fstat(file.fileno()).st_size
+            return require_tensors(torch.load(file, map_location="cpu", weights_only=True), size)
+
+        return self._load(name, read, max_bytes)
 
     def save_arrays(self, arrays: Mapping[str, "NDArray[Any]"]) -> None:
         """Write ``arrays.npz``, atomically."""
@@ -159,42 +181,42 @@ class RunStore:
 
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
-        write_atomic(self.path / "arrays.npz", buffer.getvalue())
+        self.write("arrays.npz", buffer.getvalue())
 
     def arrays(self) -> dict[str, "np.ndarray[Any, Any]"] | None:
         """Read ``arrays.npz``; None when it is not there.
 
         Raises:
-            ResultsError: The file is damaged.
+            ResultsError: The file is damaged, or holds something else than numbers.
         """
-        import numpy as np
-
-        def read(path: Path) -> dict[str, "np.ndarray[Any, Any]"]:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                return dict(file)
-
-        return _load(self.path / "arrays.npz", read)
+        return self._load("arrays.npz", read_arrays)
 
     def first_damaged(self, *names: str) -> str | None:
         """The first of some files of tensors or arrays that is there, but not as it was written."""
         for name in names:
-            path = self.path / name
             try:
-                if path.exists():
-                    require_archive(path, MAX_TENSORS_BYTES)
-            except Exception:  # zipfile raises many kinds for a damaged file
+                if file := open_archive(self.path / name, MAX_TENSORS_BYTES, self.within):
+                    file.close()
+            except ResultsError:
                 return name
         return None
 
     @property
     def attempt(self) -> int:
         """1 for the first attempt at this run; each that was set aside adds one."""
-        return 1 + sum(1 for _ in (self.path / "attempts").glob("*"))
+        try:
+            return 1 + len(names_in(self.path / "attempts", self.within))
+        except ResultsError:  # no folder: `set_aside` says so
+            return 1
 
     def clean(self) -> None:
-        """Remove what a writer that was killed left half-written."""
-        for path in self.path.glob("**/.*.tmp"):
-            path.unlink(missing_ok=True)
+        """Remove what a writer that was killed left half-written.
+
+        Raises:
+            ResultsError: One of the folders is a link, or cannot be read.
+        """
+        for folder in (self.path, self.images, self.figures):
+            clean(folder, self.within)
 
     def set_aside(self) -> None:
         """Move what this attempt left into ``attempts/<n>``, so that the next starts clean.
@@ -202,54 +224,53 @@ class RunStore:
         The record goes first: whatever a crash leaves here must not pass for a finished run.
         """
         old = self.path / "attempts" / str(self.attempt)
-        entries = [entry for entry in self.path.iterdir() if entry.name != "attempts"]
+        require_no_link(old, self.within)
+        names = [name for name in names_in(self.path, self.within) if name != "attempts"]
         make_folder(old)
-        for entry in sorted(entries, key=lambda entry: entry.name != "record.json"):
-            entry.replace(old / entry.name)
+        for name in sorted(names, key=lambda name: name != "record.json"):
+            (self.path / name).replace(old / name)
         flush_folder(old)
         flush_folder(self.path)
+
+    def _load(
+        self, name: str, read: Callable[[BinaryIO], _Content], max_bytes: int = MAX_TENSORS_BYTES
+    ) -> _Content | None:
+        """What ``read`` finds in an archive; None when it is not there."""
+        path = self.path / name
+        file = open_archive(path, max_bytes, self.within)
+        if file is None:
+            return None
+        with file:
+            try:
+                return read(file)
+            except ValueError as error:
+                raise ResultsError(f"{path}: damaged: {one_line(error, MAX_SAID)}") from error
+            except Exception as error:  # torch and numpy raise many kinds for a damaged file
+                raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
+
+    def _read_journal(self) -> tuple[list[dict[str, Any]], int]:
+        """The epochs from 1 on that lie whole in it, and the number of bytes they take."""
+        lines: list[dict[str, Any]] = []
+        size = 0
+        file = open_file(self._journal, MAX_JOURNAL_BYTES, self.within)
+        if file is None:
+            return lines, size
+        try:
+            with file:
+                while raw := file.readline(MAX_LINE_BYTES):
+                    line = _epoch(raw, len(lines) + 1)
+                    if line is None:
+                        break
+                    lines.append(line)
+                    size += len(raw)
+        except OSError as error:
+            raise unreadable(self._journal, error) from error
+        return lines, size
 
 
 def run_store(grid_dir: Path, run_id: str, part: str = "runs") -> RunStore:
     """The folder of a run of a grid; ``part`` is ``tuning`` for a tuning run."""
     return RunStore(grid_dir / part / run_id)
-
-
-def _load(
-    path: Path, read: Callable[[Path], Any], max_bytes: int = MAX_TENSORS_BYTES
-) -> dict[str, Any] | None:
-    """What ``read`` finds in an archive; None when it is not there."""
-    if not path.exists():
-        return None
-    try:
-        require_archive(path, max_bytes)
-        content: dict[str, Any] = read(path)
-    except ResultsError:
-        raise
-    except Exception as error:  # torch, numpy and zipfile raise many kinds for a damaged file
-        raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
-    return content
-
-
-def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The epochs from 1 on that lie whole in a journal, and the number of bytes they take."""
-    lines: list[dict[str, Any]] = []
-    size = 0
-    if not path.exists():
-        return lines, size
-    if not path.is_file():
-        raise ResultsError(f"{path}: damaged: not a file")
-    try:
-        with path.open("rb") as file:
-            while raw := file.readline(MAX_LINE_BYTES):
-                line = _epoch(raw, len(lines) + 1)
-                if line is None:
-                    break
-                lines.append(line)
-                size += len(raw)
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return lines, size
 
 
 def _epoch(raw: bytes, epoch: int) -> dict[str, Any] | None:

@@ -5,27 +5,31 @@ what is sent; files replace files of their name. What to send is decided in ``pu
 """
 
 import json
+import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from vaebench.files import write_atomic
+from vaebench.errors import ResultsError
+from vaebench.files import lock, read_file, write_atomic
+from vaebench.tracking.own_files import require_own_targets
 from vaebench.tracking.payload import Point, common_tags
+from vaebench.tracking.staging import stage, stage_picture
 from vaebench.tracking.store import LOCK, Window, open_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from PIL.Image import Image
 
 FOLDER, CALL = "vaebench.folder", "vaebench.call"  # tags
+MAX_ID_BYTES = 1000
 MAX_DIGEST = 36  # characters; MLflow's limit
 PAGE = 1000
-FULL, PREVIEW = 512, 256  # pixels of a picture: opened by a click, and shown (as log_image's)
 
 Key = tuple[str, ...]
 
@@ -36,6 +40,7 @@ class Shown:
 
     Attributes:
         id: MLflow's name for it.
+        artifacts: Where MLflow keeps its files.
         status: RUNNING, FINISHED, FAILED or KILLED.
         tags: Its tags.
         has_params: Whether its parameters were sent.
@@ -44,6 +49,7 @@ class Shown:
     """
 
     id: str
+    artifacts: str
     status: str
     tags: dict[str, str]
     has_params: bool = False
@@ -58,6 +64,7 @@ class GridClient:
         mlflow: MLflow's client.
         experiment_id: The id of the experiment that holds the grid.
         runs: What is shown: ``("grid",)``, ``("cell", label)``, ``("run", run_id, attempt)``.
+        left_out: What could not be read, and why.
 
     Raises:
         TrackingError: The store cannot be opened.
@@ -67,6 +74,7 @@ class GridClient:
         self.window = window
         self.mlflow, self.experiment_id = open_store(window)
         self.runs: dict[Key, Shown] = {}
+        self.left_out: list[str] = []
         self._folder = self._identity()
         self._find()
 
@@ -150,31 +158,53 @@ class GridClient:
     def images(self, shown: Shown, images: Mapping[str, Path]) -> None:
         """Send pictures under the names of MLflow's ``log_image``: stem to PNG file.
 
-        A file that holds no picture is passed over: it must not keep the rest from being shown.
+        What is no picture is left out: it must not keep the rest from being shown.
         """
-        import PIL.Image
-
         new = {stem: path for stem, path in images.items() if stem not in shown.images}
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
             for stem, path in new.items():
-                try:
-                    image = PIL.Image.open(path)
-                    image.load()
-                except (OSError, SyntaxError, ValueError):  # which PIL raises for damaged files
-                    continue
-                sized(image, FULL).save(folder / f"{stem}.png")
-                sized(image, PREVIEW).save(folder / f"{stem}+compressed.webp", lossless=True)
-            if any(folder.iterdir()):
-                self.mlflow.log_artifacts(shown.id, name, "images")
+                with self.leaving_out():
+                    stage_picture(path, Path(name), stem, self.window.folder)
+            if self._send(shown, "images", Path(name)):
                 self.tags(shown, {"mlflow.loggedImages": "True"})
         shown.images.update(new)
 
-    def files(self, shown: Shown, folder: str, paths: Iterable[Path]) -> None:
-        """Send the files that exist to an artifact folder."""
-        for path in paths:
-            if path.exists():
-                self.mlflow.log_artifact(shown.id, str(path), folder)
+    def files(
+        self,
+        shown: Shown,
+        folder: str,
+        paths: Iterable[Path],
+        texts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send the files that exist, and texts under their names, to an artifact folder.
+
+        What is no plain file, or no picture though it is called one, is left out.
+        """
+        with tempfile.TemporaryDirectory() as name:
+            for path in paths:
+                with self.leaving_out():
+                    stage(path, Path(name), self.window.folder)
+            for text_name, text in (texts or {}).items():
+                Path(name, text_name).write_text(text, encoding="utf-8")
+            self._send(shown, folder, Path(name))
+
+    @contextmanager
+    def leaving_out(self) -> Iterator[None]:
+        """Note what cannot be read instead of sending it."""
+        try:
+            yield
+        except ResultsError as error:
+            self.left_out.append(str(error))
+
+    def _send(self, shown: Shown, folder: str, staged: Path) -> bool:
+        """Send what was staged, if anything, where it does not leave the results folder."""
+        names = [path.name for path in staged.iterdir()]
+        if names and self.window.is_own:
+            targets = [f"{folder}/{name}" for name in names]
+            require_own_targets(shown.artifacts, targets, self.window.results)
+        if names:
+            self.mlflow.log_artifacts(shown.id, str(staged), folder)
+        return bool(names)
 
     def datasets(self, shown: Shown, data: Mapping[str, Any] | None) -> None:
         """Name the data of a run: ``{name, digest, train, validation, test}``, sizes in images."""
@@ -208,7 +238,7 @@ class GridClient:
         shown.status = status
 
     def _lock(self) -> FileLock:
-        return FileLock(self.window.folder / ".mlflow.lock", timeout=LOCK)
+        return lock(self.window.folder / ".mlflow.lock", LOCK)
 
     def _identity(self) -> str:
         """A name of the grid's folder that stays when it is moved.
@@ -218,9 +248,11 @@ class GridClient:
         """
         path = self.window.folder / ".mlflow.id"
         with self._lock():
-            if not path.exists():
-                write_atomic(path, uuid.uuid4().hex)
-        return path.read_text(encoding="utf-8").strip()
+            known = (read_file(path, MAX_ID_BYTES) or b"").decode(errors="replace").strip()
+            if not re.fullmatch("[0-9a-f]{32}", known):
+                known = uuid.uuid4().hex
+                write_atomic(path, known)
+        return known
 
     def _find(self, same: str = "") -> None:
         """Learn of the runs that MLflow has; of the twins that one call made, one stays."""
@@ -235,10 +267,10 @@ class GridClient:
                 page_token=token,
             )
             for run in page:
-                tags = run.data.tags
-                if tags.get(FOLDER, self._folder) != self._folder:
+                tags, key = run.data.tags, _key(run.data.tags)
+                if key is None or tags.get(FOLDER, self._folder) != self._folder:
                     continue
-                known = self.runs.setdefault(_key(tags), _shown(run))
+                known = self.runs.setdefault(key, _shown(run))
                 if run.info.run_id != known.id and tags.get(CALL, "") == known.tags.get(CALL):
                     self.mlflow.delete_run(run.info.run_id)
             token = page.token
@@ -246,23 +278,15 @@ class GridClient:
                 return
 
 
-def sized(image: "Image", side: int) -> "Image":
-    """A picture as large as it gets within ``side`` pixels, its own pixels square and sharp."""
-    from PIL.Image import Resampling
-
-    factor = side // max(image.size)
-    if factor:
-        return image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
-    smaller = image.copy()
-    smaller.thumbnail((side, side))
-    return smaller
-
-
 def _shown(run: "Run") -> Shown:
-    return Shown(run.info.run_id, run.info.status, dict(run.data.tags), bool(run.data.params))
+    tags, known = dict(run.data.tags), bool(run.data.params)
+    return Shown(run.info.run_id, run.info.artifact_uri, run.info.status, tags, known)
 
 
-def _key(tags: Mapping[str, str]) -> Key:
+def _key(tags: Mapping[str, str]) -> Key | None:
+    """Whose run it is; None where the tags are not ours: they name folders."""
     if "vaebench.run_id" in tags:
-        return ("run", tags["vaebench.run_id"], tags["vaebench.attempt"])
+        run_id, attempt = tags["vaebench.run_id"], tags.get("vaebench.attempt", "")
+        ours = re.fullmatch("[A-Za-z0-9_-]{1,64}", run_id) and re.fullmatch("[0-9]{1,6}", attempt)
+        return ("run", run_id, attempt) if ours else None
     return ("cell", tags["vaebench.cell"]) if "vaebench.cell" in tags else ("grid",)

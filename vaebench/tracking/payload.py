@@ -5,12 +5,14 @@ or tag is one line in ``params`` or ``run_tags``.
 """
 
 import getpass
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label
 from vaebench.storage import RunStore
 
@@ -26,6 +28,9 @@ COLOURS = (
     *("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933"),
     "#AA4499",
 )
+
+
+_TILE = re.compile(r"(?P<key>[\w-]{1,64})-(?P<epoch>[0-9]{1,9})\.png")
 
 
 class Point(NamedTuple):
@@ -162,13 +167,17 @@ def image_files(store: RunStore, times: Mapping[int, int]) -> dict[str, Path]:
 
     Returns:
         Stem (``reconstruction+step+5+timestamp+1700000000000+<uuid>``) to file.
+
+    Raises:
+        ResultsError: The folder of the pictures is a link, or cannot be read.
     """
     found, attempt = {}, f"vaebench:{store.run_id}/{store.attempt}"
-    for path in sorted(store.images.glob("*-*.png")):
-        key, _, digits = path.stem.rpartition("-")
-        if digits.isdigit() and (step := int(digits)) in times:
+    for name in names_in(store.images, store.within):
+        match = _TILE.fullmatch(name)
+        if match and (step := int(match["epoch"])) in times:
+            key = match["key"]
             same = uuid.uuid5(uuid.NAMESPACE_URL, f"{attempt}/{key}/{step}")
-            found[f"{key}+step+{step}+timestamp+{times[step]}+{same}"] = path
+            found[f"{key}+step+{step}+timestamp+{times[step]}+{same}"] = store.images / name
     return found
 
 

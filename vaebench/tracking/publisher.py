@@ -5,12 +5,14 @@ see ``client``. The tag ``vaebench.sent`` is written last, so that a finished ru
 another look.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.errors import VaebenchError
+from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label, median_seed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.storage import RunStore, run_store
@@ -99,6 +101,7 @@ class Publisher:
     def outcome(self, problem: str | None) -> Outcome:
         """What has become of the grid by now."""
         started, unsent = len(self.started()), len(self.unsent())
+        problem = problem or next(iter(self.client.left_out), None)
         return Outcome(started - unsent, unsent, self.links(), problem, self.window.command)
 
     def grid(self, *, ended: bool = False) -> None:
@@ -113,7 +116,8 @@ class Publisher:
         client.tags(shown, {NOTE: note})
         client.mlflow.set_experiment_tag(client.experiment_id, NOTE, note)
         if ended:
-            client.files(shown, "report", [folder / "grid.yaml", *sorted(folder.glob("report.*"))])
+            reports = [name for name in names_in(folder) if name.startswith("report.")]
+            client.files(shown, "report", [folder / name for name in ("grid.yaml", *reports)])
             client.files(shown, "plots", [folder / "comparison.png"])
         whole = "FAILED" if statuses["failed"] else "FINISHED"
         killed = statuses["to do"] or statuses["interrupted"]
@@ -131,7 +135,8 @@ class Publisher:
         client.metrics(shown, payload.journal_points(journal[shown.epochs :]))
         shown.epochs = len(journal)
         times = {int(line["epoch"]): int(line["time"]) for line in journal}
-        client.images(shown, payload.image_files(run.store, times))
+        with client.leaving_out():
+            client.images(shown, payload.image_files(run.store, times))
         if record is None:
             last = int(journal[-1]["time"]) if journal else None
             self._set_status(shown, None, last, ended=ended)
@@ -246,9 +251,12 @@ class Publisher:
     def _finish(self, run: Seed, shown: Shown, config: Mapping[str, Any], record: Record) -> None:
         client, path, environment = self.client, run.store.path, record["environment"]
         client.finals(shown, payload.final_points(record), payload.measured(record))
-        client.files(shown, "plots", sorted(run.store.figures.glob("*.png")))
-        client.files(shown, "run", [path / name for name in DOWNLOAD])
-        client.mlflow.log_dict(shown.id, environment, "run/environment.json")
+        with client.leaving_out():
+            names = names_in(run.store.figures, run.store.within)
+            figures = [run.store.figures / name for name in names if name.endswith(".png")]
+            client.files(shown, "plots", figures)
+        described = {"environment.json": json.dumps(environment, indent=1)}
+        client.files(shown, "run", [path / name for name in DOWNLOAD], described)
         client.datasets(shown, environment.get("dataset"))
         note = {NOTE: describe_run(run, config, record)}
         client.tags(shown, {**note, **payload.commit_tag(record)})

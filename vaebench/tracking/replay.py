@@ -156,6 +156,8 @@ def fill(window: Window, say: Say) -> list[Link]:
             say(f"{window.grid}: {what} is left out: {' '.join(why.split())}")
 
         carry_out(steps(), window.uri, left_out)
+        for why in grid.client.left_out:
+            say(f"{window.grid}: left out: {' '.join(why.split())}")
         return grid.links()
 
 

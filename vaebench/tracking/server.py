@@ -6,21 +6,23 @@ server has no authentication, so it is never bound to another address.
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urlencode
 
 from vaebench.errors import TrackingError, VaebenchError
 from vaebench.schema.manifest import grid_dirs
+from vaebench.text import one_line
 from vaebench.tracking.failures import Unreachable, hide
+from vaebench.tracking.own_files import require_no_link_below
 from vaebench.tracking.replay import Say, fill
 from vaebench.tracking.store import MLFLOW_SETTINGS, Window, connect
 from vaebench.tracking.views import Link
@@ -28,6 +30,8 @@ from vaebench.tracking.views import Link
 HOST = "127.0.0.1"
 PORT = 5000
 PORTS = 20  # how many are tried, from the wanted one on
+MAX_LOG_BYTES = 100_000  # of the end of the server's log
+MAX_SHOWN = 300  # characters of it
 PATIENCE = 120.0  # seconds until the server must answer: 6 at best, 33 on a cold disk
 
 
@@ -36,13 +40,13 @@ class Served(NamedTuple):
 
     Attributes:
         address: ``http://127.0.0.1:5000``, or that of the server that was there already.
-        ours: Whether this process serves it.
         links: The saved views, by name of the grid.
+        wait: Serves until interrupted; None where another process does.
     """
 
     address: str
-    ours: bool
     links: dict[str, list[Link]]
+    wait: Callable[[], None] | None
 
 
 def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = print) -> None:
@@ -60,12 +64,13 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
             grid, line by line.
 
     Raises:
-        TrackingError: There is nothing to show, no free port, or the server does not start.
+        TrackingError: There is nothing to show, no free port, or the server does not start, or
+            ends.
     """
     say(f"Opening {results_dir} in MLflow, which takes some seconds ...")
     with serve(results_dir, uri, port, say) as served:
-        say(f"MLflow: {served.address}{' (Ctrl-C ends it)' if served.ours else ''}")
-        written = {f.resolve().name: (f / "grid.yaml").stat() for f in grid_dirs(results_dir)}
+        say(f"MLflow: {served.address}{' (Ctrl-C ends it)' if served.wait else ''}")
+        written = {f.resolve().name: (f / "grid.yaml").lstat() for f in grid_dirs(results_dir)}
         newest = max(served.links, key=lambda grid: written[grid].st_mtime_ns)
         say(f"{newest}:")
         for link in served.links[newest]:
@@ -77,9 +82,9 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
         others = [grid for grid in served.links if grid != newest]
         if others:
             say(f"for links to another grid: vaebench ui GRID; GRID is {', '.join(others)}")
-        if served.ours:
+        if served.wait:
             try:
-                threading.Event().wait()
+                served.wait()
             except KeyboardInterrupt as interrupt:
                 if type(interrupt) is not KeyboardInterrupt:
                     raise  # SIGTERM is not how a person ends it
@@ -97,8 +102,10 @@ def serve(
     links = _fill_all(windows, say)
     window = windows[0]  # all of them have one store
     if window.on_server:
-        yield Served(window.address, False, links)
+        yield Served(window.address, links, None)
         return
+    if window.is_own:
+        require_no_link_below(window.results / "artifacts")
     free = _free_port(port)
     if free != port:
         say(f"port {port} is taken, using {free}")
@@ -109,7 +116,8 @@ def serve(
     }
     with tempfile.TemporaryFile() as log, _start(window, address, log) as server:
         _wait(server, address, log, window)
-        yield Served(address, True, here)  # in the end standard input is closed, which ends it
+        # in the end standard input is closed, which ends it
+        yield Served(address, here, lambda: _serve(server, address, log, window))
 
 
 def _fill_all(windows: Sequence[Window], say: Say) -> dict[str, list[Link]]:
@@ -143,9 +151,7 @@ def _free_port(wanted: int) -> int:
 
 
 def _start(window: Window, address: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    files = (
-        Path(tempfile.gettempdir()) if window.artifacts is None else window.results / "artifacts"
-    )
+    files = window.results / "artifacts"
     options = ["--host", HOST, "--port", address.rpartition(":")[2], "--workers", "1"]
     environment = {
         **MLFLOW_SETTINGS,
@@ -171,7 +177,21 @@ def _wait(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes], windo
         with contextlib.suppress(OSError), direct.open(f"{address}/health", timeout=5):
             return
         time.sleep(0.2)
-    log.seek(0)
-    said = log.read().decode(errors="replace").strip().splitlines() or ["it says nothing"]
-    why = hide(said[-1], window.uri)
+    why = _last_words(log, window)
     raise TrackingError(f"MLflow's server did not start at {address}: {why}")
+
+
+def _serve(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes], window: Window) -> None:
+    """Wait for the server, which ends only if somebody kills it."""
+    code = server.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)  # its children, which nobody watches any more
+    why = _last_words(log, window)
+    raise TrackingError(f"MLflow's server at {address} has ended (exit code {code}): {why}")
+
+
+def _last_words(log: IO[bytes], window: Window) -> str:
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - MAX_LOG_BYTES))
+    said = log.read().decode(errors="replace").strip().splitlines() or ["it says nothing"]
+    return one_line(hide(said[-1], window.uri), MAX_SHOWN)

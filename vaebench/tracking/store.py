@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from vaebench.errors import TrackingError
+from vaebench.files import lock
 from vaebench.tracking.failures import explained, hide, quiet
+from vaebench.tracking.own_files import require_own_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,6 +74,11 @@ class Window:
         return self.uri.partition("://")[0] in SERVERS
 
     @property
+    def is_own(self) -> bool:
+        """Whether the store is that of the results folder: who made it is then not known."""
+        return self.uri == default_uri(self.results)
+
+    @property
     def address(self) -> str:
         """The tracking URI without user name and password."""
         return hide(self.uri, self.uri)
@@ -127,7 +132,8 @@ def default_uri(results: Path) -> str:
 def sqlite_file(uri: str) -> Path | None:
     """The file behind a ``sqlite:`` URI; None for other URIs and for ``:memory:``."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    return Path(match[1]).resolve() if match and match[1] != ":memory:" else None
+    # not Path.resolve, which raises where links go in circles
+    return Path(os.path.realpath(match[1])) if match and match[1] != ":memory:" else None
 
 
 def _scheme(uri: str) -> str:
@@ -176,6 +182,8 @@ def open_store(window: Window) -> tuple["MlflowClient", str]:
         TrackingError: What is wrong and what to do.
     """
     with explained(window.uri):
+        if window.is_own:
+            require_own_files(window.results / "mlflow.db", window.experiment)
         prepare_mlflow()
         client = open_client(window.uri)
         return client, _experiment(client, window)
@@ -188,7 +196,7 @@ def open_client(uri: str) -> "MlflowClient":
     database = sqlite_file(uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock", timeout=LOCK):
+        with lock(Path(f"{database}.lock"), LOCK):
             if not database.exists():
                 _make(database)
     return MlflowClient(tracking_uri=uri)
@@ -223,17 +231,4 @@ def _experiment(client: "MlflowClient", window: Window) -> str:
             f"experiment {window.experiment!r} was deleted in MLflow; bring it back with "
             f"'mlflow experiments restore -x {found.experiment_id}', or choose another --name"
         )
-    if _was_moved(found.artifact_location, window):
-        raise TrackingError(
-            f"{window.results} was moved: its mlflow.db points to {found.artifact_location};\n"
-            "delete mlflow.db, and the same command fills a new one from the results"
-        )
     return str(found.experiment_id)
-
-
-def _was_moved(location: str, window: Window) -> bool:
-    """Whether the experiment keeps its files where the results folder used to be."""
-    if window.artifacts is None or window.uri != default_uri(window.results):
-        return False
-    ours = "/".join(window.artifacts.split("/")[-2:])  # artifacts/<experiment>
-    return location != window.artifacts and location.startswith("file:") and location.endswith(ours)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vaebench.errors import ResultsError
-from vaebench.files import require_file
+from vaebench.files import read_file
 
 MAX_BYTES = 8_000_000  # of all decoders of a page, in base64
 BITS = (12, 11, 10, 9, 8)  # of a weight; at 11, no pixel of an MNIST decoder moves by 0.01
@@ -51,8 +51,9 @@ def embedded(paths: Sequence[Path]) -> tuple[list[str | None], int]:
 def _read(path: Path) -> bytes | None:
     """A file whose layers are known."""
     try:
-        require_file(path, _MAX_FILE)
-        content = path.read_bytes()
+        content = read_file(path, _MAX_FILE, within=path.parent.parent.parent)
+        if content is None:
+            return None
         known = _described(_header(content)[0])["layers"] is not None
     except (OSError, ResultsError, *_DAMAGE):
         return None

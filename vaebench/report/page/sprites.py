@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vaebench.errors import ResultsError
+from vaebench.files import names_in, read_picture
+
 GAP = 2  # pixels between the images of a tile, as in vaebench.run.pictures, which imports torch
 _TILE = re.compile(r"(?P<kind>reconstruction|samples)-(?P<epoch>\d+)\.png")
 
@@ -47,9 +50,10 @@ def sprite(pixels: Pixels) -> dict[str, Any]:
 def tiles(folder: Path, kind: str) -> dict[int, Path]:
     """The tiles of a kind (reconstruction, samples) by epoch."""
     found = {}
-    for path in folder.glob(f"{kind}-*.png"):
-        if match := _TILE.fullmatch(path.name):
-            found[int(match["epoch"])] = path
+    for name in names_in(folder, within=folder.parents[2]):
+        match = _TILE.fullmatch(name)
+        if match and match["kind"] == kind:
+            found[int(match["epoch"])] = folder / name
     return dict(sorted(found.items()))
 
 
@@ -65,9 +69,10 @@ def read_tile(path: Path, shape: tuple[int, int, int], count: int) -> Pixels | N
     paired = path.name.startswith("reconstruction")
     n = min(8, 2 * (math.isqrt(2 * count) // 2) if paired else math.isqrt(count))
     try:
-        with Image.open(path) as picture:
+        content = read_picture(path, within=path.parents[3])
+        with Image.open(io.BytesIO(content or b"")) as picture:
             pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ResultsError, ValueError, Image.DecompressionBombError):
         return None
     square = max(height, width)
     for sides, around in (
