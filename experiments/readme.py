@@ -273,7 +273,7 @@ def _columns(headings: Sequence[str], rows: Sequence[list[str]], wanted: Sequenc
     """Some columns of a table; numbers stay on the right."""
     places = [headings.index(name) for name in wanted]
     chosen = [[row[i] for i in places] for row in rows]
-    numbers = {"Difference", "Published", "Ours"}
+    numbers = {"Difference", "Published", "Ours", "Rate"}
     right = [i for i, name in enumerate(wanted) if name in numbers or name.endswith(("↑", "↓"))]
     return table(wanted, chosen, right=right)
 

@@ -168,11 +168,10 @@ def digest(name: str, data_dir: Path | None = None) -> str | None:
     Downloads nothing.
     """
     dataset, root = _entry(name), data_directory(data_dir)
+    files = dataset.files() if dataset.files else None
     try:
-        files = dataset.files() if dataset.files else None
-        if files is not None and len(read_present(files, root)) < len(files.md5):
-            return None
-        return _read(dataset, root)[1]
+        missing = files is not None and len(read_present(files, root)) < len(files.md5)
+        return None if missing else _read(dataset, root)[1]
     except DataError:  # told by who needs the data
         return None
 
