@@ -3,7 +3,6 @@
 import copy
 import importlib.util
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,9 @@ SIZE = st.integers(1, 70)
 
 
 @pytest.fixture(autouse=True)
-def onednn_on_any_cpu() -> Iterator[None]:
+def onednn_on_any_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let oneDNN make the products on Intel's CPUs, too, where PyTorch's own are faster."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "ONEDNN", layers.AVAILABLE)
-        yield
+    monkeypatch.setattr(layers, "ONEDNN", layers.AVAILABLE)
 
 
 def pair(inputs: int, outputs: int, **options: Any) -> tuple[Linear, nn.Linear]:

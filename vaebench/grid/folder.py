@@ -12,13 +12,23 @@ from vaebench.storage import hold, network_file_system
 
 
 def write_reports(folder: Path) -> report.Analysis:
-    """Write the reports of a grid in every format, and the picture that compares its cells."""
+    """Write the reports of a grid in every format, and the picture that compares its cells.
+
+    Raises:
+        StorageError: The disk is full, or cannot be written.
+        ResultsError: A report cannot be written for another reason.
+    """
     analysis = report.load(folder)
     picture = report.comparison_picture(analysis)
     if picture is not None:
         write_atomic(folder / "comparison.png", picture)
     for name, format_ in report.FORMATS.items():
-        report.write(analysis, name, folder / format_.file)
+        try:
+            report.write(analysis, name, folder / format_.file)
+        except ResultsError as error:
+            cause = error.__cause__
+            full = StorageError.of(cause, folder) if isinstance(cause, OSError) else None
+            raise full or error from cause
     return analysis
 
 
