@@ -1,7 +1,7 @@
 # make demo    environment, installation, the demo grid on embedded digits, its report and its page;
 #              OPEN=1 opens the page
 # make test    environment, installation, every test, coverage
-# make test-quick  every test but the slow ones, in about a minute
+# make test-quick  every test but the slow ones, in under two minutes
 # make check   lint, format, types, layers, generated docs
 # make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"

@@ -163,10 +163,7 @@ def load(
 
 
 def digest(name: str, data_dir: Path | None = None) -> str | None:
-    """The digest of a data set's source data, as in :class:`Splits`; None where its files are not.
-
-    Downloads nothing.
-    """
+    """The digest of the source data, as in :class:`Splits`; None where it is not: no download."""
     dataset, root = _entry(name), data_directory(data_dir)
     files = dataset.files() if dataset.files else None
     try:
