@@ -17,11 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaebench import datasets
+    from vaebench.datasets import DATASETS
+    from vaebench.estimators import ESTIMATORS
     from vaebench.grid import Listener, Options, Results, load_results, run_grid, train
     from vaebench.grid.repeat import Repetition, repeat
+    from vaebench.likelihoods import LIKELIHOODS
+    from vaebench.metrics import METRICS
+    from vaebench.models import MODELS
     from vaebench.run import LoadedRun, load_run
 
 __all__ = [
+    "DATASETS",
+    "ESTIMATORS",
+    "LIKELIHOODS",
+    "METRICS",
+    "MODELS",
     "Listener",
     "LoadedRun",
     "Options",
@@ -37,6 +47,11 @@ __all__ = [
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
+    "DATASETS": "vaebench.datasets",
+    "ESTIMATORS": "vaebench.estimators",
+    "LIKELIHOODS": "vaebench.likelihoods",
+    "METRICS": "vaebench.metrics",
+    "MODELS": "vaebench.models",
     "Listener": "vaebench.grid",
     "LoadedRun": "vaebench.run",
     "Options": "vaebench.grid",

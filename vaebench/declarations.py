@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, no_instance
 
 Direction = Literal["higher", "lower"] | None
 Comparable = Literal["likelihood", "dataset", "machine"]
@@ -177,4 +177,5 @@ COSTS: Registry[Cost] = Registry(
             flops_per_image, Declaration("FLOPs per image", "", None, "dataset")
         ),
     },
+    no_instance(Cost),
 )

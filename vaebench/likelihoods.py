@@ -17,7 +17,7 @@ may have beside them (:class:`Fitted`, :class:`ImportanceFitted`, :class:`Starte
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, get_args, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from vaebench.fitted_gaussian import FittedGaussian, Link, Support
 from vaebench.layers import is_eager
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, not_callable
 
 
 class Likelihood(Protocol):
@@ -225,6 +225,14 @@ def _langevin(t: Tensor) -> Tensor:
     return torch.where(is_small, series, 1 / large.tanh() - 1 / large)
 
 
+def _fault(entry: object) -> str | None:
+    """What is wrong with an entry that is to be a class of likelihoods."""
+    lacks = [name for name in ("log_prob", "mean", "support") if not hasattr(entry, name)]
+    if not lacks and entry.support not in get_args(Support):  # type: ignore[attr-defined]
+        return f"support should be one of {', '.join(get_args(Support))}"
+    return f"has no {' and no '.join(lacks)}" if lacks else not_callable(entry)
+
+
 LIKELIHOODS: Registry[type[Likelihood]] = Registry(
     "loss",
     {
@@ -233,4 +241,5 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
         "gaussian": FittedGaussian,
         "cb": ContinuousBernoulli,
     },
+    _fault,
 )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vaebench.distributions import DiagonalGaussian
 from vaebench.layers import ConvTranspose2d, Flatten, Linear, Unflatten
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, not_callable
 
 Shape = tuple[int, int, int]
 Width = Annotated[int, Gt(0)]
@@ -191,5 +191,5 @@ def cnn(
 
 
 MODELS: Registry[Callable[..., Networks]] = Registry(
-    "model", {"fnn": fnn, "cnn": cnn, "linear": linear}
+    "model", {"fnn": fnn, "cnn": cnn, "linear": linear}, not_callable
 )

@@ -33,7 +33,7 @@ from vaebench.datasets.idx_format import decode_idx
 from vaebench.datasets.pixels import binarize, dequantized, require_8_bits
 from vaebench.datasets.published import fashion_mnist_files, mnist_files
 from vaebench.errors import DataError
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, no_instance
 from vaebench.seeding import stream
 
 Binarize = Literal["none", "static", "dynamic"]
@@ -298,4 +298,5 @@ DATASETS: Registry[Dataset] = Registry(
         ),
         "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
     },
+    no_instance(Dataset),
 )

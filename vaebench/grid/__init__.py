@@ -16,7 +16,13 @@ from vaebench import datasets
 from vaebench.config import DatasetChoice, Grid, make_grid, make_single, read_yaml
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
-from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
+from vaebench.executors import (
+    Hear,
+    default_jobs,
+    in_this_process,
+    in_workers,
+    require_loadable,
+)
 from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.folder import alone, mend, unsafe, write_reports
 from vaebench.grid.groups import PART, picks
@@ -25,6 +31,7 @@ from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, plan, plan_runs, too_few_seeds
 from vaebench.grid.results import Results, load_results
 from vaebench.grid.tuning import tune
+from vaebench.plugins import require_idle
 from vaebench.run import LoadedRun, Task, load_run, model_cost
 from vaebench.schema.labels import run_label
 from vaebench.storage import RunStore, run_store
@@ -103,6 +110,7 @@ def train(
 
 
 def _read(grid: Grid | Mapping[str, Any] | Path | str | None, make: Callable[..., Grid]) -> Grid:
+    require_idle("run_grid or train")
     if isinstance(grid, Grid):
         return grid
     if isinstance(grid, (str, Path)):
@@ -118,6 +126,8 @@ def _do(
     listener = listener or default_listener()
     device = resolve_device(options.device)
     first = plan(grid, options, thorough=False)
+    if executor is None:
+        require_loadable([entry.run.config for entry in first])
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)
     images = _training_images(first, options)
     folder = options.results / grid.name

@@ -18,7 +18,7 @@ from vaebench.executors import Event, default_jobs, in_workers
 from vaebench.grid.folder import alone, write_reports
 from vaebench.metrics import METRICS
 from vaebench.run import Task
-from vaebench.run.loading import finished, no_weights
+from vaebench.run.loading import finished, no_weights, require_plugins
 from vaebench.run.record import outdated, unmeasured_notes
 from vaebench.schema.labels import run_label
 from vaebench.schema.section import did_you_mean
@@ -128,6 +128,7 @@ def _judge(store: RunStore, names: Sequence[str], assignments: Mapping[str, Any]
         if record is None or record["status"] != "complete":
             return Outcome("unfinished", label, {}, record["status"] if record else "not finished")
         record, raw = finished(store)
+        require_plugins(store.path, record)
         label = run_label(record["cell"], record["seed"])
         config = measured_config(store, record, raw, names, assignments)
         lacking = [name for name in outdated(config, record) if not names or name in names]

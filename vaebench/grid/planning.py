@@ -14,8 +14,10 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
 from vaebench.grid.manifest import make_manifest, require_same_settings
+from vaebench.plugins import told, where
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
+from vaebench.run.loading import changed_plugin
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.statistics.power import seeds_to_decide
@@ -38,7 +40,8 @@ class Options:
         data_dir: Where data sets lie; None for the default.
         tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
         rerun: Only what is ``missing``, only what has ``failed``, only what is ``stale`` (complete,
-            but of other data than lie here now), or ``all``; None: missing and failed.
+            but of other data or of another source of a plugin than lie here now), or ``all``; None:
+            missing and failed.
         fail_fast: Stop at the first run that fails.
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
@@ -161,8 +164,9 @@ def plan_runs(
     for run in {str(run.cell): run for run in runs}.values():  # the seeds of a cell share a model
         try:
             model_cost(run.config)
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
+        except Exception as error:  # a plugin may raise anything
+            what = error if where(error) is None else told(error)
+            raise ConfigError(f"{folder.name}: {run.config.model.name}: {what}") from error
     digest = cache(partial(datasets.digest, data_dir=options.data_dir))
     return [
         Planned(run, *_decide(folder, run, options.rerun, thorough, part, digest)) for run in runs
@@ -182,14 +186,12 @@ def _decide(
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
-    if record and status == "complete" and rerun != "all":
-        data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset.name)
-        if data is not None and now is not None and data != now:
-            if rerun == "stale":
-                return "rerun", "stale: the data have changed"
-            return "skip", "stale: the data have changed; --rerun stale trains it anew"
-    believed = record and not thorough and rerun != "all" and status == "complete"
-    if record and believed and _is_of(run, record.get("config")):
+    finished = record if status == "complete" and rerun != "all" else None
+    if finished and (why := _stale(run, finished, digest)):
+        if rerun == "stale":
+            return "rerun", why
+        return "skip", f"{why}; --rerun stale trains it anew"
+    if finished and not thorough and _is_of(run, finished.get("config")):
         return "skip", "complete"
     try:
         epochs = len(store.journal)
@@ -215,6 +217,16 @@ def _decide(
     if epochs:
         return "resume", f"after epoch {epochs} of {run.config.training.epochs}"
     return "run", status or "new"
+
+
+def _stale(run: Run, record: dict[str, Any], digest: Callable[[str], str | None]) -> str | None:
+    """Why a complete run is of other sources than lie here now; None if it is not."""
+    data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset.name)
+    if data is not None and now is not None and data != now:
+        return "stale: the data have changed"
+    if plugin := changed_plugin(run.config, record):
+        return f"stale: the plugin {plugin} has changed"
+    return None
 
 
 def _is_of(run: Run, stored: dict[str, Any] | None) -> bool:

@@ -23,7 +23,7 @@ from vaebench.grid.evaluate import measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.loading import differing, dig, flat, in_words
 from vaebench.run import Task
-from vaebench.run.loading import finished
+from vaebench.run.loading import changed_plugin, finished, require_plugins
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import grid_dirs
 from vaebench.schema.record import finite, versions
@@ -103,13 +103,19 @@ def repeat(
 
     Raises:
         ConfigError: It is not the folder of a finished run, which is whole; it was trained on other
-            data than lie here; or the device is not on this machine.
+            data than lie here, or with a plugin that is not loaded or has changed; or the device is
+            not on this machine.
         DataError: The data set is missing, corrupt or out of reach.
         ResultsError: The repetition failed.
     """
     store = RunStore(Path(folder))
     record, config, journal = _finished(store)
     where = resolve_device(device or str(dig(record, "environment", "device") or "auto"))
+    if plugin := changed_plugin(config, record):
+        raise ConfigError(
+            f"{store.path}: was trained with another source of the plugin {plugin} than is loaded; "
+            f"restore it to repeat the run"
+        )
     _require_same_data(store, record, config, data_dir)
     with TemporaryDirectory(prefix="vaebench-", ignore_cleanup_errors=True) as scratch:
         again = Path(scratch) / config.run_id
@@ -123,6 +129,7 @@ def _finished(store: RunStore) -> tuple[dict[str, Any], RunConfig, Lines]:
     _require_run(store.path)
     try:
         record, raw = finished(store)
+        require_plugins(store.path, record)
         epochs = record.get("epochs")
         journal = store.whole_journal(epochs if isinstance(epochs, int) else 1)
     except ResultsError as error:

@@ -30,7 +30,7 @@ from vaebench.metrics.images import (
 from vaebench.metrics.latents import Latents, active_units, knn_accuracy
 from vaebench.metrics.log_px import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.subject import Part, Subject
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, no_instance
 
 __all__ = [
     "METRICS",
@@ -132,4 +132,5 @@ METRICS: Registry[Metric] = Registry(
         ),
         "recall": Metric(recall, Declaration("Recall", "", "higher", "dataset"), "generation"),
     },
+    no_instance(Metric),
 )

@@ -37,9 +37,17 @@ from vaebench.run.failures import TRANSIENT, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import diagnose, drawn_once, make_subject, measure_subject, remeasure
 from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
-from vaebench.run.record import Task, close, completed_record, journal_line, measured_names
+from vaebench.run.record import (
+    Task,
+    close,
+    completed_record,
+    described_plugins,
+    journal_line,
+    measured_names,
+)
 from vaebench.run.scoring import SCORE, scored_record
 from vaebench.schema.labels import run_label
+from vaebench.schema.record import plugin_digests
 from vaebench.storage import RunStore
 from vaebench.tensors import misfit
 from vaebench.training import State, train
@@ -154,6 +162,7 @@ def _train(
     x, validation, test = images
     peak = peak_memory(x.device.type)
     resumed_at = state.epoch
+    sources = {"plugins": plugin_digests(described_plugins(config))} if config.plugins else {}
     estimator = ESTIMATORS[config.estimator.name]
     for statistics in train(state, estimator, x, validation, plan(config), seed=config.seed):
         if test is not None and is_snapshot_epoch(statistics.epoch):
@@ -162,7 +171,7 @@ def _train(
             store.save_tensors("best.pt", {"model": state.vae.state_dict()})
         line = journal_line(statistics)
         line["metrics"] |= diagnose(config, state.vae, x, statistics)
-        store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line})
+        store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line} | sources)
         store.append(line)
         on_epoch(line)
     return peak() if state.epoch > resumed_at else None
@@ -199,6 +208,10 @@ def resume(config: RunConfig, state: State, store: RunStore, warn: Warn) -> None
                 raise ResultsError(f"{store.path}: checkpoint.pt: not that of a run")
             if why := misfit(checkpoint["model"], state.vae.state_dict()):
                 raise ResultsError(f"{store.path}: checkpoint.pt: {why}")
+            if checkpoint.get("plugins", {}) != plugin_digests(described_plugins(config)):
+                raise ResultsError(
+                    f"{store.path}: checkpoint.pt: the source of a plugin has changed"
+                )
             if config.evaluate == "best" and checkpoint["best_epoch"]:
                 store.load_tensors("best.pt")  # is it whole?
             store.append(checkpoint["line"])

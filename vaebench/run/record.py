@@ -117,6 +117,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "config": task.config.to_dict(),
         "support": LIKELIHOODS[task.config.loss.name].support,
         "importance_weighted": ESTIMATORS[task.config.estimator.name].importance_weighted,
+        **described_plugins(task.config),
         "metrics": {},
         "metric_declarations": {},
         "rate_per_dimension": [],
@@ -130,6 +131,23 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "reason": reason,
         **({"retries": task.retries} if task.retries else {}),
     }
+
+
+def described_plugins(config: RunConfig) -> dict[str, Any]:
+    """What a record says of the plugins that a run was trained with; nothing where it needs none.
+
+    Never where they lie: records are published.
+    """
+    used = [
+        {
+            "name": plugin.name,
+            "digest": plugin.digest,
+            **({"distribution": plugin.distribution} if plugin.distribution else {}),
+            "provides": provides,
+        }
+        for plugin, provides in config.plugins.items()
+    ]
+    return {"plugins": used} if used else {}
 
 
 def completed_record(
