@@ -22,8 +22,8 @@ from vaebench.config.sections import (
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
-from vaebench.likelihoods import LIKELIHOODS
-from vaebench.models import MODELS
+from vaebench.likelihoods import LIKELIHOODS, maps_of
+from vaebench.models import MODELS, takes_maps
 from vaebench.plugins import Plugin, Registry, function_of, load_installed
 from vaebench.schema.section import Grown
 from vaebench.training import OPTIMIZERS, SCHEDULES
@@ -107,6 +107,22 @@ class RunConfig(Grown):
         }
         for reason in (reason for reason, holds in wrong.items() if holds):
             raise ValueError(f"dataset.dequantize: leave it at none, since {reason}")
+        return self
+
+    @model_validator(mode="after")
+    def _model_serves_the_likelihood(self) -> Self:
+        loss, maps = self.loss.name, maps_of(LIKELIHOODS[self.loss.name])
+        if maps != 1 and not takes_maps(self.model.name):
+            raise ValueError(
+                f"model: {self.model.name} gives one parameter per pixel, and loss {loss} needs "
+                f"{maps}; a model that takes `maps` gives as many"
+            )
+        exact = self.dataset.dequantize == "none"
+        if exact and getattr(LIKELIHOODS[loss], "dequantized_only", False):
+            raise ValueError(
+                f"dataset.dequantize: loss {loss} needs uniform, as its density of pixels that "
+                f"repeat exactly is unbounded"
+            )
         return self
 
     @model_validator(mode="after")
