@@ -126,7 +126,8 @@ def reproduced() -> str:
     headings: list[str] = []
     notes = ""
     experiments = ROOT / "experiments"
-    for path in sorted(set(experiments.rglob("*.yaml")) - set(experiments.glob("benchmarks/*"))):
+    others = {*experiments.glob("benchmarks/*"), *experiments.glob("plugins/*")}
+    for path in sorted(set(experiments.rglob("*.yaml")) - others):
         grid = make_grid(read_yaml(path), source=path.name)
         if not grid.published:
             continue

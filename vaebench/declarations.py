@@ -49,10 +49,11 @@ class Declaration:
         return values
 
 
-def definition(declared: Mapping[str, Any]) -> tuple[int, int | None]:
-    """Version and K of a declaration as a record has it: values of one definition compare."""
+def definition(declared: Mapping[str, Any]) -> tuple[int, int | None, str | None]:
+    """Version, K and a plugin's source, as a record has them: values of one definition compare."""
     version = declared.get("version")
-    return version if isinstance(version, int) else 1, declared.get("samples")
+    known = version if isinstance(version, int) else 1
+    return known, declared.get("samples"), declared.get("source")
 
 
 def merged(

@@ -221,8 +221,8 @@ def _series(record: Mapping[str, Any], lines: Lines) -> dict[str, Series]:
     return {name: values for name, values in both.items() if not name.startswith(CHANGING)}
 
 
-def _definition(record: Mapping[str, Any], name: str) -> tuple[Any, Any]:
-    """The version of a metric's definition, and the number of samples it was measured with."""
+def _definition(record: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    """The version and source of a metric's definition, and the samples it was measured with."""
     return definition(dig(record.get("metric_declarations"), name.rpartition("/")[2]) or {})
 
 

@@ -15,6 +15,7 @@ from vaebench.files import dump_json
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import METRICS, Subject, ssim_window
+from vaebench.plugins import Registry
 from vaebench.schema.record import SCHEMA_VERSION
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics, State
@@ -210,9 +211,12 @@ def declarations(config: RunConfig, names: Iterable[str]) -> dict[str, dict[str,
     """What metrics and costs of a run declare, by the name behind the slash."""
     declared = {}
     for name in names:
-        declaration = (COSTS[name] if name in COSTS else METRICS[name]).declaration
+        registry: Registry[Any] = COSTS if name in COSTS else METRICS
+        declaration, plugin = registry[name].declaration, registry.plugin(name)
         samples = _samples(config, name)
         declared[name] = (declaration.with_samples(samples) if samples else declaration).to_dict()
+        if plugin:  # of another source it may be another number
+            declared[name] |= {"plugin": plugin.name, "source": plugin.digest}
     return declared
 
 
