@@ -198,9 +198,11 @@ def _meaning(value: object) -> str:
 
 
 def _images(name: str) -> str:
-    channels, height, width = DATASETS[name].shape
     how = "downloaded once, verified" if DATASETS[name].files else "embedded, no download"
     held_out = DATASETS[name].validation
+    if held_out is None or callable(DATASETS[name].shape):
+        return f"{first_paragraph(DATASETS[name].read)} Their content cuts them into splits"
+    channels, height, width = DATASETS[name].shape
     return f"{height}x{width}, channels: {channels}; {held_out:,} validation images; {how}"
 
 

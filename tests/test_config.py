@@ -69,6 +69,22 @@ def changed(config: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[s
 # ---------------------------------------------------------------- defaults and shorthand
 
 
+GIVEN: dict[str, Any] = {  # what a data set needs
+    "folder": {"folder": {"path": "pictures"}},
+    "npz": {"npz": {"path": "images.npz", "shape": [1, 8, 8]}},
+}
+
+
+def make_raw(key: str, name: str) -> Any:
+    """A choice: its name alone, if that is enough."""
+    return {"name": name, **GIVEN[name]} if name in GIVEN else name
+
+
+def beside(key: str, name: str) -> dict[str, Any]:
+    """What a choice needs beside its name."""
+    return {"dataset": pixels_for(name)} if key == "loss" else {}
+
+
 def test_an_empty_configuration_is_the_default_run() -> None:
     config = make_run({})
     assert (config.dataset.name, config.model.name, config.loss.name, config.estimator.name) == (
@@ -100,16 +116,17 @@ def test_an_empty_grid_is_the_eight_cells_on_mnist_with_one_seed() -> None:
 
 @pytest.mark.parametrize(("key", "name"), CHOICES)
 def test_a_plain_name_stands_for_the_choice_with_its_defaults(key: str, name: str) -> None:
-    data = {"dataset": pixels_for(name)} if key == "loss" else {}
-    assert make_run(data | nested(key, name)) == make_run(data | nested(key, {"name": name}))
+    plain, more = make_raw(key, name), GIVEN.get(name, {})
+    assert make_run(beside(key, name) | nested(key, plain)) == make_run(
+        beside(key, name) | nested(key, {"name": name, **more})
+    )
 
 
 @pytest.mark.parametrize(("key", "name"), CHOICES)
 def test_every_registered_name_can_be_configured_and_builds_its_own_section_only(
     key: str, name: str
 ) -> None:
-    data = {"dataset": pixels_for(name)} if key == "loss" else {}
-    section: Any = make_run(data | nested(key, name)).to_dict()
+    section: Any = make_run(beside(key, name) | nested(key, make_raw(key, name))).to_dict()
     for part in key.split("."):
         section = section[part]
     assert section["name"] == name
@@ -129,9 +146,23 @@ def test_the_options_of_a_name_that_is_not_chosen_do_not_change_the_run() -> Non
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_validation_size_that_a_data_set_decides_is_written_out(name: str) -> None:
-    assert make_run({"dataset": name}).dataset.validation == DATASETS[name].validation
-    assert make_run({"dataset": {"name": name, "validation": 0}}).dataset.validation == 0
-    assert make_run({"dataset": {"name": name, "validation": "test"}}).dataset.validation == "test"
+    data = {"name": name, **GIVEN.get(name, {})}
+    assert make_run({"dataset": data}).dataset.validation == DATASETS[name].validation
+    assert make_run({"dataset": data | {"validation": 0}}).dataset.validation == 0
+    assert make_run({"dataset": data | {"validation": "test"}}).dataset.validation == "test"
+
+
+def test_options_of_a_data_set_are_keys_and_one_without_a_default_must_be_given() -> None:
+    with pytest.raises(ConfigError, match=r"dataset: folder\.path must be given"):
+        make_run({"dataset": "folder"})
+    run = make_run({"dataset": {"name": "folder", "folder": {"path": "flowers", "channels": 1}}})
+    assert run.dataset.options == {"path": "flowers", "size": 32, "channels": 1}
+    other = make_run({"dataset": {"name": "folder", "folder": {"path": "trees", "channels": 1}}})
+    assert other.run_id != run.run_id
+    with pytest.raises(ConfigError, match=r"dataset\.folder\.channels"):
+        make_run({"dataset": {"name": "folder", "folder": {"path": "flowers", "channels": 2}}})
+    with pytest.raises(ConfigError, match=r"unknown key; did you mean 'path'"):
+        make_run({"dataset": {"name": "folder", "folder": {"paht": "flowers"}}})
 
 
 def test_a_configuration_cannot_be_changed() -> None:

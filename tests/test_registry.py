@@ -25,7 +25,7 @@ def mine() -> None:
         (MODELS, "fnn", "vaebench.models"),
         (LIKELIHOODS, "gaussian", "vaebench.fitted_gaussian"),
         (ESTIMATORS, "kl", "vaebench.estimators"),
-        (DATASETS, "digits", "vaebench.datasets"),
+        (DATASETS, "digits", "vaebench.datasets.embedded"),
         (METRICS, "ssim", "vaebench.metrics.images"),
     ],
 )

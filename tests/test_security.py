@@ -107,7 +107,10 @@ GIVEN = {
     "gzip.open",
     "archive.open",
 }
-OPEN_ALREADY = {"file", "content", "entry", "io.BytesIO(content or b'')", "io.BytesIO(content)"}
+OPEN_ALREADY = {
+    *("file", "buffer", "content", "entry"),
+    *("io.BytesIO(content or b'')", "io.BytesIO(content)"),
+}
 # Why a module may open what it opens: nobody else makes these, or they are not opened here.
 MAY_OPEN = {
     "files.py": {"os.open", "os.fdopen", "temporary.open", "FileLock"},

@@ -65,7 +65,7 @@ class RunConfig(Grown):
 
     LATER = frozenset({"diagnostics", "metrics"})
 
-    dataset: DatasetChoice = DatasetChoice(name="mnist")
+    dataset: DatasetChoice
     model: ModelChoice
     loss: Choice
     estimator: EstimatorChoice
@@ -177,7 +177,7 @@ def run_type() -> type[RunConfig]:
             cannot be read.
     """
     load_installed()
-    registries = (MODELS, LIKELIHOODS, ESTIMATORS, OPTIMIZERS, SCHEDULES)
+    registries = (DATASETS, MODELS, LIKELIHOODS, ESTIMATORS, OPTIMIZERS, SCHEDULES)
     return _run_type(tuple((n, function_of(e)) for r in registries for n, e in r.items()))
 
 
@@ -194,6 +194,7 @@ def _run_type(_entries: tuple[tuple[str, Any], ...]) -> type[RunConfig]:
         "RunConfig",
         __base__=RunConfig,
         __doc__=RunConfig.__doc__,
+        dataset=choice(DatasetChoice, DATASETS, "mnist"),
         model=choice(ModelChoice, MODELS, "fnn"),
         loss=choice(Choice, LIKELIHOODS, "bce"),
         estimator=choice(EstimatorChoice, ESTIMATORS, "kl"),

@@ -1,13 +1,18 @@
 """The sections of a run's configuration: every key, its type, its bounds, its default."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from vaebench.config.choices import Choice
 from vaebench.datasets import DATASETS, Binarize, Dequantize
 from vaebench.estimators import ESTIMATORS
-from vaebench.schema.section import Grown, Named, Section, one_of
+from vaebench.schema.section import Grown, Section, one_of
 from vaebench.training import Precision
 
 
@@ -50,16 +55,22 @@ class EstimatorChoice(Choice):
         return self
 
 
-class DatasetChoice(Grown, Named):
+class DatasetChoice(Choice):
     """The images and their splits; see :func:`vaebench.datasets.load`."""
 
-    LATER = frozenset({"dequantize"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"dequantize"})
 
     name: Annotated[str, one_of(DATASETS)] = "mnist"
     binarize: Binarize = "none"
     dequantize: Dequantize = "none"
     train: int | None = Field(default=None, ge=1)
     validation: Annotated[int, Field(ge=0)] | Literal["test"] | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What :func:`vaebench.datasets.load` is called with."""
+        own = {key: getattr(self, key) for key in DatasetChoice.model_fields}
+        return own | self.options
 
     @model_validator(mode="before")
     @classmethod
@@ -71,6 +82,19 @@ class DatasetChoice(Grown, Named):
             dataset = DATASETS.get(str(value.get("name", "mnist")))
             return value | {"validation": dataset.validation if dataset else None}
         return value
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        for key, value in self.options.items():
+            if value in ("", ()):
+                raise ValueError(f"{self.name}.{key} must be given")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _own_section_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dump = super()._own_section_only(handler)
+        unused = {key for key in self.LATER if dump[key] == type(self).model_fields[key].default}
+        return {key: value for key, value in dump.items() if key not in unused}
 
 
 class EarlyStopping(Section):

@@ -37,6 +37,13 @@ def fashion_mnist_files() -> RemoteFiles:
     return _described("fashion-mnist", FashionMNIST, _FASHION_MNIST)
 
 
+def kmnist_files() -> RemoteFiles:
+    """Describe Kuzushiji-MNIST's files, https://github.com/rois-codh/kmnist."""
+    from torchvision.datasets import KMNIST
+
+    return _described("kmnist", KMNIST, ())
+
+
 def _described(
     name: str, kind: Any, unpacked: tuple[str, ...], mirror_variable: str | None = None
 ) -> RemoteFiles:
@@ -46,5 +53,5 @@ def _described(
         mirrors=tuple(kind.mirrors),
         md5=dict(kind.resources),
         mirror_variable=mirror_variable,
-        unpacked=dict(zip(IDX_FILES, unpacked, strict=True)),
+        unpacked=dict(zip(IDX_FILES, unpacked, strict=True)) if unpacked else {},
     )

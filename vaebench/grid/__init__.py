@@ -190,7 +190,7 @@ def _training_images(
     """
     wanted = {entry.run.config.dataset for entry in todo if entry.action != "skip"}
     return {
-        choice: len(datasets.load(data_dir=options.data_dir, **choice.model_dump()).train.x)
+        choice: len(datasets.load(data_dir=options.data_dir, **choice.arguments).train.x)
         for choice in wanted
         if choice not in known
     }

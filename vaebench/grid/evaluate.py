@@ -18,8 +18,8 @@ from vaebench.executors import Event, default_jobs, in_workers
 from vaebench.grid.folder import alone, write_reports
 from vaebench.metrics import METRICS
 from vaebench.run import Task
+from vaebench.run.declared import outdated, unmeasured_notes
 from vaebench.run.loading import finished, no_weights, require_plugins
-from vaebench.run.record import outdated, unmeasured_notes
 from vaebench.schema.labels import run_label
 from vaebench.schema.section import did_you_mean
 from vaebench.storage import RunStore

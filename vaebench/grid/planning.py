@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vaebench import datasets
-from vaebench.config import Grid, Run
+from vaebench.config import DatasetChoice, Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
@@ -26,6 +26,7 @@ from vaebench.text import one_line
 
 MAX_REASON = 200  # characters of why a run has failed
 Rerun = Literal["missing", "failed", "stale", "all"]
+Digest = Callable[[DatasetChoice], str | None]  # of data as they lie here
 Action = Literal["run", "resume", "rerun", "skip"]
 
 
@@ -167,7 +168,11 @@ def plan_runs(
         except Exception as error:  # a plugin may raise anything
             what = error if where(error) is None else told(error)
             raise ConfigError(f"{folder.name}: {run.config.model.name}: {what}") from error
-    digest = cache(partial(datasets.digest, data_dir=options.data_dir))
+
+    @cache
+    def digest(data: DatasetChoice) -> str | None:
+        return datasets.digest(data.name, options.data_dir, **data.options)
+
     return [
         Planned(run, *_decide(folder, run, options.rerun, thorough, part, digest)) for run in runs
     ]
@@ -179,7 +184,7 @@ def _decide(
     rerun: Rerun | None,
     thorough: bool,
     part: str,
-    digest: Callable[[str], str | None],
+    digest: Digest,
 ) -> tuple[Action, str]:
     store = run_store(folder, run.run_id, part)
     record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), part)
@@ -219,9 +224,9 @@ def _decide(
     return "run", status or "new"
 
 
-def _stale(run: Run, record: dict[str, Any], digest: Callable[[str], str | None]) -> str | None:
+def _stale(run: Run, record: dict[str, Any], digest: Digest) -> str | None:
     """Why a complete run is of other sources than lie here now; None if it is not."""
-    data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset.name)
+    data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset)
     if data is not None and now is not None and data != now:
         return "stale: the data have changed"
     if plugin := changed_plugin(run.config, record):

@@ -159,7 +159,7 @@ def _require_same_data(
     store: RunStore, record: Mapping[str, Any], config: RunConfig, data_dir: Path | None
 ) -> None:
     digest = dig(record, "environment", "dataset", "digest")
-    splits = datasets.load(data_dir=data_dir, **config.dataset.model_dump())
+    splits = datasets.load(data_dir=data_dir, **config.dataset.arguments)
     if digest is not None and digest != splits.digest:
         raise ConfigError(
             f"{store.path}: was trained on another {splits.name} (digest {digest}) than lies here "

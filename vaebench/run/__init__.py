@@ -32,6 +32,7 @@ from vaebench.files import dump_json, dump_yaml
 from vaebench.models import Shape
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
+from vaebench.run.declared import measured_names
 from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.failures import TRANSIENT, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
@@ -43,7 +44,6 @@ from vaebench.run.record import (
     completed_record,
     described_plugins,
     journal_line,
-    measured_names,
 )
 from vaebench.run.scoring import SCORE, scored_record
 from vaebench.schema.labels import run_label
@@ -109,7 +109,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     config, device = task.config, torch.device(resolve_device(task.device))
 
     # 5 the data
-    splits = datasets.load(data_dir=task.data_dir, **config.dataset.model_dump())
+    splits = datasets.load(data_dir=task.data_dir, **config.dataset.arguments)
     parts = (splits.train, splits.validation, splits.test)
     x, validation, test = (part.x.to(device) for part in parts)
 
@@ -126,7 +126,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
 
     # 8 the measurement
     subject = make_subject(config, state.vae, splits, drawn, task.data_dir)
-    metrics = measure_subject(subject, measured_names(config))
+    metrics = measure_subject(subject, measured_names(config, labelled=splits.labelled))
 
     # 9 the pictures
     save_snapshot(store, state.vae, test, epoch=measured)

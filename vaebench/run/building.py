@@ -84,7 +84,8 @@ def model_cost(config: RunConfig) -> tuple[int, int]:
     Raises:
         ValueError: The model cannot be built so.
     """
-    return _model_cost(config.model, config.loss, DATASETS[config.dataset.name].shape)
+    shape = DATASETS[config.dataset.name].shape_with(config.dataset.options)
+    return _model_cost(config.model, config.loss, shape)
 
 
 @cache

@@ -70,8 +70,9 @@ def load_run(
             f"{path}: an older vaebench trained this cnn, whose features had another order; "
             f"train it anew (--rerun all)"
         )
+    shape = DATASETS[config.dataset.name].shape_with(config.dataset.options)
     with seeded(0, "load"):
-        vae = build_vae(config.model, config.loss, DATASETS[config.dataset.name].shape)
+        vae = build_vae(config.model, config.loss, shape)
     expected = sum(tensor.nbytes for tensor in vae.state_dict().values())
     weights = store.load_tensors("weights.pt", max_bytes=2 * expected + OVERHEAD)
     if weights is None:

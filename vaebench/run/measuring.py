@@ -20,9 +20,10 @@ from vaebench.files import dump_json
 from vaebench.metrics import METRICS, Subject, measure, reference
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
+from vaebench.run.declared import declarations, unmeasured_notes
 from vaebench.run.failures import failed
 from vaebench.run.loading import load_run
-from vaebench.run.record import Task, declarations, now, unmeasured_notes
+from vaebench.run.record import Task, now
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics
@@ -40,12 +41,13 @@ def make_subject(
 
     ``x``: the training images, see :func:`drawn_once`; ``data_dir``: None for the default.
     """
+    options = tuple(sorted(config.dataset.options.items()))
     return Subject(
         vae=vae,
         images=Split(splits.test.x.to(x.device), splits.test.y),
         training=Split(x, splits.train.y),
         seed=config.seed,
-        reference=partial(reference, splits.name, splits.digest, data_dir),
+        reference=partial(reference, splits.name, splits.digest, data_dir, options),
         samples=config.metrics.log_px,
         dequantized=config.dataset.dequantize == "uniform",
     )
@@ -115,7 +117,7 @@ def remeasure(task: Task) -> dict[str, Any]:
 
 def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
     config, (vae, _, _, record) = task.config, load_run(task.folder)
-    splits = datasets.load(data_dir=task.data_dir, **config.dataset.model_dump())
+    splits = datasets.load(data_dir=task.data_dir, **config.dataset.arguments)
     if splits.digest != record["environment"]["dataset"]["digest"]:
         raise ResultsError(f"{task.folder}: was trained on another {splits.name} than lies here")
     device = torch.device(resolve_device(task.device))

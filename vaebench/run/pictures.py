@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vaebench import figures
 from vaebench.config import FigureOptions
+from vaebench.datasets.splits import NO_LABEL
 from vaebench.metrics import Subject, squared_error_per_image
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
@@ -108,7 +109,7 @@ def figure_arrays(subject: Subject, options: FigureOptions) -> Arrays:
     (mean over pixels) and ``ssim`` of its clipped mean reconstruction; the posterior
     (``latent_mean``, ``latent_log_var``) and the ``labels`` of the first 5,000; and of those
     ``ranked`` by squared error (8 best, 8 about the median, 8 worst), their places in the test
-    split, ``ranked_originals`` and ``ranked_reconstructions``.
+    split, ``ranked_originals`` and ``ranked_reconstructions``. Images without labels have none.
     """
     vae, on_test = subject.vae, subject.evaluation
     device = next(vae.parameters()).device
@@ -137,10 +138,11 @@ def figure_arrays(subject: Subject, options: FigureOptions) -> Arrays:
             "latent_mean": _array(mean),
             "latent_log_var": _array(on_test.log_var[:SCATTERED]),
             "latent_2d": _array(_two_dimensions(mean)),
-            "labels": _array(subject.images.y[:SCATTERED]),
             "rate_per_dimension": _array(on_test.rate_per_dimension.mean(dim=0)),
             "interpolations": decode(torch.lerp(ends[:, :1], ends[:, 1:], along)),
         }
+        if (subject.images.y != NO_LABEL).any():
+            arrays["labels"] = _array(subject.images.y[:SCATTERED])
         if vae.latent_dim == 2:
             axis = manifold_axis(options.manifold)
             z2, z1 = torch.meshgrid(axis, axis, indexing="ij")
@@ -181,7 +183,7 @@ def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) ->
             keep(name, what, *(arrays[key] for key in keys))
     two = arrays["latent_mean"].shape[1] == 2
     axes = ("z1", "z2") if two else (f"first {_COMPONENT}", f"second {_COMPONENT}")
-    keep("latent", "posterior means", arrays["latent_2d"], arrays["labels"], axes=axes)
+    keep("latent", "posterior means", arrays["latent_2d"], arrays.get("labels"), axes=axes)
     keep("curves", "training", journal)
     if any(key.startswith("grad/") for line in journal for key in line["metrics"]):
         keep("gradient_variance", "noise of the gradients", journal, trained=estimator)

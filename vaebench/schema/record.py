@@ -177,7 +177,10 @@ def _sources(record: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     data = record.get("environment", {}).get("dataset")
     data = data if isinstance(data, dict) else {}
     of_plugins = {("plugin", name): digest for name, digest in plugin_digests(record).items()}
-    return {("data", str(data.get("name"))): data.get("digest"), **of_plugins}
+    chosen = record.get("config", {}).get("dataset")
+    name = str(data.get("name"))
+    options = chosen.get(name) if isinstance(chosen, dict) else None  # such as a folder's path
+    return {("data", f"{name} {options}"): data.get("digest"), **of_plugins}
 
 
 def plugin_digests(record: Mapping[str, Any]) -> dict[str, Any]:
