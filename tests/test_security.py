@@ -117,6 +117,7 @@ MAY_OPEN = {
     "plain_yaml.py": {"path.open"},  # the configuration that the user names
     "cli/options.py": {"source.read_text"},  # the package itself
     "cli/output.py": {"os.open"},  # /dev/null
+    "cli/plugins.py": {"(TEMPLATES / f'{kind}.py').read_text"},  # the package itself
     "tracking/views.py": {"Path(__file__).with_name('views.json').read_text"},
     "report/page/bundle.py": {  # the package itself
         "(HERE / 'js' / name).read_text",

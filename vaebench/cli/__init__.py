@@ -21,7 +21,7 @@ from vaebench.cli.data import data
 from vaebench.cli.finished import evaluate
 from vaebench.cli.mlflow import sync, ui
 from vaebench.cli.output import echo
-from vaebench.cli.plugins import plugins
+from vaebench.cli.plugins import check, new, plugins
 from vaebench.cli.repeating import repeat
 from vaebench.cli.reports import compare, report, status
 from vaebench.cli.schema import schema
@@ -114,6 +114,6 @@ for command in (
     *(run_grid, train, evaluate, repeat),
     *(report, compare, status),
     *(sync, ui, data, schema),
-    plugins,
+    *(plugins, new, check),
 ):
     main.add_command(command)

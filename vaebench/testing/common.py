@@ -23,11 +23,21 @@ DIRECTIONS = 4
 
 @contextmanager
 def unmoved() -> Iterator[list[str]]:
-    """Watch the global random streams; afterwards, the list holds the names of those that moved."""
+    """Watch the global random streams; afterwards, the list holds the names of those that moved.
+
+    They are put back: a check leaves no trace.
+    """
     before, moved = _states(), list[str]()
-    yield moved
-    after = _states()
-    moved += [name for name in before if before[name] != after[name]]
+    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    python_state = random.getstate()
+    try:
+        yield moved
+    finally:
+        after = _states()
+        moved += [name for name in before if before[name] != after[name]]
+        torch.random.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
 
 
 def _states() -> dict[str, Any]:
