@@ -9,10 +9,11 @@ from typing import Any
 
 from vaebench.config.run import TRAINED_WITH
 from vaebench.declarations import COSTS
+from vaebench.figures import FIGURES
 from vaebench.metrics import METRICS
 from vaebench.plugins.registry import KNOWN
 
-REGISTRIES: list[Any] = [*TRAINED_WITH.values(), METRICS, COSTS]
+REGISTRIES: list[Any] = [*TRAINED_WITH.values(), METRICS, COSTS, FIGURES]
 
 MODEL = """
     from torch import nn

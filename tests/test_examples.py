@@ -143,3 +143,5 @@ def test_a_metric_is_measured_later_and_again_when_its_source_has_changed(tmp_pa
     assert second["metrics"]["test/sharpness"] != first["metrics"]["test/sharpness"]
     report = (results.folder / "report.md").read_text(encoding="utf-8")
     assert "Sharpness ↑" in report
+    assert f"runs/{second['run_id']}/figures/own-edges.png" in report
+    assert second["figures"] == {"edges": "edges of images and reconstructions"}

@@ -29,7 +29,7 @@ from vaebench.cli import main
 from vaebench.config import make_grid, make_run, make_single, read_yaml
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import require_loadable
-from vaebench.grid import Options, plan
+from vaebench.grid import Listener, Options, plan
 from vaebench.grid.evaluate import Outcome, evaluate
 from vaebench.models import fnn
 from vaebench.plugins import Registry, loaded
@@ -389,3 +389,93 @@ def test_train_takes_a_plugin_by_option(tmp_path: Path, monkeypatch: pytest.Monk
     grid = make_single(settings(), {"plugins": [str(file)], "model": "mine", "loss": "bce"})
     loaded_run = train(grid, Options(results=tmp_path / "results", device="cpu"))
     assert loaded_run.config.model.name == "mine"
+
+
+PICTURES = """
+    from matplotlib.figure import Figure
+
+    from vaebench import FIGURES, METRICS
+    from vaebench.declarations import Declaration
+    from vaebench.figures import Plot
+    from vaebench.metrics import Metric
+
+
+    def codes(arrays, *, title):
+        figure = Figure()
+        figure.add_subplot().scatter(*arrays["latent_2d"].T)
+        return figure
+
+
+    def bars(records, *, title):
+        figure = Figure()
+        figure.add_subplot().bar([r["run_id"] for r in records], [r["seed"] for r in records])
+        return figure
+
+
+    def broken(*_, **__):
+        raise ValueError("so it is")
+
+
+    FIGURES["codes"] = Plot(codes, "codes")
+    FIGURES["bars"] = Plot(bars, "seeds", of="grid")
+    FIGURES["broken"] = Plot(broken, "nothing")
+    FIGURES["broken_bars"] = Plot(broken, "nothing", of="grid")
+    METRICS["broken_metric"] = Metric(broken, Declaration("Broken", "", "lower", "dataset"))
+"""
+
+
+def test_figures_stand_in_the_report_and_what_is_broken_harms_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process_only(monkeypatch)
+    warnings: list[str] = []
+
+    class Heard(Listener):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    file = write(tmp_path / "pictures.py", PICTURES)
+    grid = GRID | {"plugins": [str(file)], "axes": {"model": ["fnn"]}}
+    results = run_grid(grid, Options(results=tmp_path / "results", device="cpu"), Heard())
+    [record] = results.records
+    assert record["status"] == "complete"
+    assert record["figures"] == {"codes": "codes"}
+    assert "test/broken_metric" not in record["metrics"]
+    assert "broken_metric" not in record["metric_declarations"]
+    notes = [note for note in record["notes"] if "ValueError: so it is" in note]
+    assert [note.startswith(("Broken was", "The figure broken was")) for note in notes] == [
+        True
+    ] * 2
+    assert all(re.search(r"pictures\.py:\d+: ", note) for note in notes)
+    assert [text for text in warnings if "broken_bars" in text]
+    text = (results.folder / "report.md").read_text(encoding="utf-8")
+    shown = [f"runs/{record['run_id']}/figures/own-codes.png", "figures/own-bars.png"]
+    assert all(f"]({path})" in text for path in shown)
+    assert "broken" not in text.partition("## Further figures")[2].partition("## ")[0]
+    for path in shown:
+        assert (results.folder / path).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", ["report", "status", "compare", "sync"])
+def test_no_command_that_shows_results_runs_what_a_folder_names(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_this_process_only(monkeypatch)
+    file = model_file(tmp_path)
+    with forgotten():
+        options = Options(results=tmp_path / "results", device="cpu")
+        results = run_grid(GRID | {"plugins": [str(file)], "axes": {"model": ["mine"]}}, options)
+    [record] = results.records
+    trap = tmp_path / "ran"
+    file.write_text(f"open({str(trap)!r}, 'w')\n", encoding="utf-8")
+    for name, text in (("grid.yaml", "plugins"), (f"runs/{record['run_id']}/record.json", "name")):
+        path = results.folder / name
+        changed = path.read_text(encoding="utf-8").replace("my_vae.py", str(file))
+        assert str(file) in changed, text
+        path.write_text(changed, encoding="utf-8")
+    folder = str(results.folder)
+    arguments = [command, folder, folder] if command == "compare" else [command, folder]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert CliRunner().invoke(main, ["repeat", f"{folder}/runs/{record['run_id']}"]).exit_code == 2
+    assert CliRunner().invoke(main, ["run-grid", f"{folder}/grid.yaml"]).exit_code == 2
+    assert not trap.exists()

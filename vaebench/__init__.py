@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vaebench import datasets
     from vaebench.datasets import DATASETS
     from vaebench.estimators import ESTIMATORS
+    from vaebench.figures import FIGURES
     from vaebench.grid import Listener, Options, Results, load_results, run_grid, train
     from vaebench.grid.repeat import Repetition, repeat
     from vaebench.likelihoods import LIKELIHOODS
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DATASETS",
     "ESTIMATORS",
+    "FIGURES",
     "LIKELIHOODS",
     "METRICS",
     "MODELS",
@@ -49,6 +51,7 @@ __version__ = "0.2.0.dev0"
 _HOMES = {
     "DATASETS": "vaebench.datasets",
     "ESTIMATORS": "vaebench.estimators",
+    "FIGURES": "vaebench.figures",
     "LIKELIHOODS": "vaebench.likelihoods",
     "METRICS": "vaebench.metrics",
     "MODELS": "vaebench.models",

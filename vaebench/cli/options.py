@@ -156,7 +156,7 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
         ConfigError: An assignment, a list of seeds or a name cannot be read.
     """
     changed = assigned(options["assignments"])
-    if options["plugins"]:
+    if options.get("plugins"):
         named = changed.get("plugins", [])
         changed["plugins"] = [*([named] if isinstance(named, str) else named), *options["plugins"]]
     for axis in ("model", "loss", "estimator"):

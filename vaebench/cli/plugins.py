@@ -34,12 +34,18 @@ def plugins(plugins: tuple[str, ...]) -> None:
     """
     from vaebench.config.run import TRAINED_WITH
     from vaebench.declarations import COSTS
+    from vaebench.figures import FIGURES
     from vaebench.metrics import METRICS
     from vaebench.plugins import load, loaded
 
     load(plugins)
     rows = []
-    for key, registry in {**TRAINED_WITH, "metric": METRICS, "cost": COSTS}.items():
+    for key, registry in {
+        **TRAINED_WITH,
+        "metric": METRICS,
+        "cost": COSTS,
+        "figure": FIGURES,
+    }.items():
         for name in registry:
             plugin = registry.plugin(name)
             source = plugin.name if plugin else "vaebench"

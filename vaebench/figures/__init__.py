@@ -7,6 +7,7 @@ refuses arrays of another shape, and values that are NaN or infinite, with a Val
   and the comparison of the cells of a grid; `grid` lays them out.
 - `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves,
   `gradient_variance` how noisy the estimators' gradients are.
+- `plugins` is where a plugin enters figures of its own.
 - `style` holds what all of them share: colours, fonts, layout, PNG encoding.
 
 To add a figure: a `@styled` function that takes its arrays and `title` and
@@ -25,11 +26,14 @@ from vaebench.figures.images import (
     samples,
     traversals,
 )
+from vaebench.figures.plugins import FIGURES, Plot
 from vaebench.figures.style import to_png
 from vaebench.figures.training_curves import curves
 
 __all__ = [
+    "FIGURES",
     "CellImages",
+    "Plot",
     "comparison",
     "curves",
     "gradient_variance",

@@ -24,7 +24,7 @@ from vaebench.executors import (
     require_loadable,
 )
 from vaebench.files import dump_yaml, write_atomic
-from vaebench.grid.folder import alone, mend, unsafe, write_reports
+from vaebench.grid.folder import alone, draw_own_figures, mend, unsafe, write_reports
 from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
@@ -172,6 +172,8 @@ def _do(
             raise
         finally:
             try:
+                for text in draw_own_figures(folder):
+                    listener.warning(text)
                 analysis = write_reports(folder)
             finally:
                 tracking = writer.close(MAX_IDLE_SECONDS, limit)

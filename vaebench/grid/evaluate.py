@@ -15,11 +15,14 @@ from vaebench.config import RunConfig, make_run, with_value
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
-from vaebench.grid.folder import alone, write_reports
+from vaebench.figures import FIGURES
+from vaebench.files import dump_json
+from vaebench.grid.folder import alone, draw_own_figures, write_reports
 from vaebench.metrics import METRICS
 from vaebench.run import Task
 from vaebench.run.declared import outdated, unmeasured_notes
 from vaebench.run.loading import finished, no_weights, require_plugins
+from vaebench.run.pictures import draw_own_figures as run_figures
 from vaebench.schema.labels import run_label
 from vaebench.schema.section import did_you_mean
 from vaebench.storage import RunStore
@@ -94,9 +97,33 @@ def evaluate(
         if tasks:
             tasks = [replace(task, device=device, data_dir=data_dir) for task in tasks]
             in_workers(tasks, follow, jobs=jobs or default_jobs(device))
-            if grid:
-                write_reports(grid)
+        missed = _draw(folders) if FIGURES else []
+        if grid:
+            missed += draw_own_figures(grid)
+        for text in missed:
+            tell(Outcome("failed", grid.name if grid else directory.name, {}, text))
+        if grid and (tasks or FIGURES):
+            write_reports(grid)
     return counts
+
+
+def _draw(folders: Sequence[Path]) -> list[str]:
+    """Draw the figures of plugins of finished runs anew; return why some cannot be."""
+    missed = []
+    for store in map(RunStore, folders):
+        try:
+            record, arrays = store.record, store.arrays()
+            if record is None or record["status"] != "complete" or arrays is None:
+                continue
+            label = run_label(record["cell"], record["seed"])
+            drawn, undrawn = run_figures(store, arrays, label)
+            missed += [f"{label}: {text}" for text in undrawn]
+            figures = record.get("figures", {}) | drawn
+            if figures != record.get("figures", {}):
+                store.write("record.json", dump_json(record | {"figures": figures}))
+        except VaebenchError as error:
+            missed.append(str(error))
+    return missed
 
 
 def _check(names: Sequence[str], assignments: Mapping[str, Any]) -> None:

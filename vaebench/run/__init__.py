@@ -37,7 +37,13 @@ from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.failures import TRANSIENT, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import diagnose, drawn_once, make_subject, measure_subject, remeasure
-from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
+from vaebench.run.pictures import (
+    draw_figures,
+    draw_own_figures,
+    figure_arrays,
+    is_snapshot_epoch,
+    save_snapshot,
+)
 from vaebench.run.record import (
     Task,
     close,
@@ -126,16 +132,22 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
 
     # 8 the measurement
     subject = make_subject(config, state.vae, splits, drawn, task.data_dir)
-    metrics = measure_subject(subject, measured_names(config, labelled=splits.labelled))
+    missed: list[str] = []
+    names = measured_names(config, labelled=splits.labelled)
+    metrics = measure_subject(subject, names, missed)
 
     # 9 the pictures
     save_snapshot(store, state.vae, test, epoch=measured)
     arrays = figure_arrays(subject, config.figures)
     store.save_arrays(arrays)
-    draw_figures(store, arrays, run_label(task.cell, config.seed), config.estimator.name)
+    label = run_label(task.cell, config.seed)
+    draw_figures(store, arrays, label, config.estimator.name)
+    pictured, unpictured = draw_own_figures(store, arrays, label)
 
     # 10 the record
-    return completed_record(task, splits, state, subject, metrics, measured, peak_mb)
+    record = completed_record(task, splits, state, subject, metrics, measured, peak_mb)
+    record["notes"] += [*missed, *unpictured]
+    return record | ({"figures": pictured} if pictured else {})
 
 
 def _begin(config: RunConfig, shape: Shape, x: Tensor, store: RunStore, warn: Warn) -> State:

@@ -18,6 +18,7 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ResultsError
 from vaebench.files import dump_json
 from vaebench.metrics import METRICS, Subject, measure, reference
+from vaebench.plugins import told
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
 from vaebench.run.declared import declarations, unmeasured_notes
@@ -62,14 +63,31 @@ def drawn_once(config: RunConfig, x: Tensor) -> Tensor:
     return binarize(x, stream(0, f"{config.dataset.name}/binarize/train"))
 
 
-def measure_subject(subject: Subject, names: Iterable[str]) -> dict[str, float]:
-    """Values on the test images and, of the bound, on a part of the training images."""
-    names = list(names)
+def measure_subject(
+    subject: Subject, names: Iterable[str], missed: list[str] | None = None
+) -> dict[str, float]:
+    """Values on the test images and, of the bound, on a part of the training images.
+
+    Arguments:
+        subject: What is measured.
+        names: Of metrics.
+        missed: Gets a note for each metric of a plugin that raises something, and is left out; None
+            where that is to be raised.
+    """
+    names, own = list(names), dict[str, float]()
+    if missed is not None:
+        for name in [name for name in names if METRICS.plugin(name)]:
+            names.remove(name)
+            try:
+                own |= measure(subject, "test", [name])
+            except Exception as error:
+                missed.append(f"{METRICS[name].declaration.title} was not measured: {told(error)}.")
     part = Split(subject.training.x[:TRAIN_PART], subject.training.y[:TRAIN_PART])
     on_train = replace(subject, images=part, noise="evaluation/train")
     return {
         **measure(subject, "test", names),
         **measure(on_train, "train_eval", [name for name in ON_TRAIN if name in names]),
+        **own,
     }
 
 

@@ -17,6 +17,8 @@ from vaebench import figures
 from vaebench.config import FigureOptions
 from vaebench.datasets.splits import NO_LABEL
 from vaebench.metrics import Subject, squared_error_per_image
+from vaebench.plugins import told
+from vaebench.schema.record import OWN_FIGURES as OWN
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
 from vaebench.vae import VAE
@@ -165,6 +167,31 @@ def manifold_axis(spacing: str) -> Tensor:
         quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, GRID))
         return quantiles
     return torch.linspace(-2, 2, GRID)
+
+
+def draw_own_figures(
+    store: RunStore, arrays: Arrays, label: str
+) -> tuple[dict[str, str], list[str]]:
+    """Draw the figures of plugins, and write them as PNG beside the others.
+
+    What a plugin raises harms no run: the figure is left out.
+
+    Returns:
+        Names and titles of what was drawn; a note on each of the others.
+    """
+    drawn, missed = {}, []
+    for name, plot in figures.FIGURES.items():
+        if plot.of != "run":
+            continue
+        try:
+            figure = plot.function(dict(arrays), title=f"{label}: {plot.title}")
+            content = figures.to_png(figure)
+        except Exception as error:
+            missed.append(f"The figure {name} was not drawn: {told(error)}.")
+            continue
+        store.write(f"figures/{OWN}{name}.png", content)
+        drawn[name] = plot.title
+    return drawn, missed
 
 
 def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) -> None:

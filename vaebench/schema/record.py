@@ -19,6 +19,7 @@ from vaebench.schema.manifest import Planned
 
 SCHEMA_VERSION = 2
 Status = Literal["complete", "failed", "interrupted"]
+OWN_FIGURES = "own-"  # begins the names of pictures that plugins have drawn
 COMPONENTS = ("model", "loss", "estimator", "dataset")  # which have versions
 
 
