@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from vaebench.datasets.colour import cifar10, svhn
 from vaebench.datasets.embedded import digits, idx
 from vaebench.datasets.files import (
     RemoteFiles,
@@ -28,7 +29,13 @@ from vaebench.datasets.files import (
 )
 from vaebench.datasets.own import folder, folder_shape, folder_state, npz, npz_shape, npz_state
 from vaebench.datasets.pixels import dequantized, require_8_bits
-from vaebench.datasets.published import fashion_mnist_files, kmnist_files, mnist_files
+from vaebench.datasets.published import (
+    cifar10_files,
+    fashion_mnist_files,
+    kmnist_files,
+    mnist_files,
+    svhn_files,
+)
 from vaebench.datasets.splits import (
     Arrays,
     Source,
@@ -263,6 +270,8 @@ DATASETS: Registry[Dataset] = Registry(
             read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
         ),
         "kmnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=kmnist_files),
+        "cifar10": Dataset(read=cifar10, shape=(3, 32, 32), validation=5_000, files=cifar10_files),
+        "svhn": Dataset(read=svhn, shape=(3, 32, 32), validation=10_000, files=svhn_files),
         "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
         "folder": Dataset(read=folder, shape=folder_shape, validation=None, state=folder_state),
         "npz": Dataset(read=npz, shape=npz_shape, validation=None, state=npz_state),

@@ -1,4 +1,4 @@
-"""The published files of MNIST and Fashion-MNIST: addresses, md5 sums, digests of their content."""
+"""The published files of downloaded data sets: addresses, md5 sums, digests of their content."""
 
 from typing import Any
 
@@ -42,6 +42,23 @@ def kmnist_files() -> RemoteFiles:
     from torchvision.datasets import KMNIST
 
     return _described("kmnist", KMNIST, ())
+
+
+def cifar10_files() -> RemoteFiles:
+    """Describe CIFAR-10's archive, https://www.cs.toronto.edu/~kriz/cifar.html."""
+    from torchvision.datasets import CIFAR10
+
+    base = CIFAR10.url.rpartition("/")[0]
+    return RemoteFiles("cifar10", ".", (base,), {CIFAR10.filename: CIFAR10.tgz_md5})
+
+
+def svhn_files() -> RemoteFiles:
+    """Describe the files of SVHN's cropped digits, http://ufldl.stanford.edu/housenumbers/."""
+    from torchvision.datasets import SVHN
+
+    listed = [SVHN.split_list[part] for part in ("train", "test")]
+    base = listed[0][0].rpartition("/")[0]
+    return RemoteFiles("svhn", ".", (base,), {name: md5 for _, name, md5 in listed})
 
 
 def _described(
