@@ -289,3 +289,22 @@ def test_changed_images_make_runs_stale_and_two_folders_do_not(
     old = results.folder / "runs" / results.records[0]["run_id"]
     with pytest.raises(ConfigError, match="another folder"):
         repeat(old, data_dir=tmp_path / "data")
+
+
+def test_colour_is_named_as_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process_only(monkeypatch)
+    folder = fill(tmp_path / "pictures")
+    raw = {
+        "name": "own",
+        "axes": {"loss": ["bce", "mse"]},
+        "model": {"name": "fnn", "latent_dim": 2, "fnn": {"hidden": [8]}},
+        "training": {"epochs": 1, "batch_size": 32},
+    }
+    for channels, said, other in ((3, "colour", "gray"), (1, "gray", "colour")):
+        data = {"name": "folder", "folder": {"path": str(folder), "size": 8, "channels": channels}}
+        options = Options(results=tmp_path / said, data_dir=tmp_path / "data", device="cpu")
+        results = run_grid(raw | {"dataset": data}, options)
+        text = (results.folder / "report.md").read_text(encoding="utf-8")
+        assert f"{said} pixels, not binarised" in text
+        assert f"bce on {said} pixels is the relaxed Bernoulli" in text
+        assert f"{other} pixels" not in text

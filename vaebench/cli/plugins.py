@@ -3,6 +3,7 @@
 import keyword
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -94,7 +95,8 @@ def check(plugin: str, assignments: tuple[str, ...]) -> None:
     """
     from vaebench.testing import check as execute
 
-    findings = execute(plugin, assigned(assignments))
+    with redirect_stdout(sys.stderr):  # what the plugin prints
+        findings = execute(plugin, assigned(assignments))
     entry = None
     for finding in findings:
         if finding.entry != entry:

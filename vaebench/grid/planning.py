@@ -227,11 +227,10 @@ def _decide(
 def _stale(run: Run, record: dict[str, Any], digest: Digest) -> str | None:
     """Why a complete run is of other sources than lie here now; None if it is not."""
     data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset)
-    if data is not None and now is not None and data != now:
-        return "stale: the data have changed"
+    changed = ["the data have changed"] if None not in (data, now) and data != now else []
     if plugin := changed_plugin(run.config, record):
-        return f"stale: the plugin {plugin} has changed"
-    return None
+        changed.append(f"the plugin {plugin} has changed")
+    return f"stale: {' and '.join(changed)}" if changed else None
 
 
 def _is_of(run: Run, stored: dict[str, Any] | None) -> bool:

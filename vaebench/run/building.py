@@ -1,5 +1,7 @@
 """From a configuration to a model, its optimiser and its plan of training."""
 
+import sys
+from contextlib import redirect_stdout
 from functools import cache
 
 import torch
@@ -90,17 +92,18 @@ def model_cost(config: RunConfig) -> tuple[int, int]:
 
 @cache
 def _model_cost(model: ModelChoice, loss: Choice, shape: Shape) -> tuple[int, int]:
-    try:
-        with torch.device("meta"):
-            vae = build_vae(model, loss, shape)
-        require_shapes(vae, shape)
-    except Exception:
-        if MODELS.plugin(model.name) is None and LIKELIHOODS.plugin(loss.name) is None:
-            raise
-        with seeded(0, "cost"):  # a plugin's code may need numbers
-            vae = build_vae(model, loss, shape)
-        require_shapes(vae, shape)
-    return parameter_count(vae), flops_per_image(vae, shape)
+    with redirect_stdout(sys.stderr):  # the standard output is the command's
+        try:
+            with torch.device("meta"):
+                vae = build_vae(model, loss, shape)
+            require_shapes(vae, shape)
+        except Exception:
+            if MODELS.plugin(model.name) is None and LIKELIHOODS.plugin(loss.name) is None:
+                raise
+            with seeded(0, "cost"):  # a plugin's code may need numbers
+                vae = build_vae(model, loss, shape)
+            require_shapes(vae, shape)
+        return parameter_count(vae), flops_per_image(vae, shape)
 
 
 def require_shapes(vae: VAE, shape: Shape) -> None:
