@@ -13,16 +13,7 @@ import yaml
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import MIN_RATE, Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
-from vaebench.report.loading import (
-    Record,
-    Report,
-    counted,
-    dig,
-    flat,
-    in_words,
-    listed,
-    setting,
-)
+from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
 from vaebench.report.numbers import gray_or_colour
 from vaebench.report.ranking import base_measure_key, machine_key
 from vaebench.report.tables import Table
