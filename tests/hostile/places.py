@@ -23,7 +23,15 @@ LONG_AGO = 946_684_800.0  # 2000-01-01: a file that is read after that was read 
 PICTURES = ("images/reconstruction-0002.png", "images/samples-0002.png")
 FIGURES = ("figures/reconstructions.png", "figures/samples.png")
 GRID_FILES = (
-    *("grid.yaml", "report.md", "report.csv", "report.json", "report.tex", "report.html"),
+    *(
+        "grid.yaml",
+        "reference.json",
+        "report.md",
+        "report.csv",
+        "report.json",
+        "report.tex",
+        "report.html",
+    ),
     *("comparison.png", ".lock", ".holder", ".mlflow.lock", ".mlflow.id"),
 )
 RUN_FILES = (

@@ -111,6 +111,10 @@ class Progress(Listener):
         """Print the table of what was tuned."""
         self._say(tuning_text(tune, entries))
 
+    def measuring(self, what: str) -> None:
+        """Say what takes its time when no run is under way."""
+        self._say(f"measuring {what}")
+
     def warning(self, text: str) -> None:
         """Print a warning above the bars."""
         self._say(f"Warning: {text}")

@@ -3,6 +3,7 @@
 - ``loading`` reads a grid's folder, ``cells`` groups its runs by cell and summarises them.
 - ``ranking`` says which rows may be ranked; ``tables`` is the one table model, with ``numbers`` for
   the rounding.
+- ``references`` are the rows below the table: real images, the exact linear optimum, no training.
 - ``effects`` and ``claims`` (from ``contrasts``) and ``published`` are what the numbers show.
 - ``analysis`` computes all of that once; every format takes it.
 - ``notes`` says in words what a reader must know; ``pictures`` finds, links and copies pictures.

@@ -5,8 +5,9 @@ property to :class:`Analysis`.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from vaebench.errors import ConfigError
 from vaebench.report.cells import Cell, cells
@@ -14,6 +15,7 @@ from vaebench.report.claims import Judged, claims
 from vaebench.report.effects import Effect, effects
 from vaebench.report.loading import Report
 from vaebench.report.published import Reproduction, reproductions
+from vaebench.report.references import Reference, ceilings, read_rows, references
 from vaebench.report.tables import Table, main_table, measured
 from vaebench.schema.section import did_you_mean
 
@@ -30,12 +32,23 @@ class Analysis(Report):
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """The manifest's cells in its order, each summarised over its seeds."""
-        return cells(self.planned, self.records)
+        rows, _ = self.reference_rows
+        return cells(self.planned, self.records, partial(ceilings, rows))
+
+    @cached_property
+    def reference_rows(self) -> tuple[list[dict[str, Any]], str | None]:
+        """The rows of ``reference.json``, and what is wrong with it, if anything is."""
+        return read_rows(self)
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """What real images, the exact linear optimum and no training reach."""
+        return references(self.reference_rows[0], self.cells)
 
     @cached_property
     def table(self) -> Table:
         """What was measured on the test split, one row per cell: all, or the chosen columns."""
-        return main_table(self.cells, self.columns)
+        return main_table(self.cells, self.columns, self.references)
 
     @cached_property
     def effects(self) -> tuple[Effect, ...]:
