@@ -148,7 +148,9 @@ def _do(
             runs = grid.runs(grid.name, picks(tuned))
         todo = plan_runs(runs, folder, options)  # another process may have been here
         anew = options.rerun == "all"
-        manifest = merged_manifest(folder, grid, runs, replace=anew, tuned=tuned)
+        manifest = merged_manifest(
+            folder, grid, runs, replace=anew, renew=options.rerun == "stale", tuned=tuned
+        )
         write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         if options.tune_only:
             return Results(write_reports(folder))

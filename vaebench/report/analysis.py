@@ -74,19 +74,22 @@ class Analysis(Report):
         return reproductions(self, self.cells)
 
 
-def load(directory: Path | str, columns: Sequence[str] | None = None) -> Analysis:
+def load(
+    directory: Path | str, columns: Sequence[str] | None = None, *, superseded: bool = False
+) -> Analysis:
     """Read the grid in ``directory``, or the only grid of a results folder.
 
     Arguments:
         directory: The folder.
         columns: Metrics of the test split that tables and effects show, in this order
             (``elbo``, ``ssim``); None for all.
+        superseded: Read the runs of older versions of vaebench, whose place others have taken.
 
     Raises:
         ConfigError: No run has measured a column.
         ResultsError: There is no grid, there are several, or the manifest cannot be read.
     """
-    analysis = Analysis.read(directory)
+    analysis = Analysis.read(directory, superseded=superseded)
     if columns is not None:
         names = [column.removeprefix("test/") for column in columns]
         known = measured(analysis.cells)

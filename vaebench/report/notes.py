@@ -117,6 +117,11 @@ def table_notes(analysis: Analysis) -> list[str]:
     _, clashes = declarations(records)
     if clashes:
         notes.append(f"Not ranked, since the runs declare them differently: {listed(clashes)}.")
+    if kept := len(analysis.manifest.get("superseded", [])):
+        notes.append(
+            f"{counted(kept, 'run')} of older versions of vaebench kept: `vaebench compare` with "
+            "this grid alone says what has moved since."
+        )
     notes += reference_notes(table.references)
     _, fault = analysis.reference_rows
     notes += [] if fault is None else [f"No reference rows: {fault}."]
