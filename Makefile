@@ -79,7 +79,7 @@ format: $(STAMP)
 # one version of each package for every Python and platform
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile setup.cfg --extra test --extra check --extra bench --universal \
+	$(BIN)/uv pip compile setup.cfg --extra test --extra check --extra bench --extra postgres --universal \
 		--python-version 3.11 --fork-strategy fewest --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" --output-file constraints.txt $(LOCK)
 
