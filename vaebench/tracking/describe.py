@@ -78,8 +78,8 @@ def describe_sharing(where: str, experiment: str, users: Iterable[str]) -> str:
     """What users are told where others show a grid of the same name."""
     return (
         f"MLflow at {where}: experiment {experiment!r} also holds a grid of this name from another "
-        f"folder (of {', '.join(sorted(set(users)))}): its runs stay apart, but its pages show both; "
-        f"another --name gives each its own"
+        f"folder (of {', '.join(sorted(set(users)))}): its runs stay apart, but its pages show "
+        f"both; another --name gives each its own"
     )
 
 
