@@ -180,6 +180,21 @@ def test_numbers_of_another_meaning_are_not_comparable(twins, change, reason):
     assert call(*twins).exit_code == 0
 
 
+def test_the_rate_stands_beside_ssim_and_psnr(twins):
+    shift(twins[1], "test/rate", lambda c, s: 5.0)
+    comparison = report.compare(*map(report.load, twins))
+    for its in comparison.outcomes:
+        if its.column.metric in (SSIM, "test/psnr"):
+            assert its.rates is not None
+            assert its.rates[1] - its.rates[0] == pytest.approx(5.0)
+        else:
+            assert its.rates is None
+    ssim = report.comparison_text(comparison).partition("## SSIM")[2].partition("\n## ")[0]
+    assert "| First (rate in nats) |" in ssim
+    assert "(16." in ssim
+    assert "(21." in ssim
+
+
 @pytest.mark.parametrize(
     ("change", "versions", "words"),
     [

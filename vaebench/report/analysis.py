@@ -12,6 +12,7 @@ from typing import Any
 from vaebench.errors import ConfigError
 from vaebench.report.cells import Cell, cells
 from vaebench.report.claims import Judged, claims
+from vaebench.report.conditions import AT_RATE
 from vaebench.report.effects import Effect, effects
 from vaebench.report.loading import Report
 from vaebench.report.published import Reproduction, reproductions
@@ -82,7 +83,7 @@ def load(
     Arguments:
         directory: The folder.
         columns: Metrics of the test split that tables and effects show, in this order
-            (``elbo``, ``ssim``); None for all.
+            (``elbo``, ``ssim``); None for all. SSIM and PSNR bring the rate with them.
         superseded: Read the runs of older versions of vaebench, whose place others have taken.
 
     Raises:
@@ -98,5 +99,7 @@ def load(
                 raise ConfigError(
                     f"columns: no run has measured {name!r}; {did_you_mean(name, known)}"
                 )
+        if "rate" in known and {f"test/{name}" for name in names} & {*AT_RATE}:
+            names += ["rate"] * ("rate" not in names)
         analysis.columns = tuple(names)
     return analysis

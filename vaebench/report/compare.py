@@ -13,6 +13,7 @@ from typing import Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, declarations
+from vaebench.report.conditions import AT_RATE
 from vaebench.report.contrasts import Adjusted, adjust
 from vaebench.report.loading import Record, counted, differing, dig
 from vaebench.report.numbers import p_text
@@ -42,6 +43,7 @@ class Outcome:
         seeds: Those seeds.
         difference: Second less first, seed by seed; None where not comparable.
         adjusted: Its p value among the cells of the metric.
+        rates: Of SSIM and PSNR, the mean rates of both sets in nats; None beside others.
         moved: What of vaebench has another version in the second set, with both versions; the
             difference is then that of the code. Empty where none has.
     """
@@ -55,6 +57,7 @@ class Outcome:
     seeds: tuple[int, ...] = ()
     difference: Difference | None = None
     adjusted: Adjusted | None = None
+    rates: tuple[float, float] | None = None
     moved: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
@@ -144,8 +147,16 @@ def _draft(column: Column, old: Cell, new: Cell | None, clash: bool) -> Outcome:
         second=sum(b for _, b in pairs) / len(pairs),
         seeds=seeds,
         difference=difference(values),
+        rates=_rates(column, old, new),
         moved=_moved(old.records[0], new.records[0]),
     )
+
+
+def _rates(column: Column, old: Cell, new: Cell) -> tuple[float, float] | None:
+    """The mean rates beside SSIM and PSNR, which more information makes better."""
+    found = [cell.summaries.get("test/rate") for cell in (old, new)]
+    known = [its.mean for its in found if its is not None and its.mean is not None]
+    return (known[0], known[1]) if column.metric in AT_RATE and len(known) == 2 else None
 
 
 def _judged(its: Outcome) -> Outcome:

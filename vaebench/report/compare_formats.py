@@ -27,6 +27,7 @@ def comparison_json(comparison: Comparison) -> str:
                 "metric": its.column.metric,
                 "outcome": its.outcome,
                 "reason": its.reason,
+                "rates": its.rates,
                 "versions": {key: list(both) for key, both in its.moved.items()},
                 "first": its.first,
                 "second": its.second,
@@ -83,7 +84,9 @@ def _counts(by_metric: Collection[Sequence[Outcome]]) -> list[str]:
 
 
 def _table(outcomes: Sequence[Outcome]) -> list[str]:
-    headings = ["Cell", "First", "Second", "Second - first", "p (Holm)", "Outcome"]
+    rate = " (rate in nats)" if any(its.rates for its in outcomes) else ""
+    sides = [f"First{rate}", f"Second{rate}"]
+    headings = ["Cell", *sides, "Second - first", "p (Holm)", "Outcome"]
     rows = [_row(its) for its in outcomes]
     heading = escape(outcomes[0].column.heading)
     return section(heading, grid_lines(headings, rows, right=range(1, 5)))
@@ -100,8 +103,10 @@ def _row(its: Outcome) -> Row:
         return [escape(cell_label(its.cell)), *[NOTHING] * 4, outcome]
     return [
         escape(cell_label(its.cell)),
-        rounded(its.first, decimals),
-        rounded(its.second, decimals),
+        *(
+            rounded(value, decimals) + (f" ({its.rates[i]:.1f})" if its.rates else "")
+            for i, value in enumerate((its.first, its.second))
+        ),
         with_interval(signed(known.mean, decimals), known.ci95, decimals),
         escape(p_value(its.adjusted.p if its.adjusted else None)),
         outcome,

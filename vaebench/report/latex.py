@@ -15,7 +15,7 @@ from vaebench.report.effects import Effect
 from vaebench.report.loading import Report
 from vaebench.report.numbers import p_value
 from vaebench.report.pictures import Pictures
-from vaebench.report.sections import estimate
+from vaebench.report.sections import estimate, rate_text
 from vaebench.report.tables import MAIN_COLUMNS, Column, Entry
 from vaebench.report.tuning import tuning_table
 
@@ -93,10 +93,10 @@ def _effects(found: Sequence[Effect]) -> list[str]:
     for effect in shown:
         title = f"{effect.column.title}, {effect.where}" if effect.where else effect.column.title
         p = p_value(effect.adjusted.p)
-        texts = (title, effect.name, estimate(effect.contrast, effect.column.decimals), p)
-        rows.append([escape(text) for text in texts])
-    headings = ["Metric", "Effect", "Difference", "$p$ (Holm)"]
-    return ["", *_tabular("p{28mm}p{34mm}rr", headings, rows)]
+        numbers = (estimate(effect.contrast, effect.column.decimals), rate_text(effect), p)
+        rows.append([escape(text) for text in (title, effect.name, *numbers)])
+    headings = ["Metric", "Effect", "Difference", "Rate (nats)", "$p$ (Holm)"]
+    return ["", *_tabular("p{28mm}p{34mm}rrr", headings, rows)]
 
 
 def _tuning(report: Report) -> list[str]:
