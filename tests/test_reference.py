@@ -146,6 +146,12 @@ def test_a_grid_ends_with_reference_rows_and_measures_them_once(
     assert {row.kind for row in done.analysis.references} == {"real", "ppca", "untrained"}
     assert heard.measured
     heard.measured.clear()
+    older = [  # of other data, and the same row by an older definition
+        {**rows[0], "key": "0" * 12, "digest": "another"},
+        {**rows[1], "key": "1" * 12},
+    ]
+    content = {"schema_version": 1, "rows": [*older, *rows]}
+    (done.folder / "reference.json").write_text(json.dumps(content))
     again = run_grid(grid(seeds=2), options, heard)
     assert heard.measured == []
     assert [row["key"] for row in read_reference(again.folder / "reference.json")] == [

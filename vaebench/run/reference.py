@@ -11,7 +11,7 @@ Which split is compared with which:
 - ``untrained``: a model of the grid as it starts, measured as any run on the test split.
 
 Rows are kept in the data directory, ``references/<key>.json``, under a hash of all that they depend
-on: a data set's are measured once, in seconds (digits) or a minute (MNIST).
+on: a data set's are measured once, in a second (digits) or half a minute (MNIST).
 """
 
 import hashlib
