@@ -24,7 +24,8 @@ NOTES = {
     "the test images. No row is bold whose precision or recall lies beyond theirs.",
     "ppca": "Exact pPCA: the optimum of a linear model with one Gaussian variance, fitted to the "
     "training images, in closed form; its ELBO is its log p(x).",
-    "untrained": "Untrained: the weights that training starts from, of the cheapest model.",
+    "untrained": "Untrained: the weights that training starts from, of the cheapest model; its "
+    "precision means nothing, as all that it generates is one image.",
 }
 Row = Mapping[str, Any]
 
