@@ -23,6 +23,7 @@ from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, plan, plan_runs, too_few_seeds
+from vaebench.grid.reference import write_reference
 from vaebench.grid.results import Results, load_results
 from vaebench.grid.tuning import tune
 from vaebench.run import LoadedRun, Task, load_run, model_cost
@@ -147,7 +148,9 @@ def _do(
             runs = grid.runs(grid.name, picks(tuned))
         todo = plan_runs(runs, folder, options)  # another process may have been here
         anew = options.rerun == "all"
-        manifest = merged_manifest(folder, grid, runs, replace=anew, tuned=tuned)
+        manifest = merged_manifest(
+            folder, grid, runs, replace=anew, renew=options.rerun == "stale", tuned=tuned
+        )
         write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         if options.tune_only:
             return Results(write_reports(folder))
@@ -157,6 +160,10 @@ def _do(
         limit = MAX_SECONDS
         try:
             do(todo, follower)
+            done = {record["run_id"] for record in follower.done if record["status"] == "complete"}
+            done |= {entry.run.run_id for entry in todo if entry.why == "complete"}
+            finished = [entry.run.config for entry in todo if entry.run.run_id in done]
+            write_reference(folder, finished, options.data_dir, listener)
         except BaseException:
             limit = MAX_SECONDS_IN_A_HURRY
             raise

@@ -24,6 +24,9 @@ class Listener:
     def event(self, event: Event) -> None:
         """A run was started, finished an epoch, or is done."""
 
+    def measuring(self, what: str) -> None:
+        """Something of a grid is measured beside its runs, which may take a minute."""
+
     def warning(self, text: str) -> None:
         """A problem that stops nothing."""
 

@@ -13,7 +13,12 @@ from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
-from vaebench.grid.manifest import make_manifest, require_same_settings
+from vaebench.grid.manifest import (
+    make_manifest,
+    place_of,
+    require_same_settings,
+    superseded_places,
+)
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
@@ -22,6 +27,7 @@ from vaebench.statistics.power import seeds_to_decide
 from vaebench.storage import run_store
 from vaebench.text import one_line
 
+SUPERSEDED = "superseded: its code has changed"
 MAX_REASON = 200  # characters of why a run has failed
 Rerun = Literal["missing", "failed", "stale", "all"]
 Action = Literal["run", "resume", "rerun", "skip"]
@@ -38,7 +44,8 @@ class Options:
         data_dir: Where data sets lie; None for the default.
         tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
         rerun: Only what is ``missing``, only what has ``failed``, only what is ``stale`` (complete,
-            but of other data than lie here now), or ``all``; None: missing and failed.
+            but of other data than lie here now, or of an older version of vaebench), or ``all``;
+            None: missing and failed.
         fail_fast: Stop at the first run that fails.
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
@@ -123,7 +130,8 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
     folder, runs = options.results / grid.name, grid.runs(grid.name)
     if options.rerun != "all":
         with suppress(ResultsError):
-            require_same_settings(folder, make_manifest(grid, runs))
+            renew = options.rerun == "stale"
+            require_same_settings(folder, make_manifest(grid, runs), renew=renew)
     if grid.tune is not None:
         asked = groups(grid, grid.tune, runs, folder, anew=options.rerun == "all")
         entries = known_picks(asked)
@@ -164,9 +172,15 @@ def plan_runs(
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
     digest = cache(partial(datasets.digest, data_dir=options.data_dir))
-    return [
-        Planned(run, *_decide(folder, run, options.rerun, thorough, part, digest)) for run in runs
-    ]
+    older = superseded_places(folder, runs) if options.rerun == "stale" else set()
+    planned = []
+    for run in runs:
+        # what is renewed is done as any run is, were it interrupted or failed meanwhile
+        place = place_of({"cell": run.cell, "seed": run.config.seed})
+        rerun = None if place in older else options.rerun
+        action, why = _decide(folder, run, rerun, thorough, part, digest)
+        planned.append(Planned(run, action, SUPERSEDED if place in older and why == "new" else why))
+    return planned
 
 
 def _decide(
