@@ -121,7 +121,8 @@ MAY_OPEN = {
     },
     "cpu.py": {"source.read_text"},  # /proc
     "environment.py": {"Path('/proc/self/status').read_text"},
-    "storage/locks.py": {"MOUNTS.read_text"},
+    "storage/mounts.py": {"MOUNTS.read_text"},
+    "storage/processes.py": {"BOOT.read_text", "Path(f'/proc/{pid}/stat').read_text"},
     "storage/runs.py": {"self._journal.open"},  # to append, once it is a plain file of one name
     "executors/worker.py": {"os.fdopen"},  # pipes
     "datasets/download.py": {"urllib.request.urlopen"},  # in a thread that is watched

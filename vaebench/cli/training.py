@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from vaebench.grid import Options
 
 
+keep_option = click.option(
+    "--keep-checkpoints", is_flag=True, help="Keep the checkpoints of complete runs."
+)
+
+
 @click.command()
 @click.argument("grid", required=False, type=FILE)
 @run_options
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     help="Resume a run up to N times that was killed, timed out, ran out of memory or met a system "
     "error.",
 )
+@keep_option
 def run_grid(grid: Path | None, dry_run: bool, **given: Any) -> None:
     """Train and measure every run of GRID that is not finished, and write its report.
 
@@ -68,6 +74,7 @@ def run_grid(grid: Path | None, dry_run: bool, **given: Any) -> None:
 @click.argument("config", required=False, type=FILE)
 @run_options
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="The run's seed.")
+@keep_option
 def train(config: Path | None, dry_run: bool, **given: Any) -> None:
     """Do one run, in this process.
 

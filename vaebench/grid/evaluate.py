@@ -15,7 +15,7 @@ from vaebench.config import RunConfig, make_run, with_value
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
-from vaebench.grid.folder import alone, write_reports
+from vaebench.grid.folder import taking_part, write_reports
 from vaebench.metrics import METRICS
 from vaebench.run import Task
 from vaebench.run.loading import finished, no_weights
@@ -86,7 +86,7 @@ def evaluate(
         if event.kind == "done":
             tell(_outcome(event))
 
-    with alone(grid or directory):
+    with taking_part(grid or directory, whole=True):
         judged = [_judge(RunStore(folder), names, assignments) for folder in folders]
         for outcome in (entry for entry in judged if isinstance(entry, Outcome)):
             tell(outcome)

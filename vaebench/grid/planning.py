@@ -19,7 +19,7 @@ from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.statistics.power import seeds_to_decide
-from vaebench.storage import run_store
+from vaebench.storage import RunStore, find_run, worker_of
 from vaebench.text import one_line
 
 MAX_REASON = 200  # characters of why a run has failed
@@ -45,6 +45,7 @@ class Options:
         retries: How often a run is tried again that failed for a reason that may pass: no memory,
             a worker that died or timed out, a system error.
         tune_only: Stop when every pick of a grid's ``tune`` is known.
+        keep_checkpoints: Whether what a run resumes from stays when it is complete.
 
     Raises:
         ConfigError: The timeout or the retries are no such numbers.
@@ -60,6 +61,7 @@ class Options:
     timeout: float | None = None
     retries: int = 0
     tune_only: bool = False
+    keep_checkpoints: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", Path(self.results))  # a str will do
@@ -96,9 +98,18 @@ class Planned(NamedTuple):
     why: str
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it has been done, and failed."""
+        return self.why.startswith("failed: ")
+
+    @property
     def is_damaged(self) -> bool:
         """Whether it is done again because something of it is damaged."""
         return self.why.endswith("is damaged")
+
+
+# What to do about a run of which there is what lies in a folder, and why.
+Decide = Callable[[Run, Path], tuple[Action, str]]
 
 
 def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned]:
@@ -163,22 +174,48 @@ def plan_runs(
             model_cost(run.config)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
+    decide = decider(folder, options, thorough=thorough)
+    found = [(run, find_run(folder, run.run_id, part)) for run in runs]
+    return [Planned(run, *_with_holder(at, decide(run, at))) for run, at in found]
+
+
+def decider(folder: Path, options: Options, *, thorough: bool = True) -> Decide:
+    """What decides about a run in a folder: published, or that of an attempt.
+
+    Arguments:
+        folder: The grid's.
+        options: What is wanted.
+        thorough: As for :func:`plan`.
+    """
     digest = cache(partial(datasets.digest, data_dir=options.data_dir))
-    return [
-        Planned(run, *_decide(folder, run, options.rerun, thorough, part, digest)) for run in runs
-    ]
+
+    def decide(run: Run, at: Path) -> tuple[Action, str]:
+        return _decide(folder, run, at, options.rerun, thorough, digest)
+
+    return decide
+
+
+def _with_holder(at: Path, decided: tuple[Action, str]) -> tuple[Action, str]:
+    """The decision on a run in a folder, and who does it now, if that is an attempt's."""
+    action, why = decided
+    if not RunStore(at).is_published:
+        if action == "skip":
+            action, why = "resume", "finished, but not yet published"
+        if (holder := worker_of(at)) is not None:
+            why += f"; {holder} does it"
+    return action, why
 
 
 def _decide(
     folder: Path,
     run: Run,
+    at: Path,
     rerun: Rerun | None,
     thorough: bool,
-    part: str,
     digest: Callable[[str], str | None],
 ) -> tuple[Action, str]:
-    store = run_store(folder, run.run_id, part)
-    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), part)
+    store = RunStore(at)
+    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), at=at)
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
