@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaebench.cli.options import FILE, again, jobs_option, run_options, seconds, settings
+from vaebench.cli.shards import shard
 
 if TYPE_CHECKING:
     from vaebench.grid import Options
@@ -28,6 +29,13 @@ keep_option = click.option(
 )
 @jobs_option
 @click.option("--tune-only", is_flag=True, help="Tune what GRID's `tune` asks for, and stop.")
+@click.option(
+    "--shard",
+    metavar="K/N|auto[/N]",
+    callback=lambda _, __, text: shard(text),
+    help="Do only the K-th of N parts, which cost the same. auto: the part of this task of a Slurm "
+    "array or, as auto/N, of a Kubernetes Indexed Job.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
 @click.option(
     "--timeout",

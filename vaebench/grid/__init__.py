@@ -24,9 +24,10 @@ from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, decider, plan, plan_runs, too_few_seeds
 from vaebench.grid.results import Results, load_results
+from vaebench.grid.shards import cost, part_of
 from vaebench.grid.taking import Taking
 from vaebench.grid.tuning import tune
-from vaebench.run import LoadedRun, Task, load_run, model_cost
+from vaebench.run import LoadedRun, Task, load_run
 from vaebench.schema.labels import run_label
 from vaebench.storage import has_others, locked, only_one, run_store
 from vaebench.tracking import Writer, connect
@@ -154,14 +155,15 @@ def _do(
             damaged = mend(folder)
         if damaged:
             listener.warning(damaged)
-        runs, tuned = [entry.run for entry in first], None
+        runs, tuned = grid.runs(grid.name), None
         if grid.tune is not None:
             untuned, trials = grid.runs(grid.name), Follower(listener)
             do_trials = partial(do, follower=trials, part=PART, waits=True)
             tuned = tune(grid, grid.tune, untuned, options, listener, do_trials)
             runs = grid.runs(grid.name, picks(tuned))
         with locked(folder, "manifest"):
-            todo = plan_runs(runs, folder, options)  # another process may have been here
+            part = part_of(runs, options.shard) if options.shard else runs
+            todo = plan_runs(part, folder, options)  # another process may have been here
             anew = options.rerun == "all"
             manifest = merged_manifest(folder, grid, runs, replace=anew, tuned=tuned)
             write_atomic(folder / "grid.yaml", dump_yaml(manifest))
@@ -222,10 +224,7 @@ def _make_tasks(
         )
         for entry in chosen
     ]
-    return sorted(
-        zip(chosen, tasks, strict=True),
-        key=lambda pair: -model_cost(pair[1].config)[1] * pair[1].config.training.epochs,
-    )
+    return sorted(zip(chosen, tasks, strict=True), key=lambda pair: -cost(pair[0].run))
 
 
 def _warn(

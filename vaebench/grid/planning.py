@@ -14,6 +14,7 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
 from vaebench.grid.manifest import make_manifest, require_same_settings
+from vaebench.grid.shards import part_of
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
@@ -46,6 +47,7 @@ class Options:
             a worker that died or timed out, a system error.
         tune_only: Stop when every pick of a grid's ``tune`` is known.
         keep_checkpoints: Whether what a run resumes from stays when it is complete.
+        shard: (K, N): only the K-th of N parts of the grid; None: all of it.
 
     Raises:
         ConfigError: The timeout or the retries are no such numbers.
@@ -62,6 +64,7 @@ class Options:
     retries: int = 0
     tune_only: bool = False
     keep_checkpoints: bool = False
+    shard: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", Path(self.results))  # a str will do
@@ -69,6 +72,8 @@ class Options:
             raise ConfigError(f"timeout: {self.timeout} is not a number of seconds above 0")
         if self.retries < 0:
             raise ConfigError(f"retries: {self.retries} is less than 0")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ConfigError(f"shard: {self.shard} is no (K, N) with K from 1 to N")
 
 
 def too_few_seeds(grid: Grid, folder: Path) -> str | None:
@@ -139,8 +144,15 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
         asked = groups(grid, grid.tune, runs, folder, anew=options.rerun == "all")
         entries = known_picks(asked)
         if entries is None:
+            if options.shard is not None:
+                raise ConfigError(
+                    f"{grid.name}: a grid with tune has no shards until its picks are made; run it "
+                    f"once with --tune-only, without --shard"
+                )
             return plan_trials(asked, folder, options, thorough=thorough)
         runs = grid.runs(grid.name, picks(entries))
+    if options.shard is not None:
+        runs = part_of(runs, options.shard)
     return plan_runs(runs, folder, options, thorough=thorough)
 
 
