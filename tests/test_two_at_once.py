@@ -52,7 +52,7 @@ def test_two_grids_and_those_who_look_share_a_results_folder_and_its_store(
         for process in (*grids, *others):
             process.kill()
     assert [grid.returncode for grid in grids] == [0, 0], ends
-    assert [other.returncode for other in others] == [0, 0, 1, 1], said
+    assert [other.returncode for other in others] == [0, 0, 1, 1], str(said)
     for _, stderr in said[2:]:
         assert f"process {grids[0].pid} on " in stderr
         assert stderr.count("\n") == 1

@@ -81,16 +81,8 @@ def _differences(
     return lines
 
 
-def require_same_settings(folder: Path, new: dict[str, Any]) -> dict[str, Any] | None:
-    """Compare a manifest with that of a grid's folder, and return that; None: there is none.
-
-    Raises:
-        ConfigError: They differ in more than runs; what differs is named.
-        ResultsError: That of the folder is damaged.
-    """
-    if not (folder / "grid.yaml").exists():
-        return None
-    old = read_manifest(folder)
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In what two manifests differ besides their runs, one line each."""
     before, after = old.get("settings", {}), new["settings"]
     differing = _differences(with_later_keys(before), with_later_keys(after))
     if list(old["axes"]) != list(new["axes"]):
@@ -101,6 +93,20 @@ def require_same_settings(folder: Path, new: dict[str, Any]) -> dict[str, Any] |
             differing.append(f"tune.{key}: {there} there, {here} here")
     if old.get("numbers_version") != new["numbers_version"]:
         differing.append("it was run by a version of vaebench that gives other numbers")
+    return differing
+
+
+def require_same_settings(folder: Path, new: dict[str, Any]) -> dict[str, Any] | None:
+    """Compare a manifest with that of a grid's folder, and return that; None: there is none.
+
+    Raises:
+        ConfigError: They differ in more than runs; what differs is named.
+        ResultsError: That of the folder is damaged.
+    """
+    if not (folder / "grid.yaml").exists():
+        return None
+    old = read_manifest(folder)
+    differing = differing_settings(old, new)
     if differing:
         raise ConfigError(
             f"{folder} holds a grid of this name with other settings ({'; '.join(differing)}); "
@@ -133,13 +139,28 @@ def merged_manifest(
         if not replace:
             raise
         return new
+    return with_runs_of(folder, old, new, tuned=tuned is not None)
+
+
+def with_runs_of(
+    folder: Path, old: dict[str, Any] | None, new: dict[str, Any], *, tuned: bool = True
+) -> dict[str, Any]:
+    """A manifest with the runs of an older one of the same settings.
+
+    Arguments:
+        folder: The grid's folder.
+        old: The older one; None for none.
+        new: The manifest.
+        tuned: Whether what is picked is known in ``new``.
+    """
     if old is None:
         return new
     if gone := stale(old, new):  # the runs of groups for which another value is picked now
         kept = [e for e in old["runs"] if group_of(old["tune"], e["cell"]) not in gone]
         old = old | {"runs": kept}
-    if tuned is not None:
-        new["tuned"] = list({**stored_entries(old), **stored_entries(new)}.values())
+    if tuned and ("tuned" in old or "tuned" in new):
+        entries_of = {**stored_entries(old), **stored_entries(new)}
+        new = new | {"tuned": list(entries_of.values())}
     given = {_place(entry) for entry in new["runs"]}
     others = (_renewed(folder, entry) for entry in old["runs"] if _place(entry) not in given)
     entries = {entry["run_id"]: entry for entry in (*others, *new["runs"])}.values()

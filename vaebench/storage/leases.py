@@ -170,7 +170,7 @@ def take(place: Path, within: Path, watch: Watch, seconds: float = EXPIRES) -> L
 def _put(lease: Lease) -> bool:
     """Make a lease's folder, with the lease in it; False if another one was faster."""
     new = lease.place / f".{lease.number}.{lease.holder.nonce}.tmp"
-    for last in (False, False, True):
+    for last in (*[False] * 9, True):
         try:
             new.mkdir(parents=True)
             write(new / FILE, lease.holder, lease.within)
