@@ -279,6 +279,16 @@ for _ in range(50):
 """
 
 
+def test_what_killed_holders_of_a_lock_left_is_removed(tmp_path: Path) -> None:
+    for _ in range(2):
+        with holder_of(tmp_path / ".work" / "reports", tmp_path) as process:
+            process.kill()
+            process.wait()
+    with locked(tmp_path, "reports") as lease:
+        assert lease.number == 3
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_what_is_done_under_a_lock_is_done_one_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "count").write_text("0")

@@ -47,6 +47,7 @@ def test_one_that_is_killed_keeps_nobody_away(tmp_path: Path, theirs: str) -> No
         process.wait()
     with join(tmp_path, whole=True):
         pass
+    assert not list(tmp_path.iterdir()), "what it left is removed"
 
 
 def test_who_only_looks_makes_nobody_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +74,18 @@ def test_one_elsewhere_of_which_nothing_is_heard_is_watched_until_it_is_dead(
         pass
     elsewhere(lease, seconds=0.3, beat=7)
     assert (lease.folder / FILE).exists(), "what another one left is not removed"
+
+
+def test_what_a_lease_says_of_its_holder_reaches_no_terminal_as_it_stands(tmp_path: Path) -> None:
+    lease = take(tmp_path / WORK / "members" / "x", tmp_path, Watch())
+    assert not isinstance(lease, tuple)
+    elsewhere(lease, host="\x1b[31m\n" + "h" * 2000, since=1e300)
+    with pytest.raises(Held) as caught, join(tmp_path, whole=True, waits=False):
+        pass
+    told = str(caught.value).removeprefix(str(tmp_path))
+    assert len(told) < 300
+    assert "\x1b" not in told
+    assert "\n" not in told
 
 
 def test_a_grid_that_is_trained_is_not_untrained(tmp_path: Path) -> None:

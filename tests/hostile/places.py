@@ -24,7 +24,7 @@ PICTURES = ("images/reconstruction-0002.png", "images/samples-0002.png")
 FIGURES = ("figures/reconstructions.png", "figures/samples.png")
 GRID_FILES = (
     *("grid.yaml", "report.md", "report.csv", "report.json", "report.tex", "report.html"),
-    *("comparison.png", ".lock", ".holder", ".mlflow.lock", ".mlflow.id"),
+    *("comparison.png", ".work", ".mlflow.id"),
 )
 RUN_FILES = (
     *("config.yaml", "journal.jsonl", "record.json", "weights.pt", "arrays.npz"),
@@ -123,7 +123,7 @@ def build(root: Path, seeds: int) -> Place:
         folder.joinpath("grid.yaml").write_text(dump_yaml(make_manifest(grid, grid.runs())))
         for file in GRID_FILES[1:]:
             (folder / file).write_text("")
-        for file in (".holder", ".mlflow.id"):
+        for file in (".work", ".mlflow.id"):
             (folder / file).unlink()
         picture(folder / "comparison.png")
     _send(place)

@@ -148,7 +148,8 @@ def _do(
                 timeout, retries = options.timeout, options.retries
                 in_workers(taking, follower, jobs=jobs, timeout=timeout, retries=retries)
 
-    with taking_part(folder, whole=options.rerun in ("stale", "all")) as member:
+    whole = options.rerun in ("stale", "all")
+    with taking_part(folder, whole=whole, tell=listener.warning) as member:
         for text in filter(None, (unsafe(folder), too_few_seeds(grid, folder))):
             listener.warning(text)
         with locked(folder, "manifest"):

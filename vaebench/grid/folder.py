@@ -1,6 +1,6 @@
 """A grid's folder as a whole: its reports, and who works on it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,10 +76,12 @@ def unsafe(folder: Path) -> str | None:
 
 
 @contextmanager
-def taking_part(folder: Path, *, whole: bool = False) -> Iterator[Lease]:
+def taking_part(
+    folder: Path, *, whole: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Lease]:
     """Work on a grid, with others or as the only one; see :func:`vaebench.storage.join`."""
     try:
-        with join(folder, whole=whole) as member:
+        with join(folder, whole=whole, tell=tell) as member:
             yield member
     except OSError as error:
         unwritable = StorageError.of(error, folder)

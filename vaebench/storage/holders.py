@@ -21,7 +21,7 @@ from vaebench.storage import processes
 from vaebench.text import one_line
 
 EXPIRES = 60.0  # seconds for which a lease is good after a renewal
-MAX_SECONDS = 3600.0  # that any lease is good for, whatever it says
+MAX_SECONDS = 600.0  # that any lease is good for, whatever it says
 MAX_LOOK = 10.0  # seconds that may count between two looks at a lease
 MAX_LEASE_BYTES = 10_000
 MAX_HOST = 100  # characters of a machine's name in a message; a name has 64 at most

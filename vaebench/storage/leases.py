@@ -240,7 +240,7 @@ def locked(folder: Path, name: str) -> Iterator[Lease]:
         with renewed(lease):
             yield lease
     finally:
-        lease.release()
+        lease.release(done=True)
 
 
 @contextmanager
@@ -254,13 +254,23 @@ def only_one(folder: Path, name: str) -> Iterator[bool]:
         with renewed(lease):
             yield True
     finally:
-        lease.release()
+        lease.release(done=True)
 
 
 def _is_gone(folder: Path, within: Path) -> bool:
     """Whether nobody can hold a lease any more."""
     holder = parse(read(folder / FILE, within))
     return holder is not None and holder.is_gone
+
+
+def forget(place: Path, within: Path) -> None:
+    """Remove the leases of a place that nobody can hold any more, if there are no others."""
+    with suppress(OSError, ResultsError):
+        known = [place / str(number) for number in numbers(place, within)]
+        if all(_is_gone(folder, within) for folder in known):
+            for folder in known:
+                _remove(folder)
+            place.rmdir()
 
 
 def _remove(folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from vaebench.errors import ResultsError
 from vaebench.files import names_in
 from vaebench.storage.holders import Holder, Judgement, Watch
-from vaebench.storage.leases import FILE, WORK, Lease, Taken, numbers, renewed, take
+from vaebench.storage.leases import FILE, WORK, Lease, Taken, forget, numbers, renewed, take
 
 PATIENCE = 1.0  # seconds; who only looks whether somebody works there is there for a moment
 NAMED = 3  # processes that a message names
@@ -28,7 +28,13 @@ class Held(ResultsError):
 
 
 @contextmanager
-def join(folder: Path, *, whole: bool = False, waits: bool = True) -> Iterator[Lease]:
+def join(
+    folder: Path,
+    *,
+    whole: bool = False,
+    waits: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[Lease]:
     """Work on a grid, with others or alone, for as long as the context lasts.
 
     Arguments:
@@ -36,6 +42,7 @@ def join(folder: Path, *, whole: bool = False, waits: bool = True) -> Iterator[L
         whole: Whether all of it is needed, and nobody else may work on it.
         waits: Whether to wait, for a minute at most, until it is known whether another process of
             which nothing is known is alive; else it is taken to be.
+        tell: Told for whom it waits.
 
     Raises:
         Held: Others are there, and live; who they are is in the message.
@@ -56,16 +63,24 @@ def join(folder: Path, *, whole: bool = False, waits: bool = True) -> Iterator[L
                 mine.append(lease)
                 return []
 
-            _wait(folder, try_it, waits)
-            stack.callback(mine[0].release)
+            _wait(folder, try_it, waits, tell)
+            stack.callback(mine[0].release, done=True)
             stack.enter_context(renewed(mine[0]))
         member = take(folder / WORK / "members" / me, folder, watch)
         assert isinstance(member, Lease)  # nobody else has that name
         stack.callback(member.release)
+        stack.callback(_forget_the_dead, folder)
         stack.enter_context(renewed(member))
         found = _others if whole else _whole
-        _wait(folder, lambda: found(folder, watch, me), waits)
+        _wait(folder, lambda: found(folder, watch, me), waits, tell)
         yield member
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Remove what processes of this machine left that were killed."""
+    place = folder / WORK / "members"
+    for name in names_in(place, folder):
+        forget(place / name, folder)
 
 
 def has_others(folder: Path, member: Lease) -> bool:
@@ -91,17 +106,23 @@ def _judged(place: Path, folder: Path, watch: Watch) -> tuple[Judgement, Holder 
     return watch.judge(place / str(known[-1]) / FILE, folder) if known else ("free", None)
 
 
-def _wait(folder: Path, find: Callable[[], Found], waits: bool) -> None:
+def _wait(
+    folder: Path, find: Callable[[], Found], waits: bool, tell: Callable[[str], None]
+) -> None:
     """Wait until nobody is found any more.
 
     Raises:
         Held: Somebody is, and lives.
     """
-    until, pause = time.monotonic() + PATIENCE, 0.02
+    until, pause, is_told = time.monotonic() + PATIENCE, 0.02, False
     while found := find():
         late = time.monotonic() > until
         if late and (not waits or any(judgement == "alive" for judgement, _ in found)):
             raise Held(_told(folder, [holder for _, holder in found if holder is not None]))
+        if late and not is_told:
+            who = ", ".join(str(holder or "another process") for _, holder in found[:NAMED])
+            tell(f"{folder}: waits, for a minute at most, for a sign of life of {who}")
+            is_told = True
         time.sleep(pause)
         pause = min(1.0, 1.5 * pause)
 
