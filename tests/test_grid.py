@@ -7,16 +7,15 @@ copies of its folder.
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
-from filelock import FileLock
 from mlflow_servers import MLFLOWS_OWN
+from others import holder_of, member_of
 from records import edit_record
 from small_runs import in_this_process_only, numbers, raise_version, results, settings
 
@@ -30,7 +29,7 @@ from vaebench.grid import Listener, Options, Planned, plan, run_grid, train
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.run import TRANSIENT
 from vaebench.schema.manifest import read_manifest
-from vaebench.storage import RunStore, run_store
+from vaebench.storage import Held, RunStore, run_store
 
 pytestmark = MLFLOWS_OWN  # where the module's grid is tracked
 
@@ -385,9 +384,65 @@ def test_runs_of_a_version_with_other_numbers_are_not_mixed(
 ) -> None:
     path = copy / "small" / "grid.yaml"
     manifest = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(manifest | {"numbers_version": 0}))
-    with pytest.raises(ConfigError, match="version of vaebench that gives other numbers"):
-        actions(raw(), Options(results=copy))
+    path.write_text(yaml.safe_dump(manifest | {"numbers_version": 0}, sort_keys=False))
+    for rerun in (None, "missing", "failed"):
+        with pytest.raises(ConfigError, match="gives other numbers: --rerun stale"):
+            actions(raw(), Options(results=copy, rerun=rerun))
+    with pytest.raises(ConfigError, match="learning_rate"):  # another grid stays one
+        actions(raw(training__learning_rate=0.5), Options(results=copy, rerun="stale"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_superseded_grid_is_trained_anew_and_extended_in_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {"loss": ["bce", "mse"]}
+    first = run_grid(raw(axes=axes), Options(results=tmp_path, device="cpu"))
+    folder, before = first.folder, files(first.folder / "runs")
+    for module in ("config.run", "grid.manifest"):
+        monkeypatch.setattr(f"vaebench.{module}.NUMBERS_VERSION", 99)
+    options = Options(results=tmp_path, device="cpu", rerun="stale")
+    planned = plan(make_grid(raw(axes=axes, seeds=2)), options)
+    assert {(entry.action, entry.why) for entry in planned} == {
+        ("run", "superseded: its code has changed")
+    }
+
+    def stops(tasks: Sequence[Any], hear: Any) -> None:
+        in_this_process(tasks[:1], hear)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(raw(axes=axes, seeds=2), options, executor=stops)
+    # the same command goes on: what is superseded is known although the manifest is renewed
+    assert actions(raw(axes=axes, seeds=2), options).count("run") >= 1
+    run_grid(raw(axes=axes, seeds=2), options, executor=in_this_process)
+    done = run_grid(raw(axes=axes, seeds=2), replace(options, rerun=None))
+    assert [record["versions"]["numbers"] for record in done.records] == [99] * 4
+    assert read_manifest(folder)["superseded"] == [
+        {"run_id": record["run_id"], "cell": record["cell"], "seed": 0} for record in first.records
+    ]
+    after = files(folder / "runs")
+    assert {name: after[name] for name in before} == before
+    old, new = report.load(folder, superseded=True), report.load(folder)
+    outcomes = report.compare(old, new).outcomes
+    assert {its.versions for its in outcomes} == {"numbers 3 → 99"}
+    assert {its.seeds for its in outcomes} == {(0,)}
+
+
+@pytest.mark.usefixtures("here")
+def test_rerun_stale_renews_what_has_an_older_component_and_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_grid(raw(axes={"loss": ["bce", "mse"]}), Options(results=tmp_path, device="cpu"))
+    raise_version(monkeypatch, "loss", "mse")
+    grid = make_grid(raw(axes={"loss": ["bce", "mse"]}, seeds=2))
+    planned = plan(grid, Options(results=tmp_path, rerun="stale"))
+    assert [(entry.run.cell["loss"], entry.run.config.seed, entry.why) for entry in planned] == [
+        ("bce", 0, "complete; --rerun stale leaves it"),
+        ("bce", 1, "missing; --rerun stale leaves it"),
+        ("mse", 0, "superseded: its code has changed"),
+        ("mse", 1, "missing; --rerun stale leaves it"),
+    ]
 
 
 @pytest.mark.usefixtures("here")
@@ -660,35 +715,52 @@ def test_no_fingerprint_is_made_while_a_run_trains(
 # ---------------------------------------------------------------- refusing
 
 
-HOLDER = """
-import sys
-from filelock import FileLock
-with FileLock(sys.argv[1], timeout=0):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
-def test_a_grid_that_another_process_works_on_is_left_alone(tmp_path: Path) -> None:
+def test_a_grid_of_which_another_process_needs_all_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "small"
-    folder.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder / ".lock")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with member_of(folder, "whole"):
         for second in (run_grid, train):
             with pytest.raises(ResultsError, match=re.escape(f"{folder}: ")):
                 second(raw(axes={"model": ["fnn"]}), Options(results=tmp_path, device="cpu"))
         assert not (folder / "grid.yaml").exists()
-        other.communicate("")
-    with FileLock(folder / ".lock", timeout=0):
-        pass
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("rerun", ["all", "stale"])
+def test_what_replaces_results_needs_the_whole_grid_and_says_who_else_is_in_it(
+    tmp_path: Path, rerun: Literal["all", "stale"]
+) -> None:
+    folder = tmp_path / "small"
+    options = Options(results=tmp_path, device="cpu", rerun=rerun)
+    with (
+        member_of(folder, "a part") as other,
+        pytest.raises(Held, match=f"process {other.pid} on "),
+    ):
+        run_grid(raw(axes={"model": ["fnn"]}), options)
+    assert not (folder / "grid.yaml").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_runs_that_another_process_does_are_left_to_it_and_those_of_a_dead_one_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaebench.grid.taking.POLL", 0.01)
+    grid, options = make_grid(raw(axes={"model": ["fnn", "cnn"]})), Options(tmp_path, "cpu")
+    first = grid.runs()[0]
+    held = tmp_path / grid.name / ".work" / "runs" / first.run_id
+    heard = Heard()
+    with holder_of(held, held.parents[2]) as other:
+        (entry,) = [entry for entry in plan(grid, options) if entry.run == first]
+        assert entry.action == "run"
+        assert entry.why.startswith(f"new; process {other.pid} on ")
+        done = run_grid(grid, options, heard)
+        assert [record["run_id"] for record in done.done] == [grid.runs()[1].run_id]
+        assert [run.run_id for run in done.analysis.missing] == [first.run_id]
+    done = run_grid(grid, options)
+    assert [record["run_id"] for record in done.done] == [first.run_id]
+    assert not (tmp_path / grid.name / ".work").exists()
 
 
 @pytest.mark.usefixtures("here")

@@ -7,6 +7,7 @@ is its help, and its name at the bottom of this one.
 """
 
 import difflib
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ import click
 from vaebench import __version__
 from vaebench.cli.data import data
 from vaebench.cli.finished import evaluate
+from vaebench.cli.merging import export, merge
 from vaebench.cli.mlflow import sync, ui
 from vaebench.cli.output import echo
 from vaebench.cli.plugins import check, new, plugins
@@ -47,6 +49,7 @@ class _Commands(click.Group):
         for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does where a terminal goes
                 signal.signal(number, _end)
+        gc.set_threshold(50_000)  # 10,000 records are no garbage: looking for it takes a quarter
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -113,6 +116,7 @@ def main() -> None:
 for command in (
     *(run_grid, train, evaluate, repeat),
     *(report, compare, status),
+    *(merge, export),
     *(sync, ui, data, schema),
     *(plugins, new, check),
 ):

@@ -85,7 +85,7 @@ def run_options(command: _F) -> _F:
         click.option(
             "--rerun",
             type=click.Choice(["missing", "failed", "stale", "all"]),
-            help="Do only missing runs, only failed runs, only runs whose data or plugins have "
+            help="Do only missing runs, only failed runs, only runs whose data or code have "
             "changed, or all runs again.  [default: missing and failed]",
         ),
         click.option(

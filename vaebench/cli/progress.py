@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from typing import Any, Self
@@ -53,12 +53,15 @@ class Progress(Listener):
         self.bar_of: dict[str, TaskID] = {}
         self.epoch_of: dict[str, int] = {}
         self.epochs = 0
+        self.left_out: Counter[str] = Counter()  # why runs of the plan are not done
 
     def __enter__(self) -> Self:
         self.bars.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for why, n in self.left_out.items():
+            self._say(f"{counted(n, 'run')} left to other processes: {why}")
         if self.problem is None:
             self.bars.stop()
         elif kind is None:
@@ -98,18 +101,29 @@ class Progress(Listener):
             self.bars.update(self.bar_of[run_id], completed=epoch, count=count, note=note)
             is_tenth = epoch == last or epoch % max(1, last // 10) == 0
             if is_tenth and not self.console.is_terminal:
-                self._say(f"{name}: epoch {epoch}/{last}, {note}; {self._time_left()}")
+                self._say(f"{name} ({run_id}): epoch {epoch}/{last}, {note}; {self._time_left()}")
         else:
             self._advance(event.task, last, trained=0)
             self.bars.remove_task(self.bar_of.pop(run_id))
-            if data["status"] == "complete":
-                self._say(f"{name}: complete, {_headline(data)}")
+            if event.kind == "lost":
+                pass  # a warning has said so
+            elif data["status"] == "complete":
+                self._say(f"{name} ({run_id}): complete, {_headline(data)}")
             else:
-                self._say(f"{name}: {data['status'].upper()}: {data['reason']}")
+                self._say(f"{name} ({run_id}): {data['status'].upper()}: {data['reason']}")
 
     def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
         """Print the table of what was tuned."""
         self._say(tuning_text(tune, entries))
+
+    def measuring(self, what: str) -> None:
+        """Say what takes its time when no run is under way."""
+        self._say(f"measuring {what}")
+
+    def passed(self, task: Task, why: str) -> None:
+        """Count a run that is left out; it is told at the end."""
+        self._advance(task, task.config.training.epochs, trained=0)
+        self.left_out[why] += 1
 
     def warning(self, text: str) -> None:
         """Print a warning above the bars."""
@@ -142,6 +156,8 @@ class Progress(Listener):
 
     def _say(self, text: str) -> None:
         """Print a line; what trains does not stop because nobody can read of it."""
+        if not self.console.is_terminal:  # a log, which is read later
+            text = f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}"
         try:
             if self.problem is None:
                 self.console.print(text)

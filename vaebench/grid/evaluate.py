@@ -17,7 +17,9 @@ from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
 from vaebench.figures import FIGURES
 from vaebench.files import dump_json
-from vaebench.grid.folder import alone, draw_own_figures, write_reports
+from vaebench.grid.folder import draw_own_figures, taking_part, write_reports
+from vaebench.grid.listener import Listener
+from vaebench.grid.reference import write_reference
 from vaebench.metrics import METRICS
 from vaebench.run import Task
 from vaebench.run.declared import outdated, unmeasured_notes
@@ -58,7 +60,9 @@ def evaluate(
     data_dir: Path | None = None,
     jobs: int | None = None,
 ) -> Counter[str]:
-    """Measure what finished runs lack, and write the report of their grid anew.
+    """Measure what finished runs and their data sets lack, and write the report of the grid anew.
+
+    A data set lacks its reference rows where the grid was run before there were any.
 
     Arguments:
         directory: The folder of a run or of a grid, or a results folder that holds one grid.
@@ -89,7 +93,7 @@ def evaluate(
         if event.kind == "done":
             tell(_outcome(event))
 
-    with alone(grid or directory):
+    with taking_part(grid or directory, whole=True):
         judged = [_judge(RunStore(folder), names, assignments) for folder in folders]
         for outcome in (entry for entry in judged if isinstance(entry, Outcome)):
             tell(outcome)
@@ -102,8 +106,11 @@ def evaluate(
             missed += draw_own_figures(grid)
         for text in missed:
             tell(Outcome("failed", grid.name if grid else directory.name, {}, text))
-        if grid and (tasks or FIGURES):
-            write_reports(grid)
+        if grid:
+            stores = map(RunStore, folders)
+            configs = [config for store in stores if (config := _finished_config(store))]
+            if write_reference(grid, configs, data_dir, _Told(tell)) or tasks or FIGURES:
+                write_reports(grid)
     return counts
 
 
@@ -124,6 +131,25 @@ def _draw(folders: Sequence[Path]) -> list[str]:
         except VaebenchError as error:
             missed.append(str(error))
     return missed
+
+
+class _Told(Listener):
+    """Tells why a grid has no reference rows: no run has failed for that."""
+
+    def __init__(self, tell: Hear) -> None:
+        self.tell = tell
+
+    def warning(self, text: str) -> None:
+        self.tell(Outcome("unfinished", "reference rows", {}, text))
+
+
+def _finished_config(store: RunStore) -> RunConfig | None:
+    """The configuration of a finished run; None of any other."""
+    try:
+        _, raw = finished(store)
+        return make_run(raw)
+    except VaebenchError:
+        return None
 
 
 def _check(names: Sequence[str], assignments: Mapping[str, Any]) -> None:

@@ -13,7 +13,13 @@ from vaebench.config import DatasetChoice, Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
-from vaebench.grid.manifest import make_manifest, require_same_settings
+from vaebench.grid.manifest import (
+    make_manifest,
+    place_of,
+    require_same_settings,
+    superseded_places,
+)
+from vaebench.grid.shards import part_of
 from vaebench.plugins import told, where
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
@@ -21,9 +27,10 @@ from vaebench.run.loading import changed_plugin
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.statistics.power import seeds_to_decide
-from vaebench.storage import run_store
+from vaebench.storage import RunStore, find_run, worker_of
 from vaebench.text import one_line
 
+SUPERSEDED = "superseded: its code has changed"
 MAX_REASON = 200  # characters of why a run has failed
 Rerun = Literal["missing", "failed", "stale", "all"]
 Digest = Callable[[DatasetChoice], str | None]  # of data as they lie here
@@ -41,14 +48,16 @@ class Options:
         data_dir: Where data sets lie; None for the default.
         tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
         rerun: Only what is ``missing``, only what has ``failed``, only what is ``stale`` (complete,
-            but of other data or of another source of a plugin than lie here now), or ``all``; None:
-            missing and failed.
+            but of other data or of another source of a plugin than lie here now, or of an older
+            version of vaebench), or ``all``; None: missing and failed.
         fail_fast: Stop at the first run that fails.
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
         retries: How often a run is tried again that failed for a reason that may pass: no memory,
             a worker that died or timed out, a system error.
         tune_only: Stop when every pick of a grid's ``tune`` is known.
+        keep_checkpoints: Whether what a run resumes from stays when it is complete.
+        shard: (K, N): only the K-th of N parts of the grid; None: all of it.
 
     Raises:
         ConfigError: The timeout or the retries are no such numbers.
@@ -64,6 +73,8 @@ class Options:
     timeout: float | None = None
     retries: int = 0
     tune_only: bool = False
+    keep_checkpoints: bool = False
+    shard: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", Path(self.results))  # a str will do
@@ -71,6 +82,8 @@ class Options:
             raise ConfigError(f"timeout: {self.timeout} is not a number of seconds above 0")
         if self.retries < 0:
             raise ConfigError(f"retries: {self.retries} is less than 0")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ConfigError(f"shard: {self.shard} is no (K, N) with K from 1 to N")
 
 
 def too_few_seeds(grid: Grid, folder: Path) -> str | None:
@@ -100,9 +113,18 @@ class Planned(NamedTuple):
     why: str
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it has been done, and failed."""
+        return self.why.startswith("failed: ")
+
+    @property
     def is_damaged(self) -> bool:
         """Whether it is done again because something of it is damaged."""
         return self.why.endswith("is damaged")
+
+
+# What to do about a run of which there is what lies in a folder, and why.
+Decide = Callable[[Run, Path], tuple[Action, str]]
 
 
 def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned]:
@@ -127,13 +149,21 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
     folder, runs = options.results / grid.name, grid.runs(grid.name)
     if options.rerun != "all":
         with suppress(ResultsError):
-            require_same_settings(folder, make_manifest(grid, runs))
+            renew = options.rerun == "stale"
+            require_same_settings(folder, make_manifest(grid, runs), renew=renew)
     if grid.tune is not None:
         asked = groups(grid, grid.tune, runs, folder, anew=options.rerun == "all")
         entries = known_picks(asked)
         if entries is None:
+            if options.shard is not None:
+                raise ConfigError(
+                    f"{grid.name}: a grid with tune has no shards until its picks are made; run it "
+                    f"once with --tune-only, without --shard"
+                )
             return plan_trials(asked, folder, options, thorough=thorough)
         runs = grid.runs(grid.name, picks(entries))
+    if options.shard is not None:
+        runs = part_of(runs, options.shard)
     return plan_runs(runs, folder, options, thorough=thorough)
 
 
@@ -168,26 +198,55 @@ def plan_runs(
         except Exception as error:  # a plugin may raise anything
             what = error if where(error) is None else told(error)
             raise ConfigError(f"{folder.name}: {run.config.model.name}: {what}") from error
+    decide = decider(folder, runs, options, thorough=thorough)
+    found = [(run, find_run(folder, run.run_id, part)) for run in runs]
+    return [Planned(run, *_with_holder(at, decide(run, at))) for run, at in found]
+
+
+def decider(
+    folder: Path, runs: Sequence[Run], options: Options, *, thorough: bool = True
+) -> Decide:
+    """What decides about a run in a folder: published, or that of an attempt.
+
+    Arguments:
+        folder: The grid's.
+        runs: All that are planned.
+        options: What is wanted.
+        thorough: As for :func:`plan`.
+    """
 
     @cache
     def digest(data: DatasetChoice) -> str | None:
         return datasets.digest(data.name, options.data_dir, **data.options)
 
-    return [
-        Planned(run, *_decide(folder, run, options.rerun, thorough, part, digest)) for run in runs
-    ]
+    older = superseded_places(folder, runs) if options.rerun == "stale" else set()
+
+    def decide(run: Run, at: Path) -> tuple[Action, str]:
+        # what is renewed is done as any run is, were it interrupted or failed meanwhile
+        renewed = place_of({"cell": run.cell, "seed": run.config.seed}) in older
+        rerun = None if renewed else options.rerun
+        action, why = _decide(folder, run, at, rerun, thorough, digest)
+        return action, SUPERSEDED if renewed and why == "new" else why
+
+    return decide
+
+
+def _with_holder(at: Path, decided: tuple[Action, str]) -> tuple[Action, str]:
+    """The decision on a run in a folder, and who does it now, if that is an attempt's."""
+    action, why = decided
+    if not RunStore(at).is_published:
+        if action == "skip":
+            action, why = "resume", "finished, but not yet published"
+        if (holder := worker_of(at)) is not None:
+            why += f"; {holder} does it"
+    return action, why
 
 
 def _decide(
-    folder: Path,
-    run: Run,
-    rerun: Rerun | None,
-    thorough: bool,
-    part: str,
-    digest: Digest,
+    folder: Path, run: Run, at: Path, rerun: Rerun | None, thorough: bool, digest: Digest
 ) -> tuple[Action, str]:
-    store = run_store(folder, run.run_id, part)
-    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), part)
+    store = RunStore(at)
+    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), at=at)
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None

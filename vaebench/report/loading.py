@@ -57,17 +57,21 @@ class Report:
     damaged: tuple[Damaged, ...]
 
     @classmethod
-    def read(cls, directory: Path | str) -> Self:
+    def read(cls, directory: Path | str, *, superseded: bool = False) -> Self:
         """Read the grid in ``directory``, or the only grid of a results folder.
+
+        Arguments:
+            directory: The folder.
+            superseded: Read the runs of older versions of vaebench, whose place others have taken.
 
         Raises:
             ResultsError: There is no grid, there are several, or the manifest cannot be read.
         """
         grid = _grid_of(Path(directory))
         manifest = read_manifest(grid)
-        runs = planned(manifest)
+        runs = planned(manifest, "superseded" if superseded else "runs")
         found = [(run, read_record(grid, run)) for run in runs]
-        known = {run.run_id for run in runs}
+        known = {run.run_id for key in ("runs", "superseded") for run in planned(manifest, key)}
         folders = [name for name in _names(grid) if (grid / "runs" / name).is_dir()]
         return cls(
             directory=grid,
@@ -103,9 +107,12 @@ class Report:
             ) from error
 
 
-def read_record(grid: Path, run: Planned, part: str = "runs") -> Record | Damaged | None:
-    """The record of one planned run; None when there is none; the reason when it is unusable."""
-    path = grid / part / run.run_id / "record.json"
+def read_record(grid: Path, run: Planned, at: Path | None = None) -> Record | Damaged | None:
+    """The record of one planned run; None when there is none; the reason when it is unusable.
+
+    ``at``: the run's folder; None for that of a published run.
+    """
+    path = (at or grid / "runs" / run.run_id) / "record.json"
     try:
         return schema.Record.read_planned(path, run, grid)
     except (VaebenchError, OSError, ValueError) as error:

@@ -14,8 +14,9 @@ from vaebench.report.analysis import Analysis
 from vaebench.report.cells import MIN_RATE, Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
-from vaebench.report.numbers import gray_or_colour
+from vaebench.report.numbers import gray_or_colour, pixels_in_words
 from vaebench.report.ranking import base_measure_key, machine_key
+from vaebench.report.references import reference_notes
 from vaebench.report.tables import Table
 from vaebench.report.tuning import settings_with_tuned, tuned_phrase
 from vaebench.schema.labels import cell_label
@@ -28,11 +29,6 @@ GAP = (
     "minus test, seed by seed, then averaged; a large gap is overfitting."
 )
 _OUTDATED = "of older data or code than others, so left out"
-_BINARIZE = {
-    "none": "gray pixels, not binarised",
-    "static": "binarised once",
-    "dynamic": "training images binarised anew each epoch, test images once",
-}
 
 
 def summary(analysis: Analysis) -> str:
@@ -117,6 +113,14 @@ def table_notes(analysis: Analysis) -> list[str]:
     _, clashes = declarations(records)
     if clashes:
         notes.append(f"Not ranked, since the runs declare them differently: {listed(clashes)}.")
+    if kept := len(analysis.manifest.get("superseded", [])):
+        notes.append(
+            f"{counted(kept, 'run')} of older versions of vaebench kept: `vaebench compare` with "
+            "this grid alone says what has moved since."
+        )
+    notes += reference_notes(table.references)
+    _, fault = analysis.reference_rows
+    notes += [] if fault is None else [f"No reference rows: {fault}."]
     incomplete = sum(not cell.complete for cell in cells)
     if incomplete:
         notes.append(f"{counted(incomplete, 'row')} incomplete: no mean is shown for such a row.")
@@ -269,8 +273,7 @@ def _dataset(report: Report) -> str:
         details.append("the test images serve as validation split")
     binarize = _settings(report, "dataset", "binarize")
     if len(binarize) == 1:
-        said = _BINARIZE.get(str(binarize[0]), f"binarised: {binarize[0]}")
-        details.append(said.replace("gray", gray_or_colour(report.records)))
+        details.append(pixels_in_words(binarize[0], report.records))
     if _settings(report, "dataset", "dequantize") == ["uniform"]:
         details.append("dequantised")
     return f"{text} ({'; '.join(details)})" if details else text

@@ -58,3 +58,13 @@ def gray_or_colour(records: Sequence[Record]) -> str:
     shapes = [dig(record, "environment", "dataset", "shape") for record in records]
     colours = {isinstance(s, list) and len(s) == 3 and s[0] == 3 for s in shapes if s is not None}
     return {(True,): "colour", (False, True): "gray and colour"}.get(tuple(sorted(colours)), "gray")
+
+
+def pixels_in_words(binarize: object, records: Sequence[Record]) -> str:
+    """How pixels were binarised, as ``dataset.binarize`` says."""
+    said = {
+        "none": f"{gray_or_colour(records)} pixels, not binarised",
+        "static": "binarised once",
+        "dynamic": "training images binarised anew each epoch, test images once",
+    }
+    return said.get(str(binarize), f"binarised: {binarize}")

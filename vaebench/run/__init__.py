@@ -14,7 +14,8 @@ From the command to the record in ten steps; 5 to 10 are :func:`run`, under thes
 9. ``pictures`` keeps arrays, and draws the figures from them.
 10. ``record`` says what it was; ``record.json`` is written last, and ``report`` reads nothing else.
 
-Beside these: ``scoring`` (of a tuning run), ``failures``, ``loading`` and the decoder's file.
+Beside these: ``scoring`` (of a tuning run), ``failures``, ``publishing``, ``loading``, and the file
+of the decoder.
 """
 
 from collections.abc import Callable
@@ -44,6 +45,7 @@ from vaebench.run.pictures import (
     is_snapshot_epoch,
     save_snapshot,
 )
+from vaebench.run.publishing import discard, publish_run
 from vaebench.run.record import (
     Task,
     close,
@@ -54,7 +56,7 @@ from vaebench.run.record import (
 from vaebench.run.scoring import SCORE, scored_record
 from vaebench.schema.labels import run_label
 from vaebench.schema.record import plugin_digests
-from vaebench.storage import RunStore
+from vaebench.storage import LostError, RunStore
 from vaebench.tensors import misfit
 from vaebench.training import State, train
 from vaebench.vae import start_likelihood
@@ -67,9 +69,11 @@ __all__ = [
     "build",
     "build_vae",
     "close",
+    "discard",
     "fail",
     "load_run",
     "model_cost",
+    "publish_run",
     "remeasure",
     "run",
 ]
@@ -92,6 +96,7 @@ def run(
 
     Raises:
         KeyboardInterrupt: After the record has been marked ``interrupted``.
+        LostError: ``on_epoch`` says that another process does the run by now; nothing is recorded.
         StorageError: The disk is full, or cannot be written.
     """
     store = RunStore(task.folder)
@@ -103,6 +108,8 @@ def run(
         store.write("record.json", dump_json(record))
     except KeyboardInterrupt:
         close(task, "interrupted", "interrupted from the keyboard")
+        raise
+    except LostError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and (unwritable := StorageError.of(error, store.path)):

@@ -10,6 +10,8 @@ from vaebench.datasets import DATASETS
 from vaebench.errors import ResultsError
 from vaebench.plugins import load, loaded
 from vaebench.run.building import build_vae
+from vaebench.run.decoder_file import read_decoder
+from vaebench.run.published import PublishedVAE
 from vaebench.schema.record import plugin_digests, versions
 from vaebench.seeding import seeded
 from vaebench.storage import RunStore
@@ -24,7 +26,8 @@ class LoadedRun(NamedTuple):
     """A finished run.
 
     Attributes:
-        model: The measured weights, on the CPU, in evaluation mode.
+        model: The measured weights, on the CPU, in evaluation mode; of a published run, which has
+            none, a :class:`~vaebench.run.published.PublishedVAE` that only decodes, in int8.
         config: The resolved configuration.
         metrics: Final metrics by name.
         record: Everything else.
@@ -35,9 +38,18 @@ class LoadedRun(NamedTuple):
     metrics: dict[str, float | None]
     record: dict[str, Any]
 
+    @property
+    def lacks(self) -> str | None:
+        """What a published run lacks, in words; None of a run that is whole."""
+        return self.model.lacks if isinstance(self.model, PublishedVAE) else None
+
 
 def load_run(
-    path: Path | str, *, plugins: Iterable[str | Path] = (), trust_changed: bool = False
+    path: Path | str,
+    *,
+    plugins: Iterable[str | Path] = (),
+    trust_changed: bool = False,
+    whole: bool = False,
 ) -> LoadedRun:
     """Load a finished run from its folder, or from the artifact ``run`` that MLflow keeps of it.
 
@@ -47,6 +59,7 @@ def load_run(
             They are code, and run; what the folder says makes nothing run.
         trust_changed: Whether a plugin may have another source than in training. The model is then
             what the source says now, with the weights of then.
+        whole: Refuse a published run, of which there is only the decoder.
 
     Raises:
         ConfigError: A plugin cannot be loaded, or the stored configuration is none.
@@ -58,6 +71,11 @@ def load_run(
     store = RunStore(Path(path))
     record, raw = finished(store)
     require_plugins(store.path, record)
+    decoder = store.path / "decoder.safetensors"
+    if not whole and not (store.path / "weights.pt").exists() and decoder.exists():
+        config = make_run(raw, source=f"{path}/config.yaml")
+        model = PublishedVAE(read_decoder(decoder), store.path).eval()
+        return LoadedRun(model, config, record["metrics"], record)
     config = make_run(raw, source=f"{path}/config.yaml")
     changed = changed_plugin(config, record)
     if changed and not trust_changed:
