@@ -20,6 +20,7 @@ from vaebench.run import model_cost
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "plugins"
 GRIDS = sorted(FOLDER.glob("*.yaml"))
+pytest.importorskip("pythae", reason="one of the examples needs it")
 EACH = pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
 SMALL = {
     **{"dataset.train": 96, "dataset.validation": 48, "seeds": [0]},
