@@ -408,7 +408,7 @@ def test_a_superseded_grid_is_trained_anew_and_extended_in_one_command(
     }
 
     def stops(tasks: Sequence[Any], hear: Any) -> None:
-        in_this_process(tasks[:1], hear)
+        in_this_process([next(iter(tasks))], hear)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -116,6 +116,7 @@ MAY_OPEN = {
     "files.py": {"os.open", "os.fdopen", "temporary.open", "FileLock"},
     "plain_yaml.py": {"path.open"},  # the configuration that the user names
     "cli/options.py": {"source.read_text"},  # the package itself
+    "cli/log.py": {"path.open"},  # the log that the user names, to append
     "cli/output.py": {"os.open"},  # /dev/null
     "cli/plugins.py": {"(TEMPLATES / f'{kind}.py').read_text"},  # the package itself
     "tracking/views.py": {"Path(__file__).with_name('views.json').read_text"},
