@@ -23,7 +23,7 @@ from vaebench.cli.finished import evaluate
 from vaebench.cli.mlflow import sync, ui
 from vaebench.cli.output import echo
 from vaebench.cli.repeating import repeat
-from vaebench.cli.reports import compare, report, status
+from vaebench.cli.reports import compare, figures, report, status
 from vaebench.cli.schema import schema
 from vaebench.cli.training import run_grid, train
 from vaebench.errors import ConfigError, OutputError, VaebenchError
@@ -113,7 +113,7 @@ def main() -> None:
 
 for command in (
     *(run_grid, train, evaluate, repeat),
-    *(report, compare, status),
+    *(report, figures, compare, status),
     *(sync, ui, data, schema),
 ):
     main.add_command(command)
