@@ -126,7 +126,8 @@ def reproduced() -> str:
     headings: list[str] = []
     notes = ""
     experiments = ROOT / "experiments"
-    for path in sorted(set(experiments.rglob("*.yaml")) - set(experiments.glob("benchmarks/*"))):
+    no_grids = {*experiments.glob("benchmarks/*"), *experiments.glob("cluster/*")}
+    for path in sorted(set(experiments.rglob("*.yaml")) - no_grids):
         grid = make_grid(read_yaml(path), source=path.name)
         if not grid.published:
             continue

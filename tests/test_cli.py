@@ -697,7 +697,7 @@ def test_a_signal_leaves_everything_consistent_and_the_same_command_goes_on(
         try:
 
             def under_way() -> bool:
-                journals = list(folder.glob("runs/*/journal.jsonl"))
+                journals = list(folder.glob(".work/runs/*/*/*/journal.jsonl"))
                 return len(journals) == (2 if grid else 1) and all(
                     len(RunStore(path.parent).journal) > 2 for path in journals
                 )

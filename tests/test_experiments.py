@@ -26,7 +26,9 @@ from vaebench.storage import run_store
 from vaebench.vae import VAE, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "experiments"
-GRIDS = sorted(set(FOLDER.rglob("*.yaml")) - set((FOLDER / "benchmarks").iterdir()))
+GRIDS = sorted(
+    path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("benchmarks", "cluster")
+)
 NOTEBOOK = FOLDER / "empirical_eval.ipynb"
 MNIST = (1, 28, 28)
 CELLS = 8

@@ -4,20 +4,19 @@ One grid of eight cells is run once in two workers for this module; the tests re
 copies of its folder.
 """
 
+import itertools
 import json
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
-from filelock import FileLock
 from mlflow_servers import MLFLOWS_OWN
+from others import holder_of, member_of
 from records import edit_record
 from small_runs import in_this_process_only, numbers, raise_version, results, settings
 
@@ -31,7 +30,7 @@ from vaebench.grid import Listener, Options, Planned, plan, run_grid, train
 from vaebench.grid.manifest import make_manifest, require_same_settings
 from vaebench.run import TRANSIENT
 from vaebench.schema.manifest import read_manifest
-from vaebench.storage import RunStore, run_store
+from vaebench.storage import Held, RunStore, run_store
 
 pytestmark = MLFLOWS_OWN  # where the module's grid is tracked
 
@@ -409,8 +408,13 @@ def test_a_superseded_grid_is_trained_anew_and_extended_in_one_command(
         ("run", "superseded: its code has changed")
     }
 
-    def stops(tasks: Sequence[Any], hear: Any) -> None:
-        in_this_process(tasks[:1], hear)
+    shutil.copytree(folder, tmp_path / "at once" / "small")
+    elsewhere = replace(options, results=tmp_path / "at once")
+    whole = run_grid(raw(axes=axes, seeds=2), elsewhere, executor=in_this_process)
+    assert [record["versions"]["numbers"] for record in whole.records] == [99] * 4
+
+    def stops(tasks: Iterable[Any], hear: Any) -> None:
+        in_this_process(itertools.islice(tasks, 1), hear)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -717,35 +721,52 @@ def test_no_fingerprint_is_made_while_a_run_trains(
 # ---------------------------------------------------------------- refusing
 
 
-HOLDER = """
-import sys
-from filelock import FileLock
-with FileLock(sys.argv[1], timeout=0):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
-def test_a_grid_that_another_process_works_on_is_left_alone(tmp_path: Path) -> None:
+def test_a_grid_of_which_another_process_needs_all_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "small"
-    folder.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder / ".lock")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with member_of(folder, "whole"):
         for second in (run_grid, train):
             with pytest.raises(ResultsError, match=re.escape(f"{folder}: ")):
                 second(raw(axes={"model": ["fnn"]}), Options(results=tmp_path, device="cpu"))
         assert not (folder / "grid.yaml").exists()
-        other.communicate("")
-    with FileLock(folder / ".lock", timeout=0):
-        pass
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("rerun", ["all", "stale"])
+def test_what_replaces_results_needs_the_whole_grid_and_says_who_else_is_in_it(
+    tmp_path: Path, rerun: Literal["all", "stale"]
+) -> None:
+    folder = tmp_path / "small"
+    options = Options(results=tmp_path, device="cpu", rerun=rerun)
+    with (
+        member_of(folder, "a part") as other,
+        pytest.raises(Held, match=f"process {other.pid} on "),
+    ):
+        run_grid(raw(axes={"model": ["fnn"]}), options)
+    assert not (folder / "grid.yaml").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_runs_that_another_process_does_are_left_to_it_and_those_of_a_dead_one_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaebench.grid.taking.POLL", 0.01)
+    grid, options = make_grid(raw(axes={"model": ["fnn", "cnn"]})), Options(tmp_path, "cpu")
+    first = grid.runs()[0]
+    held = tmp_path / grid.name / ".work" / "runs" / first.run_id
+    heard = Heard()
+    with holder_of(held, held.parents[2]) as other:
+        (entry,) = [entry for entry in plan(grid, options) if entry.run == first]
+        assert entry.action == "run"
+        assert entry.why.startswith(f"new; process {other.pid} on ")
+        done = run_grid(grid, options, heard)
+        assert [record["run_id"] for record in done.done] == [grid.runs()[1].run_id]
+        assert [run.run_id for run in done.analysis.missing] == [first.run_id]
+    done = run_grid(grid, options)
+    assert [record["run_id"] for record in done.done] == [first.run_id]
+    assert not (tmp_path / grid.name / ".work").exists()
 
 
 @pytest.mark.usefixtures("here")

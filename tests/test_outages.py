@@ -23,7 +23,7 @@ from vaebench.cli import main
 from vaebench.errors import TrackingError
 from vaebench.executors import Event, in_this_process
 from vaebench.grid import Listener, Options, Results, run_grid
-from vaebench.grid.folder import alone
+from vaebench.grid.folder import taking_part
 from vaebench.storage import Held, RunStore
 from vaebench.tracking import Window, Writer, connect, failures, sync
 from vaebench.tracking.publisher import Publisher
@@ -316,7 +316,7 @@ def test_sync_closes_what_nobody_trains_and_nothing_that_trains(store: Path) -> 
     window = window_on(store)
     folder, _ = unfinish(window)
     Publisher(window).run(folder.name)
-    with alone(window.folder):
+    with taking_part(window.folder):
         sync(window)
         assert statuses(store, GRID)["run", "RUNNING"] == 1
         assert statuses(store, GRID)["grid", "RUNNING"] == 1
@@ -332,7 +332,7 @@ def test_sync_beside_a_training_opens_nothing_that_the_training_has_closed(store
     sync(window)
     closed = statuses(store, GRID)
     assert {status for _, status in closed} == {"FINISHED"}
-    with alone(window.folder):
+    with taking_part(window.folder):
         sync(window)
     assert statuses(store, GRID) == closed
 
@@ -344,7 +344,7 @@ def test_nobody_trains_a_grid_while_sync_closes_its_runs(
     tried: list[str] = []
 
     def step(*_: Any) -> None:
-        with pytest.raises(Held) as caught, alone(window.folder):
+        with pytest.raises(Held) as caught, taking_part(window.folder):
             pass
         tried.append(str(caught.value))
 

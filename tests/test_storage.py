@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_return(
 
     def flush(descriptor: int) -> None:
         target = Path(f"/proc/self/fd/{descriptor}").readlink().name
-        done.append(f"flush {target.removesuffix(f'.{os.getpid()}.tmp')}")
+        done.append(f"flush {re.sub(rf'[.]{os.getpid()}[0-9]*[.]tmp', '', target)}")
         fsync(descriptor)
 
     def rename(path: Path, target: Path) -> Path:

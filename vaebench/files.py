@@ -8,9 +8,10 @@ import errno
 import json
 import os
 import re
+import secrets
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,19 +23,22 @@ from vaebench.errors import ResultsError
 MAX_CONFIG_BYTES = 1_000_000  # a configuration has some 1,000
 MAX_LINE_BYTES = 1_000_000  # of a journal; an epoch has some 300
 MAX_JOURNAL_BYTES = 256_000_000
-MAX_MANIFEST_BYTES = 16_000_000  # one of 10,000 runs has 1.2 million
+MAX_MANIFEST_BYTES = 64_000_000  # one of 100,000 runs has 12 million
 MAX_RECORD_BYTES = 16_000_000  # a record has some 10,000
 MAX_TENSORS_BYTES = 4_000_000_000
 MAX_PICTURE_BYTES = 64_000_000  # a figure has some 100,000
 MAX_PIXELS = 50_000_000  # of a picture; the comparison of a hundred cells has 10 million
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomic writes to: .<name>.<process>.tmp
+TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")  # what write_atomic writes to: .<name>.<number>.tmp
 
 
-def write_atomic(path: Path, content: bytes | str, within: Path | None = None) -> None:
+def write_atomic(
+    path: Path, content: bytes | str, within: Path | None = None, *, durable: bool = True
+) -> None:
     """Write a file so that it is there whole or not at all, and is on the disk when we return.
 
     A link in its place is replaced, not followed. One between ``within`` and the file is refused.
+    Unless ``durable``, a crash of the machine may undo it.
 
     Raises:
         ResultsError: There is such a link.
@@ -44,15 +48,17 @@ def write_atomic(path: Path, content: bytes | str, within: Path | None = None) -
         require_no_link(path.parent, within)
     data = content.encode() if isinstance(content, str) else content
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # a number of its own: processes of two machines may have the same id
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}.tmp")
     try:
-        temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:  # not through a link
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        flush_folder(path.parent)
+        if durable:
+            flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -78,10 +84,11 @@ def flush_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def clean(folder: Path, within: Path | None = None) -> None:
-    """Remove what a writer that was killed left half-written in a folder, not in those below."""
+def clean(folder: Path, within: Path | None = None, only: Container[str] | None = None) -> None:
+    """Remove what killed writers left half-written in a folder; ``only``: of these files."""
     for name in names_in(folder, within):
-        if _TEMPORARY.fullmatch(name):
+        found = TEMPORARY.fullmatch(name)
+        if found and (only is None or found[1] in only):
             (folder / name).unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def main() -> None:
     count, root = int(sys.argv[1]), Path(sys.argv[2])
     templates = _templates(root)
 
-    def without_training(tasks: Sequence[Task], hear: Hear) -> None:
+    def without_training(tasks: Iterable[Task], hear: Hear) -> None:
         for task in tasks:
             template, store = templates[json.dumps(task.cell)], RunStore(task.folder)
             hear(Event("started", task, {}))

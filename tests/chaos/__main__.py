@@ -16,11 +16,12 @@ import click
 from chaos.compare import contents
 from chaos.damage import mend, trials
 from chaos.disks import FILE_SIZES, LEVELS, can_mount, full, read_only, small_files
-from chaos.grids import Tally, under_fire, undisturbed, zero_phases
+from chaos.grids import Tally, shared_under_fire, under_fire, undisturbed, zero_phases
 from chaos.launch import Workplace, stop_all
 from chaos.shots import PHASES, plan
 
 SHORT = 12  # kills: every phase, in under three minutes
+SHARED = 9  # of the short form, at grids that two processes do
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,6 +55,9 @@ def _all(place: Workplace, seed: int, kills: int, short: bool, jobs: int, tally:
         partial(under_fire, place, shots, expected, tally, f"grid {lane}.")
         for lane in string.ascii_uppercase[:jobs]
     ]
+    # two processes on one grid: what a shot does not find in one of them, it does not hit
+    twice = deque(plan(seed + 1, SHARED if short else kills))
+    work.append(partial(shared_under_fire, place, twice, expected, tally))
     no_disk = can_mount(place)
     if no_disk is None:
         levels = LEVELS[3:4] if short else LEVELS

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,6 +96,40 @@ def under_fire(
             return
         # a late one may have found that all was over: the next time it falls at the event itself
         waiting.extend(replace(shot, delay=0.0) for shot in batch if shot not in fired)
+        if not problems:
+            shutil.rmtree(results)
+
+
+def shared_under_fire(
+    place: Workplace, waiting: "deque[Shot]", expected: dict[str, Any], tally: Tally
+) -> None:
+    """Fire at grids that two processes do at once, each started again until the grid is finished.
+
+    A run whose process is killed is taken over by the other one, which may be killed in turn.
+    """
+    grids = 0
+    while batch := _some(waiting):
+        grids += 1
+        results = place.folder / f"results-shared-{grids}"
+        with ThreadPoolExecutor(2) as pool:
+            halves = [
+                pool.submit(_until_finished, place, results, batch[which::2], tally)
+                for which in (0, 1)
+            ]
+        fired = [shot for half in halves for shot in half.result()[0]]
+        problems = [problem for half in halves for problem in half.result()[1]]
+        if not problems:
+            problems = [*differences(results / "chaos", expected), *faults_of_mlflow(results)]
+            problems += [f"left behind: {path}" for path in (results / "chaos").glob(".work/*/*")]
+        for shot in fired:
+            tally.fault("kill of one of two", [f"{shot}: {'; '.join(problems)}"] * bool(problems))
+        if problems and not fired:
+            tally.fault("two at once", problems)
+        tally.say(
+            f"  shared {grids}: {len(fired)} of {len(batch)} kills "
+            f"({', '.join(f'{s.phase}: {s.signal} of {s.victim}' for s in fired)}), "
+            f"{'; '.join(problems) or 'the same'}"
+        )
         if not problems:
             shutil.rmtree(results)
 

@@ -25,16 +25,8 @@ LONG_AGO = 946_684_800.0  # 2000-01-01: a file that is read after that was read 
 PICTURES = ("images/reconstruction-0002.png", "images/samples-0002.png")
 FIGURES = ("figures/reconstructions.png", "figures/samples.png")
 GRID_FILES = (
-    *(
-        "grid.yaml",
-        "reference.json",
-        "report.md",
-        "report.csv",
-        "report.json",
-        "report.tex",
-        "report.html",
-    ),
-    *("comparison.png", ".lock", ".holder", ".mlflow.lock", ".mlflow.id"),
+    *("grid.yaml", "reference.json", "report.md", "report.csv", "report.json", "report.tex"),
+    *("report.html", "comparison.png", ".work", ".mlflow.id"),
 )
 RUN_FILES = (
     *("config.yaml", "journal.jsonl", "record.json", "weights.pt", "arrays.npz"),
@@ -133,7 +125,7 @@ def build(root: Path, seeds: int) -> Place:
         folder.joinpath("grid.yaml").write_text(dump_yaml(make_manifest(grid, grid.runs())))
         for file in GRID_FILES[1:]:
             (folder / file).write_text("")
-        for file in (".holder", ".mlflow.id", "reference.json"):
+        for file in (".work", ".mlflow.id", "reference.json"):
             (folder / file).unlink()
         write_reference(folder, [grid.runs()[0].config], place.data, Listener())
         picture(folder / "comparison.png")

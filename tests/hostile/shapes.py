@@ -332,10 +332,6 @@ def _reason(path: Path, place: Place) -> None:
     path.write_text(json.dumps(value))
 
 
-def _holder(path: Path, place: Place) -> None:
-    path.write_text(json.dumps({"host": TERMINAL + "h" * 10**6, "pid": 1, "since": 1e9}))
-
-
 LIES: dict[str, dict[str, Change]] = {
     "arrays.npz": {
         "texts": _arrays(originals=npy("<U1", (2, 1, 8, 8), bytes(512))),
@@ -373,7 +369,6 @@ LIES: dict[str, dict[str, Change]] = {
     "figures/reconstructions.png": {"60,000 pixels square": _png(60_000, 60_000)},
     "journal.jsonl": {"20,000 epochs": _more_journal},
     "record.json": {"long reason": _reason},
-    ".holder": {"long host": _holder},
     "mlflow.db": {
         "experiments elsewhere": _sql("UPDATE experiments SET artifact_location = '{elsewhere}/e'"),
         "experiments without runs elsewhere": _forget_the_runs,

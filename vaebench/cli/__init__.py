@@ -20,6 +20,7 @@ import click
 from vaebench import __version__
 from vaebench.cli.data import data
 from vaebench.cli.finished import evaluate
+from vaebench.cli.merging import export, merge
 from vaebench.cli.mlflow import sync, ui
 from vaebench.cli.output import echo
 from vaebench.cli.repeating import repeat
@@ -114,6 +115,7 @@ def main() -> None:
 for command in (
     *(run_grid, train, evaluate, repeat),
     *(report, figures, compare, status),
+    *(merge, export),
     *(sync, ui, data, schema),
 ):
     main.add_command(command)

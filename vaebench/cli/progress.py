@@ -53,12 +53,15 @@ class Progress(Listener):
         self.bar_of: dict[str, TaskID] = {}
         self.epoch_of: dict[str, int] = {}
         self.epochs = 0
+        self.left_out: Counter[str] = Counter()  # why runs of the plan are not done
 
     def __enter__(self) -> Self:
         self.bars.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for why, n in self.left_out.items():
+            self._say(f"{counted(n, 'run')} left to other processes: {why}")
         if self.problem is None:
             self.bars.stop()
         elif kind is None:
@@ -102,7 +105,9 @@ class Progress(Listener):
         else:
             self._advance(event.task, last, trained=0)
             self.bars.remove_task(self.bar_of.pop(run_id))
-            if data["status"] == "complete":
+            if event.kind == "lost":
+                pass  # a warning has said so
+            elif data["status"] == "complete":
                 self._say(f"{name} ({run_id}): complete, {_headline(data)}")
             else:
                 self._say(f"{name} ({run_id}): {data['status'].upper()}: {data['reason']}")
@@ -114,6 +119,11 @@ class Progress(Listener):
     def measuring(self, what: str) -> None:
         """Say what takes its time when no run is under way."""
         self._say(f"measuring {what}")
+
+    def passed(self, task: Task, why: str) -> None:
+        """Count a run that is left out; it is told at the end."""
+        self._advance(task, task.config.training.epochs, trained=0)
+        self.left_out[why] += 1
 
     def warning(self, text: str) -> None:
         """Print a warning above the bars."""

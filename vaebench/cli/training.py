@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaebench.cli.options import FILE, again, jobs_option, run_options, seconds, settings
+from vaebench.cli.shards import shard
 
 if TYPE_CHECKING:
     from vaebench.grid import Options
+
+
+keep_option = click.option(
+    "--keep-checkpoints", is_flag=True, help="Keep the checkpoints of complete runs."
+)
 
 
 @click.command()
@@ -24,6 +30,13 @@ if TYPE_CHECKING:
 )
 @jobs_option
 @click.option("--tune-only", is_flag=True, help="Tune what GRID's `tune` asks for, and stop.")
+@click.option(
+    "--shard",
+    metavar="K/N|auto[/N]",
+    callback=lambda _, __, text: shard(text),
+    help="Do only the K-th of N parts, which cost the same. auto: the part of this task of a Slurm "
+    "array or, as auto/N, of a Kubernetes Indexed Job.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first run that fails.")
 @click.option(
     "--timeout",
@@ -41,6 +54,7 @@ if TYPE_CHECKING:
     help="Resume a run up to N times that was killed, timed out, ran out of memory or met a system "
     "error.",
 )
+@keep_option
 @click.option(
     "--log-file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -89,6 +103,7 @@ def run_grid(
 @click.argument("config", required=False, type=FILE)
 @run_options
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="The run's seed.")
+@keep_option
 def train(config: Path | None, dry_run: bool, **given: Any) -> None:
     """Do one run, in this process.
 

@@ -17,7 +17,7 @@ from vaebench.errors import ConfigError
 from vaebench.schema.claims import Claim, Published
 from vaebench.schema.section import Section
 
-MAX_RUNS = 10_000
+MAX_RUNS = 100_000
 _WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
 
 AXES: dict[str, list[Any]] = {

@@ -15,7 +15,7 @@ on.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from vaebench.executors.pool import Event, Hear, in_workers
@@ -43,7 +43,7 @@ def default_jobs(device: str) -> int:
     return cores or 1 if device == "cpu" else min(4, cores or 1)
 
 
-def in_this_process(tasks: Sequence[Task], hear: Hear) -> None:
+def in_this_process(tasks: Iterable[Task], hear: Hear) -> None:
     """Do tasks one after the other, here."""
     for task in tasks:
 

@@ -8,7 +8,7 @@ import math
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,16 +18,17 @@ from vaebench.executors.worker import Kind
 from vaebench.run import TRANSIENT, Task, fail
 
 MAX_WAIT = 3600.0  # seconds; Python cannot wait for any length of time
+LOOK = 1.0  # seconds between two questions whether there is something to do by now
 
 
 class Event(NamedTuple):
     """Something that happened to a task.
 
     Attributes:
-        kind: ``started``, ``epoch`` (``data`` is the journal's line), ``warning`` (its text), or
-            ``done`` (the record).
+        kind: ``started``, ``epoch`` (``data`` is the journal's line), ``warning`` (its text),
+            ``lost`` (another process does it), or ``done`` (the record).
         task: The task.
-        data: As ``kind`` says; empty for ``started``.
+        data: As ``kind`` says; empty for ``started`` and ``lost``.
     """
 
     kind: Kind
@@ -39,7 +40,7 @@ Hear = Callable[[Event], None]
 
 
 def in_workers(
-    tasks: Sequence[Task],
+    tasks: Iterable[Task | None],
     hear: Hear,
     *,
     jobs: int,
@@ -52,7 +53,7 @@ def in_workers(
     had finished is on the disk, and the tasks under way can be resumed.
 
     Arguments:
-        tasks: What to do.
+        tasks: What to do; asked for the next when a worker is free. None: nothing as yet.
         hear: Is told of every event, in this thread.
         jobs: Number of workers.
         timeout: Seconds that a task may take at each try; None: any time.
@@ -63,8 +64,7 @@ def in_workers(
     """
     pool = _Pool(tasks, hear, math.inf if timeout is None else timeout, retries)
     try:
-        while pool.waiting or pool.busy:
-            pool.hand_out(jobs)
+        while pool.hand_out(jobs):
             pool.take()
     finally:
         for worker in pool.workers:  # all at once: a second Ctrl-C must not leave one training
@@ -76,8 +76,12 @@ def in_workers(
 class _Pool:
     """The workers, and what they are to do."""
 
-    def __init__(self, tasks: Sequence[Task], hear: Hear, timeout: float, retries: int) -> None:
-        self.waiting = deque(tasks)
+    def __init__(
+        self, tasks: Iterable[Task | None], hear: Hear, timeout: float, retries: int
+    ) -> None:
+        self.tasks = iter(tasks)
+        self.all_given = False
+        self.again: deque[Task] = deque()
         self.workers: list[Worker] = []
         self.messages: Messages = queue.SimpleQueue()
         self.hear = hear
@@ -88,23 +92,36 @@ class _Pool:
     def busy(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.task is not None]
 
-    def hand_out(self, jobs: int) -> None:
-        """Give waiting tasks to idle or new workers."""
-        while self.waiting and len(self.busy) < jobs:
+    def hand_out(self, jobs: int) -> bool:
+        """Give tasks to idle or new workers; whether there is anything left to wait for."""
+        while len(self.busy) < jobs and (task := self._next()) is not None:
             worker = next((worker for worker in self.workers if worker.task is None), None)
             if worker is None:
                 worker = Worker(self.messages)
                 self.workers.append(worker)
-            task = self.waiting.popleft()
             worker.give(task, due=time.monotonic() + self.timeout)
             if not task.retries:
                 self.hear(Event("started", task, {}))
+        return bool(self.busy) or not self.all_given
+
+    def _next(self) -> Task | None:
+        """The next task to give; None: there is none as yet, or none any more."""
+        if self.again:
+            return self.again.popleft()
+        if self.all_given:
+            return None
+        try:
+            return next(self.tasks)
+        except StopIteration:
+            self.all_given = True
+            return None
 
     def take(self) -> None:
-        """Wait for a message, or for a worker to be late, and act on it."""
-        wait = min(worker.due for worker in self.workers) - time.monotonic()
+        """Wait for a message, for a worker to be late, or for a moment, and act on it."""
+        due = min((worker.due for worker in self.workers), default=math.inf)
+        wait = min(MAX_WAIT if self.all_given else LOOK, due - time.monotonic())
         try:
-            worker, message = self.messages.get(timeout=min(MAX_WAIT, max(0.0, wait)))
+            worker, message = self.messages.get(timeout=max(0.0, wait))
         except queue.Empty:
             for worker in self.workers:
                 if worker.due <= time.monotonic():
@@ -122,10 +139,13 @@ class _Pool:
             kind, data = message
             if kind == "unwritable":
                 raise StorageError(data["reason"])
-            if kind != "done":
+            if kind not in ("done", "lost"):
                 self.hear(Event(kind, task, data))
                 return
             worker.task, worker.due = None, math.inf
+            if kind == "lost":
+                self.hear(Event(kind, task, data))
+                return
             # one that is late is dead; one where something unforeseen happened may be in any state
             if worker.is_late or data.get("failure") not in (None, "diverged"):
                 self.workers.remove(worker)
@@ -138,7 +158,7 @@ class _Pool:
             self.hear(Event("done", task, record))
             return
         again = replace(task, retries=task.retries + 1)
-        self.waiting.append(again)
+        self.again.append(again)
         text = f"{record['reason']}; it is tried again ({again.retries} of {self.retries})"
         self.hear(Event("warning", again, {"warning": text}))
 

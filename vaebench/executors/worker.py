@@ -7,29 +7,51 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from vaebench.errors import ResultsError, StorageError
 from vaebench.executors.messages import from_message, send
 from vaebench.run import Task, remeasure, run
+from vaebench.storage import LostError, lease_of, renewed
 
-Kind = Literal["started", "epoch", "warning", "done"]
+Kind = Literal["started", "epoch", "warning", "lost", "done"]
 
 DUMP_AND_EXIT = signal.SIGUSR1  # a worker answers with a traceback and ends, whatever it does
 OOM_SCORE = "500"  # of 1000: where memory ends, the kernel kills a worker rather than the parent
 
 
 def do(task: Task, tell: Callable[[Kind, dict[str, Any]], None]) -> None:
-    """Do a run, or only measure a finished one, as the task says; tell epochs and the record."""
-    if task.metrics is None:
-        on_epoch = partial(tell, "epoch")
-        tell("done", run(task, on_epoch, lambda text: tell("warning", {"warning": text})))
-    else:
+    """Do a run, or only measure a finished one, as the task says; tell epochs and the record.
+
+    Meanwhile the run's lease is renewed. Where it is lost, that is told instead of a record.
+    """
+    if task.metrics is not None:
         tell("done", remeasure(task))
+        return
+    try:
+        with _attended(task) as lost:
+
+            def on_epoch(line: dict[str, Any]) -> None:
+                if lost.is_set():
+                    raise LostError(f"{task.key}: another process does it")
+                tell("epoch", line)
+
+            record = run(task, on_epoch, lambda text: tell("warning", {"warning": text}))
+    except LostError:
+        tell("lost", {})
+    else:
+        tell("done", record)
+
+
+@contextmanager
+def _attended(task: Task) -> Iterator[threading.Event]:
+    """Renew the lease of a run, if it has one; the event says that it is lost."""
+    lease = lease_of(task.folder)
+    with renewed(lease) if lease is not None else nullcontext(threading.Event()) as lost:
+        yield lost
 
 
 def work(faults: int | None = None) -> None:

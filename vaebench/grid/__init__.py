@@ -6,8 +6,8 @@ runs share, and the runs. Calling again with more seeds or other values of the s
 with other settings it is an error.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,27 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
 from vaebench.files import dump_yaml, write_atomic
-from vaebench.grid.folder import alone, mend, unsafe, write_reports
+from vaebench.grid.folder import is_finished, mend, taking_part, unsafe, write_reports
 from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
-from vaebench.grid.planning import Options, Planned, plan, plan_runs, too_few_seeds
+from vaebench.grid.planning import (
+    Decide,
+    Options,
+    Planned,
+    decider,
+    plan,
+    plan_runs,
+    too_few_seeds,
+)
 from vaebench.grid.reference import write_reference
 from vaebench.grid.results import Results, load_results
+from vaebench.grid.shards import cost, part_of
+from vaebench.grid.taking import Taking
 from vaebench.grid.tuning import tune
-from vaebench.run import LoadedRun, Task, load_run, model_cost
+from vaebench.run import LoadedRun, Task, load_run
 from vaebench.schema.labels import run_label
-from vaebench.storage import RunStore, run_store
+from vaebench.storage import has_others, locked, only_one, run_store
 from vaebench.tracking import Writer, connect
 
 __all__ = [
@@ -42,7 +52,7 @@ __all__ = [
     "train",
 ]
 
-Executor = Callable[[Sequence[Task], Hear], None]
+Executor = Callable[[Iterable[Task], Hear], None]
 # of MLflow at the end of a grid, before it is given up: without progress, in any case, and when
 # the user wants to leave
 MAX_IDLE_SECONDS, MAX_SECONDS, MAX_SECONDS_IN_A_HURRY = 30.0, 300.0, 5.0
@@ -97,7 +107,7 @@ def train(
     runs = grid.runs(grid.name)
     if len(runs) > 1:
         raise ConfigError(f"{grid.name}: describes {len(runs)} runs; use `vaebench run-grid`")
-    results = _do(grid, options or Options(), listener, in_this_process)
+    results = _do(grid, options or Options(), listener, in_this_process, waits=True)
     if results.failed:
         raise ResultsError(f"{runs[0].run_id}: {results.failed[0]['reason']}")
     return load_run(run_store(results.folder, runs[0].run_id).path)
@@ -112,8 +122,14 @@ def _read(grid: Grid | Mapping[str, Any] | Path | str | None, make: Callable[...
 
 
 def _do(
-    grid: Grid, options: Options, listener: Listener | None, executor: Executor | None
+    grid: Grid,
+    options: Options,
+    listener: Listener | None,
+    executor: Executor | None,
+    *,
+    waits: bool = False,
 ) -> Results:
+    """Do a grid; ``waits``: also for the runs that other processes do."""
     if executor and (options.timeout is not None or options.retries):
         raise ConfigError("timeout, retries: only workers obey them; use run_grid, no executor")
     listener = listener or default_listener()
@@ -123,35 +139,50 @@ def _do(
     images = _training_images(first, options)
     folder = options.results / grid.name
 
-    def do(todo: Sequence[Planned], follower: Follower, part: str = "runs") -> None:
+    def do(
+        todo: Sequence[Planned],
+        follower: Follower,
+        part: str = "runs",
+        *,
+        decide: Decide | None = None,
+        waits: bool = False,
+    ) -> None:
         chosen = [entry for entry in todo if entry.action != "skip"]
         images.update(_training_images(chosen, options, known=images))
         jobs = max(1, min(1 if executor else options.jobs or default_jobs(device), len(chosen)))
         listener.planned(todo, jobs, device)
         _warn(chosen, images, listener)
         tasks = _make_tasks(chosen, folder / part, options, device, jobs)
-        with follower:
+        decide = decide or decider(folder, [entry.run for entry in todo], options)
+        taking = Taking(tasks, decide, folder, part, member, listener.passed, waits=waits)
+        with taking, follower:
             if executor is not None:
-                executor(tasks, follower)
+                executor(taking.all_at_once(), follower)
             else:
                 timeout, retries = options.timeout, options.retries
-                in_workers(tasks, follower, jobs=jobs, timeout=timeout, retries=retries)
+                in_workers(taking, follower, jobs=jobs, timeout=timeout, retries=retries)
 
-    with alone(folder):
-        for text in filter(None, (unsafe(folder), mend(folder), too_few_seeds(grid, folder))):
+    whole = options.rerun in ("stale", "all")
+    with taking_part(folder, whole=whole, tell=listener.warning) as member:
+        for text in filter(None, (unsafe(folder), too_few_seeds(grid, folder))):
             listener.warning(text)
-        runs, tuned = [entry.run for entry in first], None
+        with locked(folder, "manifest"):
+            damaged = mend(folder)
+        if damaged:
+            listener.warning(damaged)
+        runs, tuned = grid.runs(grid.name), None
         if grid.tune is not None:
             untuned, trials = grid.runs(grid.name), Follower(listener)
-            do_trials = partial(do, follower=trials, part=PART)
+            do_trials = partial(do, follower=trials, part=PART, waits=True)
             tuned = tune(grid, grid.tune, untuned, options, listener, do_trials)
             runs = grid.runs(grid.name, picks(tuned))
-        todo = plan_runs(runs, folder, options)  # another process may have been here
-        anew = options.rerun == "all"
-        manifest = merged_manifest(
-            folder, grid, runs, replace=anew, renew=options.rerun == "stale", tuned=tuned
-        )
-        write_atomic(folder / "grid.yaml", dump_yaml(manifest))
+        with locked(folder, "manifest"):
+            part = part_of(runs, options.shard) if options.shard else runs
+            todo = plan_runs(part, folder, options)  # another process may have been here
+            decide = decider(folder, part, options)  # of what was, before the manifest is renewed
+            anew, renew = options.rerun == "all", options.rerun == "stale"
+            manifest = merged_manifest(folder, grid, runs, replace=anew, renew=renew, tuned=tuned)
+            write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         if options.tune_only:
             return Results(write_reports(folder))
         writer = Writer(window, warn=listener.warning)
@@ -159,7 +190,7 @@ def _do(
         writer.start()
         limit = MAX_SECONDS
         try:
-            do(todo, follower)
+            do(todo, follower, decide=decide, waits=waits)
             done = {record["run_id"] for record in follower.done if record["status"] == "complete"}
             done |= {entry.run.run_id for entry in todo if entry.why == "complete"}
             finished = [entry.run.config for entry in todo if entry.run.run_id in done]
@@ -168,10 +199,13 @@ def _do(
             limit = MAX_SECONDS_IN_A_HURRY
             raise
         finally:
+            ended = not has_others(folder, member)
             try:
                 analysis = write_reports(folder)
-            finally:
-                tracking = writer.close(MAX_IDLE_SECONDS, limit)
+                ended = ended or is_finished(analysis)
+            finally:  # of those who end at once, one closes the grid
+                with only_one(folder, "closing") if ended else nullcontext(False) as is_last:
+                    tracking = writer.close(MAX_IDLE_SECONDS, limit, ended=is_last)
             if limit < MAX_SECONDS and tracking.unsent:  # no results are printed that say so
                 unsent = f"{tracking.unsent} runs unsent; send: {tracking.command}"
                 listener.warning(f"MLflow: {unsent}")
@@ -195,17 +229,22 @@ def _training_images(
 
 def _make_tasks(
     chosen: Sequence[Planned], folder: Path, options: Options, device: str, jobs: int
-) -> list[Task]:
-    """The tasks of planned runs; what an earlier attempt left is set aside."""
-    tasks = []
-    for run, action, _ in chosen:
-        store = RunStore(folder / run.run_id)
-        if action == "rerun":
-            store.set_aside()
-        task = Task(run.config, run.cell, store.path, device, options.data_dir, jobs)
-        tasks.append(replace(task, tune=folder.name == PART))
-    # the longest first, so that no worker begins it when the others are done
-    return sorted(tasks, key=lambda t: -model_cost(t.config)[1] * t.config.training.epochs)
+) -> list[tuple[Planned, Task]]:
+    """The tasks of planned runs, the longest first: no worker begins it when others are done."""
+    tasks = [
+        Task(
+            entry.run.config,
+            entry.run.cell,
+            folder / entry.run.run_id,
+            device,
+            options.data_dir,
+            jobs,
+            tune=folder.name == PART,
+            keep_checkpoints=options.keep_checkpoints,
+        )
+        for entry in chosen
+    ]
+    return sorted(zip(chosen, tasks, strict=True), key=lambda pair: -cost(pair[0].run))
 
 
 def _warn(

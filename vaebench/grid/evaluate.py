@@ -15,7 +15,7 @@ from vaebench.config import RunConfig, make_run, with_value
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
-from vaebench.grid.folder import alone, write_reports
+from vaebench.grid.folder import taking_part, write_reports
 from vaebench.grid.listener import Listener
 from vaebench.grid.reference import write_reference
 from vaebench.metrics import METRICS
@@ -90,7 +90,7 @@ def evaluate(
         if event.kind == "done":
             tell(_outcome(event))
 
-    with alone(grid or directory):
+    with taking_part(grid or directory, whole=True):
         judged = [_judge(RunStore(folder), names, assignments) for folder in folders]
         for outcome in (entry for entry in judged if isinstance(entry, Outcome)):
             tell(outcome)

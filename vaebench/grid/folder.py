@@ -1,6 +1,6 @@
-"""A grid's folder as a whole: its reports, and its lock."""
+"""A grid's folder as a whole: its reports, and who works on it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,20 +8,33 @@ from vaebench import report
 from vaebench.errors import ResultsError, StorageError
 from vaebench.files import clean, write_atomic
 from vaebench.schema.manifest import read_manifest
-from vaebench.storage import hold, network_file_system
+from vaebench.storage import Lease, join, locked, network_file_system
+
+PICTURE = "comparison.png"
 
 
 def write_reports(folder: Path) -> report.Analysis:
     """Write the reports of a grid in every format, and the picture that compares its cells.
 
+    One process at a time does it, and reads what there is then: the last has all of it.
+
     Raises:
         StorageError: The disk is full, or cannot be written.
         ResultsError: A report cannot be written for another reason.
     """
+    while True:
+        with locked(folder, "reports") as lease:
+            analysis = _write_reports(folder)
+            if lease.is_current():  # else it slept, and has perhaps replaced newer ones
+                return analysis
+
+
+def _write_reports(folder: Path) -> report.Analysis:
+    clean(folder, only={PICTURE, *(format_.file for format_ in report.FORMATS.values())})
     analysis = report.load(folder)
     picture = report.comparison_picture(analysis)
     if picture is not None:
-        write_atomic(folder / "comparison.png", picture)
+        write_atomic(folder / PICTURE, picture)
     for name, format_ in report.FORMATS.items():
         try:
             report.write(analysis, name, folder / format_.file)
@@ -32,9 +45,15 @@ def write_reports(folder: Path) -> report.Analysis:
     return analysis
 
 
+def is_finished(analysis: report.Analysis) -> bool:
+    """Whether every run of a grid is complete or has failed."""
+    statuses = {record["status"] for record in analysis.records}
+    return not (analysis.missing or analysis.damaged or "interrupted" in statuses)
+
+
 def mend(folder: Path) -> str | None:
-    """Remove what killed writers left, set a damaged manifest aside; return a warning if so."""
-    clean(folder)
+    """Set a damaged manifest aside; return a warning if so. With the manifest locked."""
+    clean(folder, only={"grid.yaml"})
     path = folder / "grid.yaml"
     try:
         if path.exists():
@@ -51,17 +70,19 @@ def unsafe(folder: Path) -> str | None:
     if kind is None:
         return None
     return (
-        f"{folder} lies on a network file system ({kind}): locks and SQLite may fail there "
-        f"silently. Run each grid from one machine at a time; --tracking-uri keeps MLflow elsewhere"
+        f"{folder} lies on a network file system ({kind}), where SQLite may lose what several "
+        f"machines write: keep MLflow elsewhere, with --tracking-uri"
     )
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a grid's folder against other processes; see :func:`vaebench.storage.hold`."""
+def taking_part(
+    folder: Path, *, whole: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Lease]:
+    """Work on a grid, with others or as the only one; see :func:`vaebench.storage.join`."""
     try:
-        with hold(folder):
-            yield
+        with join(folder, whole=whole, tell=tell) as member:
+            yield member
     except OSError as error:
         unwritable = StorageError.of(error, folder)
         if unwritable is not None:

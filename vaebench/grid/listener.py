@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from vaebench.executors import Event
 from vaebench.grid.planning import Planned
-from vaebench.run import Task, close
+from vaebench.run import Task, close, discard, publish_run
 from vaebench.schema.labels import run_label
+from vaebench.storage import GRACE, LostError, lease_of
 from vaebench.text import lines
 
 
@@ -26,6 +27,9 @@ class Listener:
 
     def measuring(self, what: str) -> None:
         """Something of a grid is measured beside its runs, which may take a minute."""
+
+    def passed(self, task: Task, why: str) -> None:
+        """A run of the plan that is not done, as another process does it or has done it."""
 
     def warning(self, text: str) -> None:
         """A problem that stops nothing."""
@@ -52,6 +56,11 @@ class Lines(Listener):
             reason = event.data.get("reason")
             status = f"{event.data['status']}: {reason}" if reason else event.data["status"]
             self._say(f"[{self.done}/{self.total}] {label}: {status}")
+
+    def passed(self, task: Task, why: str) -> None:
+        """Say which run is left out."""
+        self.total -= 1
+        self._say(f"{run_label(task.cell, task.config.seed)}: left out: {why}")
 
     def warning(self, text: str) -> None:
         """Print a warning."""
@@ -104,9 +113,21 @@ class Follower:
         task, run_id = event.task, event.task.key
         if event.kind in ("started", "warning"):  # a warning may be that it is tried again
             self.open[run_id] = task
+        if event.kind == "warning" and task.retries:
+            with suppress(LostError, OSError):  # its worker may take a while to begin
+                lease = lease_of(task.folder)
+                if lease is not None:
+                    lease.renew(GRACE)
+        if event.kind == "lost":
+            discard(task)
+            event = self._lost(task, "another process has taken it over")
         if event.kind == "done":
-            del self.open[run_id]
-            self.done.append(event.data)
+            try:
+                publish_run(task)
+                self.done.append(event.data)
+                del self.open[run_id]
+            except LostError as error:
+                event = self._lost(task, str(error))
         self.touch(run_id)
         try:
             if event.kind == "warning":
@@ -119,6 +140,13 @@ class Follower:
         if self.fail_fast and event.data.get("status") == "failed":
             raise FailedFast
 
+    def _lost(self, task: Task, why: str) -> Event:
+        """A run that is another process's by now."""
+        del self.open[task.key]
+        label = run_label(task.cell, task.config.seed)
+        self.listener.warning(f"{label} ({task.key}): {why}")
+        return Event("lost", task, {})
+
     def __enter__(self) -> Self:
         return self
 
@@ -129,7 +157,10 @@ class Follower:
         elif isinstance(error, KeyboardInterrupt):
             reason = "interrupted"
         for run_id, task in self.open.items() if error else ():
-            with suppress(OSError):  # on a full disk nothing is marked, and it resumes all the same
+            # on a full disk nothing is marked, and it resumes all the same
+            with suppress(OSError, LostError):
+                lease_of(task.folder)
                 close(task, "interrupted", reason)
+                publish_run(task)
             self.touch(run_id)
         return isinstance(error, FailedFast)

@@ -81,6 +81,25 @@ def _differences(
     return lines
 
 
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In what two manifests differ besides their runs and their version, one line each."""
+    before, after = old.get("settings", {}), new["settings"]
+    differing = _differences(with_later_keys(before), with_later_keys(after))
+    if list(old["axes"]) != list(new["axes"]):
+        differing.append(f"axes: {', '.join(old['axes'])} there, {', '.join(new['axes'])} here")
+    for key in ("key", "per"):
+        there, here = ((m.get("tune") or {}).get(key) for m in (old, new))
+        if there != here:
+            differing.append(f"tune.{key}: {there} there, {here} here")
+    return differing
+
+
+def other_numbers(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What to say where two manifests are of different versions of the numbers, if they are."""
+    differ = old.get("numbers_version") != new["numbers_version"]
+    return ["it was run by a version of vaebench that gives other numbers"] * differ
+
+
 def require_same_settings(
     folder: Path, new: dict[str, Any], *, renew: bool = False
 ) -> dict[str, Any] | None:
@@ -95,22 +114,15 @@ def require_same_settings(
     if not (folder / "grid.yaml").exists():
         return None
     old = read_manifest(folder)
-    before, after = old.get("settings", {}), new["settings"]
-    differing = _differences(with_later_keys(before), with_later_keys(after))
-    if list(old["axes"]) != list(new["axes"]):
-        differing.append(f"axes: {', '.join(old['axes'])} there, {', '.join(new['axes'])} here")
-    for key in ("key", "per"):
-        there, here = ((m.get("tune") or {}).get(key) for m in (old, new))
-        if there != here:
-            differing.append(f"tune.{key}: {there} there, {here} here")
-    superseded = old.get("numbers_version") != new["numbers_version"]
+    differing = differing_settings(old, new)
+    superseded = other_numbers(old, new)
     if superseded and not differing and not renew:
         raise ConfigError(
             f"{folder} was run by a version of vaebench that gives other numbers: --rerun stale "
             f"trains it anew and keeps the old runs to compare with; --name starts another grid"
         )
     if differing:
-        differing += ["it was run by a version of vaebench that gives other numbers"] * superseded
+        differing += superseded
         raise ConfigError(
             f"{folder} holds a grid of this name with other settings ({'; '.join(differing)}); "
             f"use --name for a new one, or --rerun all to replace it"
@@ -144,13 +156,28 @@ def merged_manifest(
         if not replace:
             raise
         return new
+    return with_runs_of(folder, old, new, tuned=tuned is not None)
+
+
+def with_runs_of(
+    folder: Path, old: dict[str, Any] | None, new: dict[str, Any], *, tuned: bool = True
+) -> dict[str, Any]:
+    """A manifest with the runs of an older one of the same settings.
+
+    Arguments:
+        folder: The grid's folder.
+        old: The older one; None for none.
+        new: The manifest.
+        tuned: Whether what is picked is known in ``new``.
+    """
     if old is None:
         return new
     if gone := stale(old, new):  # the runs of groups for which another value is picked now
         kept = [e for e in old["runs"] if group_of(old["tune"], e["cell"]) not in gone]
         old = old | {"runs": kept}
-    if tuned is not None:
-        new["tuned"] = list({**stored_entries(old), **stored_entries(new)}.values())
+    if tuned and ("tuned" in old or "tuned" in new):
+        entries_of = {**stored_entries(old), **stored_entries(new)}
+        new = new | {"tuned": list(entries_of.values())}
     given = {place_of(entry) for entry in new["runs"]}
     others = (_renewed(folder, entry) for entry in old["runs"] if place_of(entry) not in given)
     entries = {entry["run_id"]: entry for entry in (*others, *new["runs"])}.values()

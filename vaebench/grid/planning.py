@@ -19,12 +19,13 @@ from vaebench.grid.manifest import (
     require_same_settings,
     superseded_places,
 )
+from vaebench.grid.shards import part_of
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.statistics.power import seeds_to_decide
-from vaebench.storage import run_store
+from vaebench.storage import RunStore, find_run, worker_of
 from vaebench.text import one_line
 
 SUPERSEDED = "superseded: its code has changed"
@@ -52,6 +53,8 @@ class Options:
         retries: How often a run is tried again that failed for a reason that may pass: no memory,
             a worker that died or timed out, a system error.
         tune_only: Stop when every pick of a grid's ``tune`` is known.
+        keep_checkpoints: Whether what a run resumes from stays when it is complete.
+        shard: (K, N): only the K-th of N parts of the grid; None: all of it.
 
     Raises:
         ConfigError: The timeout or the retries are no such numbers.
@@ -67,6 +70,8 @@ class Options:
     timeout: float | None = None
     retries: int = 0
     tune_only: bool = False
+    keep_checkpoints: bool = False
+    shard: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", Path(self.results))  # a str will do
@@ -74,6 +79,8 @@ class Options:
             raise ConfigError(f"timeout: {self.timeout} is not a number of seconds above 0")
         if self.retries < 0:
             raise ConfigError(f"retries: {self.retries} is less than 0")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ConfigError(f"shard: {self.shard} is no (K, N) with K from 1 to N")
 
 
 def too_few_seeds(grid: Grid, folder: Path) -> str | None:
@@ -103,9 +110,18 @@ class Planned(NamedTuple):
     why: str
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it has been done, and failed."""
+        return self.why.startswith("failed: ")
+
+    @property
     def is_damaged(self) -> bool:
         """Whether it is done again because something of it is damaged."""
         return self.why.endswith("is damaged")
+
+
+# What to do about a run of which there is what lies in a folder, and why.
+Decide = Callable[[Run, Path], tuple[Action, str]]
 
 
 def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned]:
@@ -136,8 +152,15 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
         asked = groups(grid, grid.tune, runs, folder, anew=options.rerun == "all")
         entries = known_picks(asked)
         if entries is None:
+            if options.shard is not None:
+                raise ConfigError(
+                    f"{grid.name}: a grid with tune has no shards until its picks are made; run it "
+                    f"once with --tune-only, without --shard"
+                )
             return plan_trials(asked, folder, options, thorough=thorough)
         runs = grid.runs(grid.name, picks(entries))
+    if options.shard is not None:
+        runs = part_of(runs, options.shard)
     return plan_runs(runs, folder, options, thorough=thorough)
 
 
@@ -171,28 +194,56 @@ def plan_runs(
             model_cost(run.config)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
+    decide = decider(folder, runs, options, thorough=thorough)
+    found = [(run, find_run(folder, run.run_id, part)) for run in runs]
+    return [Planned(run, *_with_holder(at, decide(run, at))) for run, at in found]
+
+
+def decider(
+    folder: Path, runs: Sequence[Run], options: Options, *, thorough: bool = True
+) -> Decide:
+    """What decides about a run in a folder: published, or that of an attempt.
+
+    Arguments:
+        folder: The grid's.
+        runs: All that are planned.
+        options: What is wanted.
+        thorough: As for :func:`plan`.
+    """
     digest = cache(partial(datasets.digest, data_dir=options.data_dir))
     older = superseded_places(folder, runs) if options.rerun == "stale" else set()
-    planned = []
-    for run in runs:
+
+    def decide(run: Run, at: Path) -> tuple[Action, str]:
         # what is renewed is done as any run is, were it interrupted or failed meanwhile
-        place = place_of({"cell": run.cell, "seed": run.config.seed})
-        rerun = None if place in older else options.rerun
-        action, why = _decide(folder, run, rerun, thorough, part, digest)
-        planned.append(Planned(run, action, SUPERSEDED if place in older and why == "new" else why))
-    return planned
+        renewed = place_of({"cell": run.cell, "seed": run.config.seed}) in older
+        rerun = None if renewed else options.rerun
+        action, why = _decide(folder, run, at, rerun, thorough, digest)
+        return action, SUPERSEDED if renewed and why == "new" else why
+
+    return decide
+
+
+def _with_holder(at: Path, decided: tuple[Action, str]) -> tuple[Action, str]:
+    """The decision on a run in a folder, and who does it now, if that is an attempt's."""
+    action, why = decided
+    if not RunStore(at).is_published:
+        if action == "skip":
+            action, why = "resume", "finished, but not yet published"
+        if (holder := worker_of(at)) is not None:
+            why += f"; {holder} does it"
+    return action, why
 
 
 def _decide(
     folder: Path,
     run: Run,
+    at: Path,
     rerun: Rerun | None,
     thorough: bool,
-    part: str,
     digest: Callable[[str], str | None],
 ) -> tuple[Action, str]:
-    store = run_store(folder, run.run_id, part)
-    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), part)
+    store = RunStore(at)
+    record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), at=at)
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None

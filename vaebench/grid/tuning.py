@@ -28,7 +28,7 @@ from vaebench.grid.listener import Listener
 from vaebench.grid.manifest import make_manifest
 from vaebench.grid.planning import Options, Planned, plan_trials
 from vaebench.run import SCORE
-from vaebench.storage import run_store
+from vaebench.storage import locked, run_store
 
 
 def tune(
@@ -60,9 +60,10 @@ def tune(
         if not (folder / "grid.yaml").exists():  # for `status`, and for whoever changes settings
             # it lists no runs yet: name those that it will not list
             left_out = {"exclude": list(grid.exclude)} if grid.exclude else {}
-            write_atomic(
-                folder / "grid.yaml", dump_yaml(make_manifest(grid, runs) | {"runs": []} | left_out)
-            )
+            manifest = make_manifest(grid, runs) | {"runs": []} | left_out
+            with locked(folder, "manifest"):
+                if not (folder / "grid.yaml").exists():
+                    write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         do(plan_trials(all_groups, folder, options))
         entries = [group.stored or _entry(asked, group, folder) for group in all_groups]
         if options.rerun != "all":

@@ -107,9 +107,12 @@ class Report:
             ) from error
 
 
-def read_record(grid: Path, run: Planned, part: str = "runs") -> Record | Damaged | None:
-    """The record of one planned run; None when there is none; the reason when it is unusable."""
-    path = grid / part / run.run_id / "record.json"
+def read_record(grid: Path, run: Planned, at: Path | None = None) -> Record | Damaged | None:
+    """The record of one planned run; None when there is none; the reason when it is unusable.
+
+    ``at``: the run's folder; None for that of a published run.
+    """
+    path = (at or grid / "runs" / run.run_id) / "record.json"
     try:
         return schema.Record.read_planned(path, run, grid)
     except (VaebenchError, OSError, ValueError) as error:

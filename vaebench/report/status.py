@@ -18,7 +18,7 @@ from vaebench.report.loading import Damaged, counted, dig, read_record
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.record import finite, outdated
-from vaebench.storage import RunStore
+from vaebench.storage import run_store, worker_of
 from vaebench.text import lines as printable
 
 # states of runs that have a record, but not one of a complete run
@@ -34,12 +34,14 @@ class Started:
         epochs: Epochs in its journal.
         of: Epochs that its settings ask for; None when they do not say.
         last: When the last of them ended, unix milliseconds; None before the first.
+        by: The process that does it, as far as is known; None where it was left.
     """
 
     run: Planned
     epochs: int
     of: int | None
     last: int | None
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def status_text(rows: Sequence[GridStatus], now: float | None = None) -> str:
             of = f" of {started.of}" if started.of is not None else ""
             when = f", last {_age(started.last, now)}" if started.last is not None else ""
             where = run_label(started.run.cell, started.run.seed)
-            lines.append(f"  {where}: {started.epochs}{of} epochs{when}")
+            by = f"; {started.by}" if started.by is not None else ""
+            lines.append(f"  {where}: {started.epochs}{of} epochs{when}{by}")
     return printable("\n".join(lines)) + "\n"
 
 
@@ -184,10 +187,9 @@ def _status_of(grid: Path) -> GridStatus:
 
 
 def _started(grid: Path, run: Planned, manifest: dict[str, Any]) -> Started | None:
-    folder = grid / "runs" / run.run_id
-    if not folder.is_dir():
+    store = run_store(grid, run.run_id)
+    if not store.path.is_dir():
         return None
-    store = RunStore(folder)
     journal: list[dict[str, Any]] = []
     config = None
     unreadable = (VaebenchError, OSError, ValueError)
@@ -203,6 +205,7 @@ def _started(grid: Path, run: Planned, manifest: dict[str, Any]) -> Started | No
         epochs=len(journal),
         of=epochs if isinstance(epochs, int) else None,
         last=_time(dig(journal[-1], "time")),
+        by=None if (worker := worker_of(store.path)) is None else str(worker),
     )
 
 

@@ -14,7 +14,8 @@ From the command to the record in ten steps; 5 to 10 are :func:`run`, under thes
 9. ``pictures`` keeps arrays, and draws the figures from them.
 10. ``record`` says what it was; ``record.json`` is written last, and ``report`` reads nothing else.
 
-Beside these: ``scoring`` (of a tuning run), ``failures``, ``loading`` and the decoder's file.
+Beside these: ``scoring`` (of a tuning run), ``failures``, ``publishing``, ``loading``, and the file
+of the decoder.
 """
 
 from collections.abc import Callable
@@ -37,10 +38,11 @@ from vaebench.run.failures import TRANSIENT, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import diagnose, drawn_once, make_subject, measure_subject, remeasure
 from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
+from vaebench.run.publishing import discard, publish_run
 from vaebench.run.record import Task, close, completed_record, journal_line, measured_names
 from vaebench.run.scoring import SCORE, scored_record
 from vaebench.schema.labels import run_label
-from vaebench.storage import RunStore
+from vaebench.storage import LostError, RunStore
 from vaebench.tensors import misfit
 from vaebench.training import State, train
 from vaebench.vae import start_likelihood
@@ -53,9 +55,11 @@ __all__ = [
     "build",
     "build_vae",
     "close",
+    "discard",
     "fail",
     "load_run",
     "model_cost",
+    "publish_run",
     "remeasure",
     "run",
 ]
@@ -78,6 +82,7 @@ def run(
 
     Raises:
         KeyboardInterrupt: After the record has been marked ``interrupted``.
+        LostError: ``on_epoch`` says that another process does the run by now; nothing is recorded.
         StorageError: The disk is full, or cannot be written.
     """
     store = RunStore(task.folder)
@@ -89,6 +94,8 @@ def run(
         store.write("record.json", dump_json(record))
     except KeyboardInterrupt:
         close(task, "interrupted", "interrupted from the keyboard")
+        raise
+    except LostError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and (unwritable := StorageError.of(error, store.path)):

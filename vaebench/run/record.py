@@ -30,7 +30,7 @@ class Task:
     Attributes:
         config: The resolved configuration.
         cell: The values of the grid's axes.
-        folder: The run's folder, see :mod:`vaebench.storage`.
+        folder: The folder to do it in, see :mod:`vaebench.storage`.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         data_dir: Where data sets lie; None for the default.
         jobs: Runs that share the machine, for the record.
@@ -38,6 +38,7 @@ class Task:
         metrics: Names of metrics to measure of a finished run, which is all that is then done;
             None: do the run.
         tune: Whether it is a tuning run: trained as any run, then only scored on validation.
+        keep_checkpoints: Whether what it resumes from stays when it is complete.
     """
 
     config: RunConfig
@@ -49,6 +50,7 @@ class Task:
     retries: int = 0
     metrics: tuple[str, ...] | None = None
     tune: bool = False
+    keep_checkpoints: bool = False
 
     @property
     def key(self) -> str:

@@ -6,6 +6,7 @@ A journal is one line of JSON per epoch, read up to the first line that is torn 
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -30,6 +31,9 @@ from vaebench.files import (
     write_atomic,
 )
 from vaebench.schema.record import Record
+from vaebench.storage.attempts import find_run
+from vaebench.storage.journal import epoch_of
+from vaebench.storage.leases import WORK
 from vaebench.tensors import read_arrays, require_tensors
 from vaebench.text import one_line
 
@@ -37,9 +41,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_VALUE = 1e300  # of a metric: neither NaN nor a whole number that is no float
 MAX_SAID = 200  # characters of what numpy says of a damaged file
 PARTS = ("runs", "tuning")  # of a grid's folder, which hold those of runs
+_NUMBER = re.compile("[0-9]{1,6}")  # beside it lies what came late, see attempts
 
 _Content = TypeVar("_Content")
 
@@ -48,7 +52,7 @@ class RunStore:
     """The folder of one run.
 
     Attributes:
-        path: The folder, ``<results>/<grid>/runs/<run_id>``.
+        path: The folder, ``<results>/<grid>/runs/<run_id>`` or that of an attempt.
         within: The grid's folder, below which no link is followed; ``path`` if it is alone.
         run_id: Its name.
         images: Folder of the square tiles, ``<key>-<epoch>.png``.
@@ -57,11 +61,16 @@ class RunStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.within = path.parents[1] if path.parent.name in PARTS else path
+        self.within = _grid_of(path)
         self.run_id = path.name
         self.images = path / "images"
         self.figures = path / "figures"
         self._journal = path / "journal.jsonl"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is where the run stays; else an attempt works in it, or has been left."""
+        return self.within == self.path or self.path.parent.name in PARTS
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -205,9 +214,10 @@ class RunStore:
     def attempt(self) -> int:
         """1 for the first attempt at this run; each that was set aside adds one."""
         try:
-            return 1 + len(names_in(self.path / "attempts", self.within))
+            names = names_in(self.path / "attempts", self.within)
         except ResultsError:  # no folder: `set_aside` says so
             return 1
+        return 1 + max((int(name) for name in names if _NUMBER.fullmatch(name)), default=0)
 
     def clean(self) -> None:
         """Remove what a writer that was killed left half-written.
@@ -258,7 +268,7 @@ class RunStore:
         try:
             with file:
                 while raw := file.readline(MAX_LINE_BYTES):
-                    line = _epoch(raw, len(lines) + 1)
+                    line = epoch_of(raw, len(lines) + 1)
                     if line is None:
                         break
                     lines.append(line)
@@ -269,23 +279,16 @@ class RunStore:
 
 
 def run_store(grid_dir: Path, run_id: str, part: str = "runs") -> RunStore:
-    """The folder of a run of a grid; ``part`` is ``tuning`` for a tuning run."""
-    return RunStore(grid_dir / part / run_id)
+    """The folder of a run of a grid as it is now, be it published or not.
+
+    ``part`` is ``tuning`` for a tuning run.
+    """
+    return RunStore(find_run(grid_dir, run_id, part))
 
 
-def _epoch(raw: bytes, epoch: int) -> dict[str, Any] | None:
-    """The line of an epoch, with metrics that are numbers or were not measured; None of others."""
-    try:
-        line = json.loads(raw) if raw.endswith(b"\n") else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(line, dict) or not isinstance(line.get("metrics"), dict):
-        return None
-    values = [line.get("epoch"), line.get("time", 0), *line["metrics"].values()]
-    return line if line.get("epoch") == epoch and all(map(_is_number, values)) else None
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value is None
-    return abs(value) < MAX_VALUE
+def _grid_of(path: Path) -> Path:
+    """The folder of the grid that a run is of; its own if it is alone."""
+    if path.parent.name in PARTS:
+        return path.parents[1]
+    is_attempt = len(path.parents) > 4 and path.parents[3].name == WORK
+    return path.parents[4] if is_attempt else path

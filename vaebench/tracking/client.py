@@ -9,19 +9,18 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from vaebench.errors import ResultsError
-from vaebench.files import lock, read_file, write_atomic
+from vaebench.files import clean, read_file, write_atomic
+from vaebench.storage import locked
 from vaebench.tracking.own_files import require_own_targets
 from vaebench.tracking.payload import Point, common_tags
 from vaebench.tracking.staging import stage, stage_picture
-from vaebench.tracking.store import LOCK, Window, open_store
+from vaebench.tracking.store import Window, open_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -164,9 +163,10 @@ class GridClient:
         """
         new = {stem: path for stem, path in images.items() if stem not in shown.images}
         with tempfile.TemporaryDirectory() as name:
-            for stem, path in new.items():
+            for stem, path in [*new.items()]:
                 with self.leaving_out():
-                    stage_picture(path, Path(name), stem, self.window.folder)
+                    if not stage_picture(path, Path(name), stem, self.window.folder):
+                        del new[stem]  # it moved with its run, and is sent from there
             if self._send(shown, "images", Path(name)):
                 self.tags(shown, {"mlflow.loggedImages": "True"})
         shown.images.update(new)
@@ -239,8 +239,9 @@ class GridClient:
             self.mlflow.set_terminated(shown.id, status, end_time=time)
         shown.status = status
 
-    def _lock(self) -> FileLock:
-        return lock(self.window.folder / ".mlflow.lock", LOCK)
+    def _lock(self) -> AbstractContextManager[object]:
+        """One process at a time creates what there is to be once."""
+        return locked(self.window.folder, "mlflow")
 
     def _identity(self) -> str:
         """A name of the grid's folder that stays when it is moved.
@@ -250,6 +251,7 @@ class GridClient:
         """
         path = self.window.folder / ".mlflow.id"
         with self._lock():
+            clean(path.parent, only={path.name})
             known = (read_file(path, MAX_ID_BYTES) or b"").decode(errors="replace").strip()
             if not re.fullmatch("[0-9a-f]{32}", known):
                 known = uuid.uuid4().hex

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label
-from vaebench.storage import RunStore
+from vaebench.storage import RunStore, run_store
 
 Cell = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -43,12 +43,17 @@ class Point(NamedTuple):
 
 
 class Seed(NamedTuple):
-    """One run of a grid: its identity from the manifest, and its folder."""
+    """One run of a grid: its identity from the manifest, and the grid's folder."""
 
     run_id: str
     cell: Cell
     seed: int
-    store: RunStore
+    folder: Path
+
+    @property
+    def store(self) -> RunStore:
+        """Its own folder as it is now: published, or that of the latest attempt."""
+        return run_store(self.folder, self.run_id)
 
     @property
     def started(self) -> bool:

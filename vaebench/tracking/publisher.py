@@ -15,7 +15,7 @@ from vaebench.errors import VaebenchError
 from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label, median_seed
 from vaebench.schema.manifest import planned, read_manifest
-from vaebench.storage import RunStore, run_store
+from vaebench.storage import RunStore, worker_of
 from vaebench.tracking import payload, views
 from vaebench.tracking.client import GridClient, Key, Shown
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
@@ -70,14 +70,16 @@ class Publisher:
     def __init__(self, window: Window, *, watches: bool = False) -> None:
         self.window = window
         self.watches = watches
+        read_manifest(window.folder)  # one that is damaged leaves no trace in MLflow
+        with explained(window.uri):
+            self.client = GridClient(window)
+        # read when the store is known: what another process adds, it adds to the manifest first
         self.manifest = read_manifest(window.folder)
         self.runs: dict[str, Seed] = {}
         self.cells: dict[str, list[Seed]] = {}
         for run in seeds(window.folder, self.manifest):
             self.runs[run.run_id] = run
             self.cells.setdefault(cell_label(run.cell), []).append(run)
-        with explained(window.uri):
-            self.client = GridClient(window)
         self._views: list[views.View] = []
 
     def started(self) -> list[str]:
@@ -121,25 +123,33 @@ class Publisher:
             client.files(shown, "plots", [folder / "comparison.png"])
         whole = "FAILED" if statuses["failed"] else "FINISHED"
         killed = statuses["to do"] or statuses["interrupted"]
-        self._set_status(shown, whole if ended and not killed else None, ended=ended)
+        if ended or killed:  # what another process has closed by now stays closed
+            self._set_status(shown, None if killed else whole, ended=ended)
 
     def run(self, run_id: str, *, ended: bool = False) -> None:
-        """Send what is new of a run; ``ended``: if it has no record, nobody trains it any more."""
+        """Send what is new of a run; ``ended``: if it has no record, nobody trains it any more.
+
+        One that is published or taken over meanwhile is sent the next time: of an attempt whose
+        process sleeps, nothing is sent that its successor has not.
+        """
         run, client = self.runs[run_id], self.client
-        config = run.store.config
+        store = run.store
+        config = store.config
         if config is None or self.is_sent(run_id):
             return
-        journal, record = run.store.journal, ended_record(run.store)
+        journal, record = store.journal, ended_record(store)
+        if run.store.path != store.path:
+            return
         shown = client.runs.get(key_of(run)) or self._new_run(run, config, journal)
         client.params(shown, payload.params(run.cell, run.seed, config))
         client.metrics(shown, payload.journal_points(journal[shown.epochs :]))
         shown.epochs = len(journal)
         times = {int(line["epoch"]): int(line["time"]) for line in journal}
         with client.leaving_out():
-            client.images(shown, payload.image_files(run.store, times))
+            client.images(shown, payload.image_files(store, times))
         if record is None:
             last = int(journal[-1]["time"]) if journal else None
-            self._set_status(shown, None, last, ended=ended)
+            self._set_status(shown, None, last, ended=ended and worker_of(store.path) is None)
         else:
             self._finish(run, shown, config, record)
 
@@ -269,14 +279,13 @@ class Publisher:
 
 def seeds(folder: Path, manifest: Mapping[str, Any]) -> list[Seed]:
     """The runs that a grid's manifest lists."""
-    return [
-        Seed(run.run_id, run.cell, run.seed, run_store(folder, run.run_id))
-        for run in planned(manifest)
-    ]
+    return [Seed(run.run_id, run.cell, run.seed, folder) for run in planned(manifest)]
 
 
 def ended_record(store: RunStore) -> Record | None:
     """A run's record; None while it trains, and when the record is damaged, as it is redone."""
+    if not store.is_published:
+        return None
     try:
         return payload.finished_record(store, store.journal)
     except DAMAGE:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from vaebench.errors import ResultsError, TrackingError, VaebenchError
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import grid_dirs
-from vaebench.storage import RunStore, hold, run_store
+from vaebench.storage import RunStore, join, run_store
 from vaebench.tracking import payload
 from vaebench.tracking.client import Key
 from vaebench.tracking.failures import Unreachable, explained
@@ -184,7 +184,7 @@ def untrained(folder: Path) -> Iterator[bool]:
     with ExitStack() as held:
         free = False
         with suppress(ResultsError, OSError):
-            held.enter_context(hold(folder))
+            held.enter_context(join(folder, whole=True, waits=False))
             free = True
         yield free
 

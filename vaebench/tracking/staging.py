@@ -33,8 +33,10 @@ def stage(path: Path, folder: Path, within: Path) -> None:
             shutil.copyfileobj(file, copy)
 
 
-def stage_picture(path: Path, folder: Path, stem: str, within: Path) -> None:
+def stage_picture(path: Path, folder: Path, stem: str, within: Path) -> bool:
     """Write a picture in both sizes, under the names that MLflow's ``log_image`` gives.
+
+    False where there is none.
 
     Raises:
         ResultsError: It is no picture, or a damaged one.
@@ -42,13 +44,16 @@ def stage_picture(path: Path, folder: Path, stem: str, within: Path) -> None:
     import PIL.Image
 
     content = read_picture(path, within)
+    if content is None:
+        return False
     try:
-        image = PIL.Image.open(io.BytesIO(content or b""), formats=["PNG"])
+        image = PIL.Image.open(io.BytesIO(content), formats=["PNG"])
         image.load()
     except (OSError, SyntaxError, ValueError) as error:  # which PIL raises for damaged files
         raise ResultsError(f"{path}: damaged: not a PNG picture") from error
     sized(image, FULL).save(folder / f"{stem}.png")
     sized(image, PREVIEW).save(folder / f"{stem}+compressed.webp", lossless=True)
+    return True
 
 
 def sized(image: "Image", side: int) -> "Image":

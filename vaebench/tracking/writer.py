@@ -56,6 +56,7 @@ class Writer:
         self._touched: set[str] = set()
         self._live: set[str] = set()  # what this process trains, or has trained
         self._closing = False
+        self._ended = True
         self._given_up = False  # nobody waits for the writer any more
         self._progress = 0  # things sent, so that close can tell slow from stuck
         self._grid: Publisher | None = None
@@ -71,14 +72,19 @@ class Writer:
             self._touched.add(run_id)
             self._live.add(run_id)
 
-    def close(self, timeout: float = 60.0, limit: float = math.inf) -> Outcome:
+    def close(
+        self, timeout: float = 60.0, limit: float = math.inf, *, ended: bool = True
+    ) -> Outcome:
         """Send the rest and stop.
 
         Arguments:
             timeout: Give up when nothing could be sent for so many seconds.
             limit: Give up after so many seconds in any case.
+            ended: Whether nobody else trains the grid, so that it can be closed; else only what
+                this process has done is sent.
         """
         with self._changed:
+            self._ended = ended
             self._closing = True
             self._changed.notify()
         began = time.monotonic()
@@ -133,10 +139,16 @@ class Writer:
             steps = [Step("grid", grid.grid), Step("orphans", partial(close_orphans, grid))]
             with self._changed:
                 self._touched.update(grid.unsent())
+        elif closing and self._ended and self._grid.manifest != read_manifest(self.window.folder):
+            self._grid = Publisher(self.window)  # another process has added runs, and ended
         grid = self._grid
         problems: list[str] = []
+        if closing and not self._ended:
+            with self._changed:
+                self._touched |= self._live
+        is_last = closing and self._ended
         carry_out(
-            self._counted(all_steps(grid, ended=True) if closing else self._news(grid, steps)),
+            self._counted(all_steps(grid, ended=True) if is_last else self._news(grid, steps)),
             self.window.uri,
             lambda _, why: problems.append(why),
             None if closing and not failures else (),
