@@ -41,8 +41,13 @@ def write_reference(
     if not configs:
         return False
 
+    told: set[str] = set()
+
     def begin(what: str) -> None:
-        listener.measuring(f"reference rows, {what}: kept for later grids")
+        name = what.rpartition(" of ")[2]
+        if name not in told:  # one line for the data set, not one for each row
+            listener.measuring(f"reference rows of {name}: kept for later grids")
+        told.add(name)
 
     try:
         return keep_rows(folder, [*reference_rows(configs, data_dir, begin)])
