@@ -113,6 +113,7 @@ MAY_OPEN = {
     "files.py": {"os.open", "os.fdopen", "temporary.open", "FileLock"},
     "plain_yaml.py": {"path.open"},  # the configuration that the user names
     "cli/options.py": {"source.read_text"},  # the package itself
+    "cli/log.py": {"path.open"},  # the log that the user names, to append
     "cli/output.py": {"os.open"},  # /dev/null
     "tracking/views.py": {"Path(__file__).with_name('views.json').read_text"},
     "report/page/bundle.py": {  # the package itself
