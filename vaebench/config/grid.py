@@ -53,6 +53,7 @@ class Grid(Section):
         published: Published numbers that the report compares with.
         tune: A setting that is picked for each group of cells before the runs.
         tracking_uri: MLflow's tracking URI, unless ``--tracking-uri`` gives another.
+        plugins: Files (relative to the grid's file) or modules that enter components.
         settings: The other keys of the file, as in :class:`RunConfig`.
     """
 
@@ -65,6 +66,7 @@ class Grid(Section):
     published: tuple[Published, ...] = ()
     tune: Tune | None = None
     tracking_uri: str | None = None
+    plugins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
