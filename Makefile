@@ -4,6 +4,7 @@
 # make test-quick  every test but the slow ones, in under two minutes
 # make check   lint, format, types, layers, generated docs
 # make mutants plant every known mistake in a copy: does a test notice? NAMES="..." for some
+# make simulate  how often verdicts err, and are found, where the truth is known
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
 # make chaos-short  the same in three minutes
 # make hostile take hostile results folders through every command. HOSTILE="--only record.json"
@@ -25,7 +26,7 @@ PIP = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--constraint constrain
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-quick check mutants chaos chaos-short hostile floors bench docs format lock clean
+.PHONY: demo test test-quick check mutants simulate chaos chaos-short hostile floors bench docs format lock clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
@@ -48,6 +49,9 @@ check: $(STAMP)
 
 mutants: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m mutants $(NAMES)
+
+simulate: $(STAMP)
+	$(BIN)/python tests/simulate.py
 
 chaos: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
@@ -79,7 +83,7 @@ format: $(STAMP)
 # one version of each package for every Python and platform
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile setup.cfg --extra test --extra check --extra bench --universal \
+	$(BIN)/uv pip compile setup.cfg --extra test --extra check --extra bench --extra postgres --universal \
 		--python-version 3.11 --fork-strategy fewest --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" --output-file constraints.txt $(LOCK)
 

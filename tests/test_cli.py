@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,80 @@ def test_an_error_in_a_real_process_is_no_traceback_either(tmp_path: Path) -> No
 # ---------------------------------------------------------------- running
 
 
+def untimed(text: str) -> str:
+    """A line of progress, or a text that begins with one, without its time."""
+    return re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", "", text)
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    """JSON lines whose times are in order."""
+    events = [json.loads(line) for line in text.splitlines()]
+    times = [datetime.fromisoformat(event["time"]) for event in events]
+    assert times == sorted(times)
+    assert all(time.utcoffset() == timedelta(0) for time in times)
+    return events
+
+
+@pytest.mark.usefixtures("light")
+def test_json_lines_tell_every_event_with_time_and_run_id(cli: Run, small: Path) -> None:
+    planned = cli("run-grid", small, "--device", "cpu", "--dry-run", "--json")
+    plan = [event for event in parsed(planned.stdout) if event["event"] == "plan"]
+    assert [(event["action"], event["seed"]) for event in plan] == [("run", 0), ("run", 0)]
+    log = Path("a log.jsonl")
+    done = cli("run-grid", small, "--device", "cpu", "--json", "--log-file", log)
+    assert done.exit_code == 0, done.output
+    events = parsed(done.stdout)
+    runs = {event["run_id"] for event in plan}
+    for run_id in runs:
+        told = [event for event in events if event.get("run_id") == run_id]
+        assert [event["event"] for event in told] == ["started", "epoch", "epoch", "done"]
+        assert [event.get("epoch") for event in told] == [None, 1, 2, None]
+        assert told[1]["metrics"]["val/elbo"] < 0
+        assert told[3]["status"] == "complete"
+        assert told[3]["metrics"]["test/elbo"] < 0
+    assert events[0]["event"] == "planned"
+    assert (events[0]["runs"], events[0]["device"]) == (2, "cpu")
+    assert events[-1]["event"] == "end"
+    assert (events[-1]["status"], events[-1]["failed"]) == ("done", [])
+    assert Path(events[-1]["report"]).exists()
+    filed = parsed(log.read_text())
+    assert [{**event, "time": ""} for event in filed] == [{**event, "time": ""} for event in events]
+    again = cli("run-grid", small, "--device", "cpu", "--log-file", log)  # goes on at its end
+    assert "0 runs to do" in again.stdout
+    assert log.read_text().startswith(json.dumps(filed[0]))
+    assert len(parsed(log.read_text())) == len(filed) + 2  # planned, end
+
+
+@pytest.mark.usefixtures("light")
+def test_a_log_says_which_runs_failed_and_why(cli: Run, tmp_path: Path) -> None:
+    path = tmp_path / "hot.yaml"
+    path.write_text(yaml.safe_dump(settings(model="fnn", training__learning_rate=1e30, seeds=1)))
+    done = cli("run-grid", path, "--device", "cpu", "--json", "--loss", "mse")
+    assert done.exit_code == 1
+    *events, end = parsed(done.stdout)
+    failed = [event for event in events if event["event"] == "done"]
+    assert {event["status"] for event in failed} == {"failed"}
+    assert all("in epoch 1" in event["reason"] for event in failed)
+    assert end["status"] == "failed"
+    assert end["failed"] == [event["run_id"] for event in failed]
+
+
+@pytest.mark.usefixtures("light")
+def test_a_log_that_cannot_be_written_is_an_error_before_and_none_meanwhile(
+    cli: Run, small: Path
+) -> None:
+    nowhere = cli("run-grid", small, "--log-file", "no/such/folder/log")
+    assert nowhere.exit_code == 2
+    assert "--log-file: no/such/folder/log: No such file" in nowhere.stderr
+    assert not Path("results").exists()
+    if not Path("/dev/full").exists():
+        return
+    full = cli("run-grid", small, "--device", "cpu", "--log-file", "/dev/full")
+    assert full.exit_code == 1
+    assert "/dev/full: ends early, all else is done: No space left" in full.stderr
+    assert Path("results/small/report.md").exists()
+
+
 @pytest.mark.usefixtures("light")
 def test_a_grid_is_run_told_in_plain_lines_and_skipped_the_second_time(
     cli: Run, small: Path
@@ -318,11 +393,12 @@ def test_a_grid_is_run_told_in_plain_lines_and_skipped_the_second_time(
     first = cli("run-grid", small, "--device", "cpu")
     assert first.exit_code == 0, first.output
     assert "\x1b" not in first.output, "no colours or bars where there is no terminal"
-    lines = first.stdout.splitlines()
+    lines = [untimed(line) for line in first.stdout.splitlines()]
     assert lines[0].startswith("2 runs to do on cpu, ")
+    assert lines != first.stdout.splitlines(), "a log says when"
     assert any(line.startswith("fnn: ") and "MFLOPs per image" in line for line in lines)
     for loss in ("bce", "mse"):
-        told = [line for line in lines if line.startswith(f"fnn / {loss}, seed 0: ")]
+        told = [line for line in lines if re.match(rf"fnn / {loss}, seed 0 \(\w{{12}}\): ", line)]
         assert [line.partition(": ")[2].split(",")[0] for line in told] == [
             "epoch 1/2",
             "epoch 2/2",
@@ -336,7 +412,9 @@ def test_a_grid_is_run_told_in_plain_lines_and_skipped_the_second_time(
     assert Path("results/small/report.md").exists()
     second = cli("run-grid", small, "--device", "cpu")
     assert second.exit_code == 0
-    assert second.stdout.startswith("0 runs to do on cpu, 1 at a time; 2 skipped: complete")
+    assert untimed(second.stdout).startswith(
+        "0 runs to do on cpu, 1 at a time; 2 skipped: complete"
+    )
     assert "epoch" not in second.stdout
 
 
@@ -426,7 +504,7 @@ def test_a_failed_run_exits_with_1_and_says_which_why_and_how_to_go_on(
         *("--rerun", "failed"),
     ]
     repeated = cli(*words[1:])
-    assert repeated.stdout.startswith("1 run to do on cpu"), repeated.output
+    assert untimed(repeated.stdout).startswith("1 run to do on cpu"), repeated.output
     assert repeated.exit_code == 1
 
 
@@ -481,7 +559,7 @@ def test_progress_estimates_the_time_from_the_epochs_of_this_call(tmp_path: Path
     _, _, fifth, sixth, end = text.getvalue().splitlines()
     assert fifth.endswith("epoch 5/10, train ELBO -1.00 nats; time left: not known yet")
     assert re.search(r"; about 0:00:\d\d left$", sixth)
-    assert end.endswith("seed 0: FAILED: why")
+    assert end.endswith(f"seed 0 ({small.key}): FAILED: why")
 
 
 @pytest.mark.parametrize(

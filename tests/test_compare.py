@@ -150,13 +150,13 @@ def digest(record):
 
 
 CHANGES = {
-    "numbers": (
-        lambda r: r.update(numbers_version=2),
-        "run by versions of vaebench that give other numbers",
+    "version of the data set": (
+        lambda r: r.update(versions={"dataset": 2}),
+        "another version of the data set",
     ),
-    "version of a component": (
-        lambda r: r.update(versions={"loss": 2}),
-        "run by versions of vaebench that give other numbers",
+    "several versions": (
+        lambda r: r["seed"] % 2 and r.update(numbers_version=2),  # the others do not say theirs
+        "run by several versions of vaebench that give other numbers",
     ),
     "test images": (digest, "other test images"),
     "binarisation": (
@@ -178,6 +178,68 @@ def test_numbers_of_another_meaning_are_not_comparable(twins, change, reason):
         edit_record(folder, change)
     assert set(outcomes_of(*twins).values()) == {(NOT_COMPARABLE, reason)}
     assert call(*twins).exit_code == 0
+
+
+def test_the_rate_stands_beside_ssim_and_psnr(twins):
+    shift(twins[1], "test/rate", lambda c, s: 5.0)
+    comparison = report.compare(*map(report.load, twins))
+    for its in comparison.outcomes:
+        if its.column.metric in (SSIM, "test/psnr"):
+            assert its.rates is not None
+            assert its.rates[1] - its.rates[0] == pytest.approx(5.0)
+        else:
+            assert its.rates is None
+    ssim = report.comparison_text(comparison).partition("## SSIM")[2].partition("\n## ")[0]
+    assert "| First (rate in nats) |" in ssim
+    assert "(16." in ssim
+    assert "(21." in ssim
+
+
+@pytest.mark.parametrize(
+    ("change", "versions", "words"),
+    [
+        (lambda r: r.update(numbers_version=2), {"numbers": [None, 2]}, "numbers None → 2"),
+        (lambda r: r.update(versions={"loss": 2}), {"loss": [1, 2]}, "loss 1 → 2"),
+    ],
+)
+def test_runs_of_two_versions_are_compared_and_marked(twins, change, versions, words):
+    shift(twins[1], SSIM, lambda c, s: -0.3 * (c["model"] == "cnn"))
+    for folder in run_dirs(twins[1]):
+        edit_record(folder, change)
+    assert {cell: outcome for cell, (outcome, _) in outcomes_of(*twins).items()} == {
+        "fnn / bce": NO_DIFFERENCE,
+        "fnn / mse": NO_DIFFERENCE,
+        "cnn / bce": WORSE,
+        "cnn / mse": WORSE,
+    }
+    done = call(*twins)
+    assert done.exit_code == 3
+    assert f"**worse** ({words})" in done.stdout
+    assert f"Runs of two versions of vaebench ({words})" in done.stdout
+    cells = json.loads(call(*twins, "--json").stdout)["cells"]
+    assert all(cell["versions"] == versions for cell in cells)
+
+
+def test_a_grid_alone_is_set_against_its_superseded_runs(twins):
+    folder = twins[1]
+    old = yaml.safe_load((folder / "grid.yaml").read_text())["runs"]
+    for run in run_dirs(folder):
+        copy = shutil.copytree(run, run.with_name(f"{run.name}-old"))
+        edit_record(copy, lambda r: r.update(run_id=f"{r['run_id']}-old", numbers_version=1))
+        edit_record(run, lambda r: r.update(numbers_version=2))
+    shift(folder, SSIM, lambda c, s: -0.3)
+    nothing = call(folder)
+    assert nothing.exit_code == 1
+    assert "no runs of an older version" in nothing.stderr
+    edit_manifest(folder, superseded=[{**run, "run_id": f"{run['run_id']}-old"} for run in old])
+    done = call(folder)
+    assert done.exit_code == 3
+    assert "**worse** (numbers 1 → 2)" in done.stdout
+    assert "its runs of an older version" in done.stdout
+    analysis = report.load(folder)
+    assert analysis.foreign == ()  # they are the grid's, though in no table
+    assert len(analysis.records) == 36
+    assert "36 runs of older versions" in report.render(analysis, "md", folder / "report.md")
 
 
 def test_another_variance_is_the_same_base_measure_and_a_relaxed_loss_another(twins):
@@ -224,7 +286,7 @@ def test_text_says_what_was_compared_and_which_settings_differ(twins):
 
 
 @pytest.mark.parametrize(
-    ("second", "code", "named"), [([], 2, "'B'"), (["nowhere"], 1, "nowhere: ")]
+    ("second", "code", "named"), [([], 1, "name a second grid"), (["nowhere"], 1, "nowhere: ")]
 )
 def test_wrong_usage_and_missing_folders_are_errors(base, second, code, named):
     done = call(base, *second)

@@ -270,6 +270,19 @@ def test_a_run_of_a_grid_takes_its_report_along(grid: Path) -> None:
     assert "SSIM" in (grid / "report.md").read_text()
 
 
+def test_a_grid_of_the_time_before_reference_rows_gets_them(grid: Path) -> None:
+    (grid / "reference.json").unlink()
+    for folder in runs_of(grid):
+        (folder / "weights.pt").unlink()  # as published ones
+    (grid / "report.md").write_text("old")
+    code, text = call(grid)
+    assert (code, text.splitlines()[-1]) == (0, "3 current")
+    assert "real images" in (grid / "report.md").read_text()
+    (grid / "report.md").write_text("mine")
+    assert call(grid)[0] == 0
+    assert (grid / "report.md").read_text() == "mine"  # nothing was new
+
+
 def test_runs_without_weights_are_named_and_the_others_measured(grid: Path) -> None:
     runs = runs_of(grid)
     for folder in runs:

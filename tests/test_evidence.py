@@ -80,6 +80,24 @@ def section(text, heading):
 # -- effects --------------------------------------------------------------------------------------
 
 
+def test_effects_on_ssim_and_psnr_have_the_rate_beside_them(known):
+    assign(known, "test/rate", lambda c, s: 10.0 + 2.5 * (c["model"] == "cnn") + s / 10)
+    found = json_of(known)["effects"]
+    for effect in found:
+        if effect["metric"] not in ("test/ssim", "test/psnr"):
+            assert effect["rate"] is None
+        elif effect["contrast"] == "cnn - fnn":
+            assert effect["rate"] == pytest.approx(2.5)
+        else:
+            assert effect["rate"] == pytest.approx(0.0, abs=1e-9)
+    lines = section(markdown_of(known), "Effects of the axes").splitlines()
+    at = next(i for i, line in enumerate(lines) if line.endswith("| Rate (nats) |"))
+    assert "SSIM" in lines[at]
+    assert lines[at + 2].startswith("| cnn - fnn |")
+    assert lines[at + 2].endswith("| +2.50 |")
+    assert "+2.50" in report.render(report.load(known), "latex")
+
+
 def test_effects_are_differences_seed_by_seed_averaged_over_the_other_axes(known):
     effects = effects_of(known, "test/ssim")
     cnn = effects[("cnn - fnn",)]

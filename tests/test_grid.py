@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -383,9 +384,65 @@ def test_runs_of_a_version_with_other_numbers_are_not_mixed(
 ) -> None:
     path = copy / "small" / "grid.yaml"
     manifest = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(manifest | {"numbers_version": 0}))
-    with pytest.raises(ConfigError, match="version of vaebench that gives other numbers"):
-        actions(raw(), Options(results=copy))
+    path.write_text(yaml.safe_dump(manifest | {"numbers_version": 0}, sort_keys=False))
+    for rerun in (None, "missing", "failed"):
+        with pytest.raises(ConfigError, match="gives other numbers: --rerun stale"):
+            actions(raw(), Options(results=copy, rerun=rerun))
+    with pytest.raises(ConfigError, match="learning_rate"):  # another grid stays one
+        actions(raw(training__learning_rate=0.5), Options(results=copy, rerun="stale"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_superseded_grid_is_trained_anew_and_extended_in_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {"loss": ["bce", "mse"]}
+    first = run_grid(raw(axes=axes), Options(results=tmp_path, device="cpu"))
+    folder, before = first.folder, files(first.folder / "runs")
+    for module in ("config.run", "grid.manifest"):
+        monkeypatch.setattr(f"vaebench.{module}.NUMBERS_VERSION", 99)
+    options = Options(results=tmp_path, device="cpu", rerun="stale")
+    planned = plan(make_grid(raw(axes=axes, seeds=2)), options)
+    assert {(entry.action, entry.why) for entry in planned} == {
+        ("run", "superseded: its code has changed")
+    }
+
+    def stops(tasks: Sequence[Any], hear: Any) -> None:
+        in_this_process(tasks[:1], hear)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(raw(axes=axes, seeds=2), options, executor=stops)
+    # the same command goes on: what is superseded is known although the manifest is renewed
+    assert actions(raw(axes=axes, seeds=2), options).count("run") >= 1
+    run_grid(raw(axes=axes, seeds=2), options, executor=in_this_process)
+    done = run_grid(raw(axes=axes, seeds=2), replace(options, rerun=None))
+    assert [record["versions"]["numbers"] for record in done.records] == [99] * 4
+    assert read_manifest(folder)["superseded"] == [
+        {"run_id": record["run_id"], "cell": record["cell"], "seed": 0} for record in first.records
+    ]
+    after = files(folder / "runs")
+    assert {name: after[name] for name in before} == before
+    old, new = report.load(folder, superseded=True), report.load(folder)
+    outcomes = report.compare(old, new).outcomes
+    assert {its.versions for its in outcomes} == {"numbers 3 → 99"}
+    assert {its.seeds for its in outcomes} == {(0,)}
+
+
+@pytest.mark.usefixtures("here")
+def test_rerun_stale_renews_what_has_an_older_component_and_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_grid(raw(axes={"loss": ["bce", "mse"]}), Options(results=tmp_path, device="cpu"))
+    raise_version(monkeypatch, "loss", "mse")
+    grid = make_grid(raw(axes={"loss": ["bce", "mse"]}, seeds=2))
+    planned = plan(grid, Options(results=tmp_path, rerun="stale"))
+    assert [(entry.run.cell["loss"], entry.run.config.seed, entry.why) for entry in planned] == [
+        ("bce", 0, "complete; --rerun stale leaves it"),
+        ("bce", 1, "missing; --rerun stale leaves it"),
+        ("mse", 0, "superseded: its code has changed"),
+        ("mse", 1, "missing; --rerun stale leaves it"),
+    ]
 
 
 @pytest.mark.usefixtures("here")

@@ -791,6 +791,18 @@ def test_chosen_columns_are_shown_in_their_order_by_every_format(shared):
         report.load(shared, ["psnt"])
 
 
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        (["ssim"], ["test/ssim", "test/rate"]),
+        (["rate", "psnr"], ["test/rate", "test/psnr"]),
+        (["elbo"], ["test/elbo"]),
+    ],
+)
+def test_ssim_and_psnr_bring_the_rate_with_them(shared, asked, shown):
+    assert [column.metric for column in report.load(shared, asked).table.columns] == shown
+
+
 def test_status_counts_every_planned_run_once(grid):
     folders = run_dirs(grid)
     fail(folders[0], "diverged")

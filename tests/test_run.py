@@ -323,7 +323,6 @@ def copied(finished: Task, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("weights.pt", None, "weights.pt is not there"),
         ("weights.pt", b"PK\x03\x04 torn", r"weights\.pt: damaged"),
         ("record.json", None, "not the folder of a finished run"),
         ("record.json", b"{", r"record\.json: damaged"),
@@ -341,6 +340,34 @@ def test_a_run_that_cannot_be_loaded_says_why(
     with pytest.raises(ResultsError, match=reason) as caught:
         load_run(folder)
     assert str(folder) in str(caught.value)
+
+
+def test_a_published_run_gives_its_decoder_and_says_what_it_lacks(
+    finished: Task, tmp_path: Path
+) -> None:
+    whole, folder = load_run(finished.folder), copied(finished, tmp_path)
+    assert whole.lacks is None
+    for name in ("weights.pt", "arrays.npz"):
+        (folder / name).unlink()
+    run = load_run(folder)
+    assert run.metrics == whole.metrics
+    assert run.config == whole.config
+    assert run.model.precision == "int8"
+    assert "int8" in run.lacks
+    z = torch.randn(3, 4, whole.model.latent_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        difference = run.model.decode(z) - whole.model.decode(z)
+    assert difference.shape[:2] == (3, 4)
+    assert 0 < difference.abs().max() < 0.02
+    x = torch.zeros(1, 1, 8, 8)
+    for lacking in (lambda: run.model.encoder, lambda: run.model.reconstruct(x)):
+        with pytest.raises(ResultsError, match="no encoder: a published run has only its decoder"):
+            lacking()
+    with pytest.raises(ResultsError, match=r"weights\.pt is not there"):
+        load_run(folder, whole=True)
+    (folder / "decoder.safetensors").unlink()
+    with pytest.raises(ResultsError, match=r"weights\.pt is not there"):
+        load_run(folder)
 
 
 def test_a_stored_configuration_that_is_wrong_is_named_when_a_run_is_loaded(

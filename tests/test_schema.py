@@ -17,8 +17,8 @@ from vaebench.schema import manifest as manifests
 from vaebench.schema.manifest import MANIFEST_VERSION, planned, read_manifest
 from vaebench.schema.record import MIGRATIONS, SCHEMA_VERSION, Record, is_relaxed, versions
 
-RESULTS = Path(__file__).parents[1] / "results"
-OLD: dict[int, Path] = {1: RESULTS / "claims"}  # a grid that was published at the time, by version
+# a grid that was published at the time, by version
+OLD: dict[int, Path] = {1: Path(__file__).parent / "old" / "records-1"}
 LATER = {"schema_version": SCHEMA_VERSION + 1}
 
 

@@ -16,6 +16,11 @@ def test_no_character_that_is_obeyed_passes() -> None:
         text.encode()
 
 
+def test_no_character_that_is_obeyed_passes_alone() -> None:
+    for character in set(OBEYED) - {"\n", "\t"}:
+        assert lines(f"a{character}\nb") == "a\ufffd\nb"
+
+
 def test_what_is_shown_stays() -> None:
     shown = "".join(
         character

@@ -153,6 +153,20 @@ def test_wrong_uri_is_refused_with_what_to_do(tmp_path: Path, uri: str, said: st
     assert str(caught.value).count("\n") <= 1
 
 
+@pytest.mark.parametrize("driver", ["", "+psycopg", "+psycopg2"])
+def test_a_database_without_its_driver_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    uri = f"postgresql{driver}://me:secret@host/db"
+    monkeypatch.setattr("vaebench.tracking.store.find_spec", lambda _: None)
+    with pytest.raises(TrackingError, match=r"pip install 'vaebench\[postgres\]'") as caught:
+        connect(tmp_path, "g", uri)
+    assert "secret" not in str(caught.value)
+    wanted = driver.removeprefix("+") or "psycopg"
+    monkeypatch.setattr("vaebench.tracking.store.find_spec", lambda name: name == wanted or None)
+    assert connect(tmp_path, "g", uri).uri == uri
+
+
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
@@ -901,6 +915,43 @@ def test_what_serving_finds_unsent_is_sent_first(make: Results) -> None:
     before = rows(window)
     replay.fill(window, pytest.fail)
     assert rows(window) == before
+
+
+def test_two_people_with_one_grid_name_stay_apart_and_are_told(
+    make: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = make()
+    monkeypatch.setattr("vaebench.tracking.payload._user", lambda: "ada")
+    sync(theirs)
+    assert not Publisher(theirs).client.others
+    mine = records.make_results(tmp_path / "mine", name="grid", axes=TWO_CELLS, seeds=(0,))
+    window = connect(mine.parent, "grid", theirs.uri)
+    told: list[str] = []
+    writer = Writer(window, warn=told.append)
+    writer.start()
+    outcome = writer.close()
+    assert (outcome.sent, outcome.unsent, outcome.problem) == (2, 0, None)
+    [line] = told
+    assert "experiment 'grid' also holds a grid of this name from another folder (of ada)" in line
+    assert len(of_role(shown(theirs)[1], "grid")) == 2
+    assert len(of_role(shown(theirs)[1], "run")) == 4
+
+
+def test_serving_sends_nothing_to_a_server_that_only_the_environment_names(
+    make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = make().results
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://team:5000")
+    monkeypatch.setattr(server, "fill", lambda *_: pytest.fail("it was not asked to"))
+    told: list[str] = []
+    server.ui(results, say=told.append)
+    assert "nothing is sent to http://team:5000, which only MLFLOW_TRACKING_URI names" in told[1]
+    assert f"`vaebench sync {results}` fills it" in told[1]
+    assert told[2] == "MLflow: http://team:5000"
+    sent: list[str] = []
+    monkeypatch.setattr(server, "fill", lambda window, _: sent.append(window.grid) or [])
+    server.ui(results, "http://team:5000", say=told.append)  # asked to
+    assert sent == ["grid"]
 
 
 def unreadable(name: str) -> Callable[[Path], object]:

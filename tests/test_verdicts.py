@@ -1,11 +1,13 @@
 """Verdicts on claims: worked examples, agreement of intervals with verdicts, error rates."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulate import SCENARIOS, main
 
 from vaebench.statistics import LEVEL, sign_flip_interval, student_p
 from vaebench.statistics.power import seeds_to_decide, seeds_to_show
@@ -208,68 +210,17 @@ def test_seeds_to_show_a_difference_against_tables_of_power():
 
 # -- error rates, by simulation -------------------------------------------------------------------
 
-FAMILIES = 1500
-BOUND = LEVEL + 2 * np.sqrt(LEVEL * (1 - LEVEL) / FAMILIES)
-
-
-def _rate(judge, draw, wrong):
-    rng = np.random.default_rng(11)
-    return np.mean([any(map(wrong, judge(draw(rng)))) for _ in range(FAMILIES)])
-
-
-def _family(rng, means, spreads):
-    return [
-        blocks(*(rng.normal(m, s, 9) for m, s in zip(mean, spreads, strict=True))) for mean in means
-    ]
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "spreads", [(1.0, 1.0), (1.0, 5.0)], ids=["equal blocks", "unequal blocks"]
-)
-def test_a_family_without_differences_is_seldom_decided(spreads):
-    rate = _rate(
-        lambda family: judge_differences(family, [1] * 8),
-        lambda rng: _family(rng, [(0.0, 0.0)] * 8, spreads),
-        lambda v: v.verdict in (SUPPORTED, REFUTED),
-    )
-    assert rate <= BOUND
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.truth)
+def test_error_rates_and_power_where_the_truth_is_known(scenario):
+    assert scenario.holds(scenario.rate())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("other", [0.0, -1.0, -3.0])
-def test_a_true_interaction_is_seldom_called_support_of_both_blocks(other):
-    """One block has a large effect, the other none or the opposite: the claim does not hold."""
-    rate = _rate(
-        lambda family: judge_differences(family, [1]),
-        lambda rng: _family(rng, [(3.0, other)], (1.0, 1.0)),
-        lambda v: v.verdict == SUPPORTED,
-    )
-    assert rate <= BOUND
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("spreads", [(0.3, 0.3), (0.3, 1.0)], ids=["equal", "unequal"])
-def test_a_family_at_the_margin_is_seldom_equivalent_and_seldom_refuted(spreads):
-    def draw(rng):
-        return _family(rng, [(0.5, 0.0)] * 8, spreads)
-
-    def judge(family):
-        return judge_equivalences(family, [0.5] * 8)
-
-    assert _rate(judge, draw, lambda v: v.verdict == SUPPORTED) <= BOUND
-    assert _rate(judge, draw, lambda v: v.verdict == REFUTED) <= BOUND
-
-
-@pytest.mark.slow
-def test_power_of_differences_and_equivalences_at_nine_seeds():
-    """A difference of 1.5 spreads among eight claims, an equivalence at a sixth of the margin."""
-    rng = np.random.default_rng(3)
-    shown, equal = [], []
-    for _ in range(300):
-        different = _family(rng, [(1.5, 1.5)] * 8, (1.0, 1.0))
-        alike = _family(rng, [(0.0, 0.0)] * 2, (0.25, 0.25))
-        shown += [v.verdict == SUPPORTED for v in judge_differences(different, [1] * 8)]
-        equal += [v.verdict == SUPPORTED for v in judge_equivalences(alike, [0.5] * 2)]
-    assert np.mean(shown) > 0.9
-    assert np.mean(equal) > 0.9
+def test_a_rate_that_is_not_kept_is_said_and_fails(monkeypatch):
+    anything = replace(SCENARIOS[0], truth="never wrong", families=20, counted=(INCONCLUSIVE,))
+    monkeypatch.setattr("simulate.SCENARIOS", (anything,))
+    said = []
+    assert main(said.append) == 1
+    assert said[-1].startswith("never wrong")
+    assert said[-1].endswith("NOT KEPT")

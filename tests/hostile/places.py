@@ -15,7 +15,9 @@ from small_runs import settings
 
 from vaebench.config import make_grid, make_run
 from vaebench.files import dump_json, dump_yaml
+from vaebench.grid import Listener
 from vaebench.grid.manifest import make_manifest
+from vaebench.grid.reference import write_reference
 from vaebench.run import Task, run
 from vaebench.storage import RunStore
 
@@ -23,8 +25,8 @@ LONG_AGO = 946_684_800.0  # 2000-01-01: a file that is read after that was read 
 PICTURES = ("images/reconstruction-0002.png", "images/samples-0002.png")
 FIGURES = ("figures/reconstructions.png", "figures/samples.png")
 GRID_FILES = (
-    *("grid.yaml", "report.md", "report.csv", "report.json", "report.tex", "report.html"),
-    *("comparison.png", ".work", ".mlflow.id"),
+    *("grid.yaml", "reference.json", "report.md", "report.csv", "report.json", "report.tex"),
+    *("report.html", "comparison.png", ".work", ".mlflow.id"),
 )
 RUN_FILES = (
     *("config.yaml", "journal.jsonl", "record.json", "weights.pt", "arrays.npz"),
@@ -123,8 +125,9 @@ def build(root: Path, seeds: int) -> Place:
         folder.joinpath("grid.yaml").write_text(dump_yaml(make_manifest(grid, grid.runs())))
         for file in GRID_FILES[1:]:
             (folder / file).write_text("")
-        for file in (".work", ".mlflow.id"):
+        for file in (".work", ".mlflow.id", "reference.json"):
             (folder / file).unlink()
+        write_reference(folder, [grid.runs()[0].config], place.data, Listener())
         picture(folder / "comparison.png")
     _send(place)
     with closing(sqlite3.connect(place.results / "mlflow.db")) as connection:

@@ -7,6 +7,7 @@ is its help, and its name at the bottom of this one.
 """
 
 import difflib
+import gc
 import os
 import signal
 import sys
@@ -47,6 +48,7 @@ class _Commands(click.Group):
         for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does where a terminal goes
                 signal.signal(number, _end)
+        gc.set_threshold(50_000)  # 10,000 records are no garbage: looking for it takes a quarter
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:

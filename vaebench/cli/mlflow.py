@@ -42,7 +42,8 @@ def ui(grid: str | None, results: Path, tracking_uri: str | None, port: int) -> 
     """Open MLflow on this machine's results, for this machine only.
 
     GRID is the name of a grid in --results: only what MLflow lacks of it is sent, and its links are
-    shown. Without it, all grids are sent, and the links of the newest are shown.
+    shown. Without it, all grids are sent, and the links of the newest are shown. A server that only
+    MLFLOW_TRACKING_URI names gets nothing: `vaebench sync` fills it.
 
     It listens on the loopback address and has no password. To see it from elsewhere, forward the
     port: ssh -L 5000:localhost:5000 MACHINE.

@@ -77,8 +77,8 @@ def run_options(command: _F) -> _F:
         click.option(
             "--rerun",
             type=click.Choice(["missing", "failed", "stale", "all"]),
-            help="Do only missing runs, only failed runs, only runs whose data have changed, or "
-            "all runs again.  [default: missing and failed]",
+            help="Do only missing runs, only failed runs, only runs whose data or code have "
+            "changed, or all runs again.  [default: missing and failed]",
         ),
         click.option(
             "--dry-run", is_flag=True, help="Show what would run, and why the rest is skipped."

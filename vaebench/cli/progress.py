@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from typing import Any, Self
@@ -101,20 +101,24 @@ class Progress(Listener):
             self.bars.update(self.bar_of[run_id], completed=epoch, count=count, note=note)
             is_tenth = epoch == last or epoch % max(1, last // 10) == 0
             if is_tenth and not self.console.is_terminal:
-                self._say(f"{name}: epoch {epoch}/{last}, {note}; {self._time_left()}")
+                self._say(f"{name} ({run_id}): epoch {epoch}/{last}, {note}; {self._time_left()}")
         else:
             self._advance(event.task, last, trained=0)
             self.bars.remove_task(self.bar_of.pop(run_id))
             if event.kind == "lost":
                 pass  # a warning has said so
             elif data["status"] == "complete":
-                self._say(f"{name}: complete, {_headline(data)}")
+                self._say(f"{name} ({run_id}): complete, {_headline(data)}")
             else:
-                self._say(f"{name}: {data['status'].upper()}: {data['reason']}")
+                self._say(f"{name} ({run_id}): {data['status'].upper()}: {data['reason']}")
 
     def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
         """Print the table of what was tuned."""
         self._say(tuning_text(tune, entries))
+
+    def measuring(self, what: str) -> None:
+        """Say what takes its time when no run is under way."""
+        self._say(f"measuring {what}")
 
     def passed(self, task: Task, why: str) -> None:
         """Count a run that is left out; it is told at the end."""
@@ -152,6 +156,8 @@ class Progress(Listener):
 
     def _say(self, text: str) -> None:
         """Print a line; what trains does not stop because nobody can read of it."""
+        if not self.console.is_terminal:  # a log, which is read later
+            text = f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}"
         try:
             if self.problem is None:
                 self.console.print(text)

@@ -7,6 +7,7 @@ import click
 
 from vaebench.cli.options import FOLDER, directory_argument, json_option, registered
 from vaebench.cli.output import echo
+from vaebench.errors import ResultsError
 
 
 @click.command()
@@ -52,17 +53,24 @@ def report(directory: Path, format_: str, output: Path | None, columns: list[str
 
 @click.command()
 @click.argument("first", metavar="A", type=FOLDER)
-@click.argument("second", metavar="B", type=FOLDER)
+@click.argument("second", metavar="[B]", required=False, type=FOLDER)
 @json_option
-def compare(first: Path, second: Path, as_json: bool) -> None:
+def compare(first: Path, second: Path | None, as_json: bool) -> None:
     """Set grid B against grid A, cell by cell: better, worse, no difference shown, not comparable.
 
-    A and B are folders of grids. Runs are paired by seed. Exit code 3 where B is worse.
+    A and B are folders of grids. Runs are paired by seed; of two versions of vaebench, the
+    comparison shows what the change of code has moved. Without B, A is set against its own runs of
+    an older version. Exit code 3 where B (or the newer version) is worse.
     """
     from vaebench.report import compare as execute
     from vaebench.report import comparison_json, comparison_text, load
 
-    comparison = execute(load(first), load(second))
+    old = load(first, superseded=second is None)
+    if second is None and not old.planned:
+        raise ResultsError(
+            f"{old.directory}: has no runs of an older version of vaebench; name a second grid"
+        )
+    comparison = execute(old, load(second or first))
     echo((comparison_json if as_json else comparison_text)(comparison), nl=False)
     if comparison.regressed:
         sys.exit(3)

@@ -1,6 +1,7 @@
 """``vaebench run-grid`` and ``vaebench train``: what trains."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,26 +55,46 @@ keep_option = click.option(
     "error.",
 )
 @keep_option
-def run_grid(grid: Path | None, dry_run: bool, **given: Any) -> None:
+@click.option(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append every event to this file: JSON lines with time and run id.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print these JSON lines, and nothing else.")
+def run_grid(
+    grid: Path | None, dry_run: bool, log_file: Path | None, as_json: bool, **given: Any
+) -> None:
     """Train and measure every run of GRID that is not finished, and write its report.
 
     GRID is a YAML file. Without it, the eight cells {fnn, cnn} x {bce, mse} x {sgvb, kl} are
     trained on MNIST; with only `--dataset digits`, the demo, which needs no download. Finished
     runs are skipped, interrupted ones resume. If GRID has a `tune` section, that is tuned first.
     """
+    from vaebench.cli.log import Log, Several
     from vaebench.cli.progress import Progress, print_dry_run, print_results
     from vaebench.config import make_grid, read_yaml, without_file
+    from vaebench.grid import plan
     from vaebench.grid import run_grid as execute
 
     raw = read_yaml(grid) if grid else without_file(given["dataset"])
     chosen = make_grid(raw, settings(given), source=str(grid or "run-grid"))
     options = _options(given)
+    printed = Log(sys.stdout) if as_json else Progress()
     if dry_run:
-        print_dry_run(chosen, options)
+        if isinstance(printed, Log):
+            with printed:
+                printed.listed(plan(chosen, options, thorough=False))
+        else:
+            print_dry_run(chosen, options)
         return
-    with Progress() as progress:
-        results = execute(chosen, options, progress)
-    print_results(results, options, again("--rerun", "failed"))
+    logs = [printed, *([Log.to(log_file)] if log_file else [])]
+    with ExitStack() as stack:
+        results = execute(chosen, options, Several([stack.enter_context(log) for log in logs]))
+        for log in logs:
+            if isinstance(log, Log):
+                log.results = results
+    if not as_json:
+        print_results(results, options, again("--rerun", "failed"))
     if results.failed:
         sys.exit(1)
 

@@ -23,6 +23,7 @@ from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
 from vaebench.grid.planning import Options, Planned, decider, plan, plan_runs, too_few_seeds
+from vaebench.grid.reference import write_reference
 from vaebench.grid.results import Results, load_results
 from vaebench.grid.shards import cost, part_of
 from vaebench.grid.taking import Taking
@@ -139,8 +140,8 @@ def _do(
         listener.planned(todo, jobs, device)
         _warn(chosen, images, listener)
         tasks = _make_tasks(chosen, folder / part, options, device, jobs)
-        decide, passed = decider(folder, options), listener.passed
-        taking = Taking(tasks, decide, folder, part, member, passed, waits=waits)
+        decide = decider(folder, [entry.run for entry in todo], options)
+        taking = Taking(tasks, decide, folder, part, member, listener.passed, waits=waits)
         with taking, follower:
             if executor is not None:
                 executor(taking.all_at_once(), follower)
@@ -165,8 +166,8 @@ def _do(
         with locked(folder, "manifest"):
             part = part_of(runs, options.shard) if options.shard else runs
             todo = plan_runs(part, folder, options)  # another process may have been here
-            anew = options.rerun == "all"
-            manifest = merged_manifest(folder, grid, runs, replace=anew, tuned=tuned)
+            anew, renew = options.rerun == "all", options.rerun == "stale"
+            manifest = merged_manifest(folder, grid, runs, replace=anew, renew=renew, tuned=tuned)
             write_atomic(folder / "grid.yaml", dump_yaml(manifest))
         if options.tune_only:
             return Results(write_reports(folder))
@@ -176,6 +177,10 @@ def _do(
         limit = MAX_SECONDS
         try:
             do(todo, follower, waits=waits)
+            done = {record["run_id"] for record in follower.done if record["status"] == "complete"}
+            done |= {entry.run.run_id for entry in todo if entry.why == "complete"}
+            finished = [entry.run.config for entry in todo if entry.run.run_id in done]
+            write_reference(folder, finished, options.data_dir, listener)
         except BaseException:
             limit = MAX_SECONDS_IN_A_HURRY
             raise

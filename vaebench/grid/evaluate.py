@@ -16,6 +16,8 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
 from vaebench.grid.folder import taking_part, write_reports
+from vaebench.grid.listener import Listener
+from vaebench.grid.reference import write_reference
 from vaebench.metrics import METRICS
 from vaebench.run import Task
 from vaebench.run.loading import finished, no_weights
@@ -55,7 +57,9 @@ def evaluate(
     data_dir: Path | None = None,
     jobs: int | None = None,
 ) -> Counter[str]:
-    """Measure what finished runs lack, and write the report of their grid anew.
+    """Measure what finished runs and their data sets lack, and write the report of the grid anew.
+
+    A data set lacks its reference rows where the grid was run before there were any.
 
     Arguments:
         directory: The folder of a run or of a grid, or a results folder that holds one grid.
@@ -94,9 +98,31 @@ def evaluate(
         if tasks:
             tasks = [replace(task, device=device, data_dir=data_dir) for task in tasks]
             in_workers(tasks, follow, jobs=jobs or default_jobs(device))
-            if grid:
+        if grid:
+            stores = map(RunStore, folders)
+            configs = [config for store in stores if (config := _finished_config(store))]
+            if write_reference(grid, configs, data_dir, _Told(tell)) or tasks:
                 write_reports(grid)
     return counts
+
+
+class _Told(Listener):
+    """Tells why a grid has no reference rows: no run has failed for that."""
+
+    def __init__(self, tell: Hear) -> None:
+        self.tell = tell
+
+    def warning(self, text: str) -> None:
+        self.tell(Outcome("unfinished", "reference rows", {}, text))
+
+
+def _finished_config(store: RunStore) -> RunConfig | None:
+    """The configuration of a finished run; None of any other."""
+    try:
+        _, raw = finished(store)
+        return make_run(raw)
+    except VaebenchError:
+        return None
 
 
 def _check(names: Sequence[str], assignments: Mapping[str, Any]) -> None:

@@ -25,6 +25,9 @@ class Listener:
     def event(self, event: Event) -> None:
         """A run was started, finished an epoch, or is done."""
 
+    def measuring(self, what: str) -> None:
+        """Something of a grid is measured beside its runs, which may take a minute."""
+
     def passed(self, task: Task, why: str) -> None:
         """A run of the plan that is not done, as another process does it or has done it."""
 

@@ -1,19 +1,19 @@
 """``grid.yaml``: the settings that all runs of a grid share, its axes, its runs.
 
 A later call with the same settings adds its runs; one with other settings is refused. A cell and
-seed stands there once, with the id that its run has now: a run of an older version of a component
-leaves the list, and its folder stays.
+seed stands there once, with the id that its run has now: a complete run of an older version is
+listed under ``superseded`` from then on, and its folder stays.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vaebench.config import NUMBERS_VERSION, Grid, Run, make_run, with_later_keys
 from vaebench.errors import ConfigError, ResultsError
-from vaebench.grid.groups import Entry, group_of, stale, stored_entries
-from vaebench.report.loading import Damaged, read_record
+from vaebench.grid.groups import Entry, group_of, stale, stored_entries, stored_manifest
+from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.schema.manifest import MANIFEST_VERSION, Planned, read_manifest
 from vaebench.schema.record import versions
 
@@ -82,7 +82,7 @@ def _differences(
 
 
 def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In what two manifests differ besides their runs, one line each."""
+    """In what two manifests differ besides their runs and their version, one line each."""
     before, after = old.get("settings", {}), new["settings"]
     differing = _differences(with_later_keys(before), with_later_keys(after))
     if list(old["axes"]) != list(new["axes"]):
@@ -91,13 +91,21 @@ def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
         there, here = ((m.get("tune") or {}).get(key) for m in (old, new))
         if there != here:
             differing.append(f"tune.{key}: {there} there, {here} here")
-    if old.get("numbers_version") != new["numbers_version"]:
-        differing.append("it was run by a version of vaebench that gives other numbers")
     return differing
 
 
-def require_same_settings(folder: Path, new: dict[str, Any]) -> dict[str, Any] | None:
+def other_numbers(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What to say where two manifests are of different versions of the numbers, if they are."""
+    differ = old.get("numbers_version") != new["numbers_version"]
+    return ["it was run by a version of vaebench that gives other numbers"] * differ
+
+
+def require_same_settings(
+    folder: Path, new: dict[str, Any], *, renew: bool = False
+) -> dict[str, Any] | None:
     """Compare a manifest with that of a grid's folder, and return that; None: there is none.
+
+    ``renew``: a grid of an older NUMBERS_VERSION is to be trained anew, and no other grid.
 
     Raises:
         ConfigError: They differ in more than runs; what differs is named.
@@ -107,7 +115,14 @@ def require_same_settings(folder: Path, new: dict[str, Any]) -> dict[str, Any] |
         return None
     old = read_manifest(folder)
     differing = differing_settings(old, new)
+    superseded = other_numbers(old, new)
+    if superseded and not differing and not renew:
+        raise ConfigError(
+            f"{folder} was run by a version of vaebench that gives other numbers: --rerun stale "
+            f"trains it anew and keeps the old runs to compare with; --name starts another grid"
+        )
     if differing:
+        differing += superseded
         raise ConfigError(
             f"{folder} holds a grid of this name with other settings ({'; '.join(differing)}); "
             f"use --name for a new one, or --rerun all to replace it"
@@ -121,6 +136,7 @@ def merged_manifest(
     runs: Sequence[Run],
     *,
     replace: bool,
+    renew: bool = False,
     tuned: Sequence[Entry] | None = None,
 ) -> dict[str, Any]:
     """The manifest, with the runs of earlier calls that had the same settings.
@@ -130,11 +146,12 @@ def merged_manifest(
         grid: What this call asks for.
         runs: Its runs.
         replace: Whether a grid with other settings is given up rather than an error.
+        renew: Whether one of an older NUMBERS_VERSION is trained anew rather than an error.
         tuned: What was picked for them.
     """
     new = make_manifest(grid, runs, tuned)
     try:
-        old = require_same_settings(folder, new)
+        old = require_same_settings(folder, new, renew=renew)
     except (ConfigError, ResultsError):
         if not replace:
             raise
@@ -161,8 +178,8 @@ def with_runs_of(
     if tuned and ("tuned" in old or "tuned" in new):
         entries_of = {**stored_entries(old), **stored_entries(new)}
         new = new | {"tuned": list(entries_of.values())}
-    given = {_place(entry) for entry in new["runs"]}
-    others = (_renewed(folder, entry) for entry in old["runs"] if _place(entry) not in given)
+    given = {place_of(entry) for entry in new["runs"]}
+    others = (_renewed(folder, entry) for entry in old["runs"] if place_of(entry) not in given)
     entries = {entry["run_id"]: entry for entry in (*others, *new["runs"])}.values()
     axes = {
         axis: [*old["axes"][axis], *(v for v in values if v not in old["axes"][axis])]
@@ -176,18 +193,49 @@ def with_runs_of(
         ]
         return indices, entry["seed"]
 
+    superseded = _superseded(folder, old, entries)
     return new | {
         "question": new["question"] or old.get("question", ""),  # options may have left it out
         "axes": axes,
         "seeds": sorted({entry["seed"] for entry in entries}),
         "settings": _united(old.get("settings", {}), new["settings"]),
         "runs": sorted(entries, key=position),
+        **({"superseded": superseded} if superseded else {}),
     }
 
 
-def _place(entry: Mapping[str, Any]) -> str:
-    """Cell and seed of an entry."""
+def place_of(entry: Mapping[str, Any]) -> str:
+    """Cell and seed of an entry of a manifest, as one text."""
     return json.dumps([entry["cell"], entry["seed"]], sort_keys=True, default=str)
+
+
+def superseded_places(folder: Path, runs: Sequence[Run]) -> set[str]:
+    """The places (cell and seed) of runs whose cell and seed has a run of an older version.
+
+    All are where the whole grid is of an older NUMBERS_VERSION: new seeds, too, are its renewal.
+    """
+    entries = [{"run_id": r.run_id, "cell": r.cell, "seed": r.config.seed} for r in runs]
+    old = stored_manifest(folder)
+    if old and old.get("numbers_version") != NUMBERS_VERSION:
+        return {place_of(entry) for entry in entries}
+    ids = {entry["run_id"] for entry in entries}
+    others = (*old.get("superseded", []), *old.get("runs", []))
+    return {place_of(entry) for entry in others if entry["run_id"] not in ids}
+
+
+def _superseded(
+    folder: Path, old: Mapping[str, Any], entries: Collection[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The complete runs of a manifest whose place is now another run's, with those of before."""
+    ids = {place_of(entry): entry["run_id"] for entry in entries}
+
+    def is_done(entry: Mapping[str, Any]) -> bool:
+        run = Planned(entry["run_id"], entry["cell"], entry["seed"])
+        return bool(dig(read_record(folder, run), "status") == "complete")
+
+    gone = [e for e in old["runs"] if ids.get(place_of(e), e["run_id"]) != e["run_id"]]
+    kept = {e["run_id"]: e for e in (*old.get("superseded", []), *filter(is_done, gone))}
+    return [entry for run_id, entry in kept.items() if run_id not in ids.values()]
 
 
 def _renewed(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.folder import taking_part, write_reports
 from vaebench.grid.groups import PART, stale, stored_manifest
-from vaebench.grid.manifest import differing_settings, with_runs_of
+from vaebench.grid.manifest import differing_settings, other_numbers, with_runs_of
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
@@ -129,7 +129,7 @@ def _merge(folder: Path, source: Path, into: Path) -> Merged:
     with taking_part(target):
         with locked(target, "manifest"):
             old = stored_manifest(target)
-            if old and (why := differing_settings(old, manifest)):
+            if old and (why := differing_settings(old, manifest) + other_numbers(old, manifest)):
                 merged.refused.append(("", f"other settings: {'; '.join(why)}"))
                 return merged
             if old and stale(old, manifest):

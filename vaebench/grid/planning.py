@@ -13,7 +13,12 @@ from vaebench.config import Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
-from vaebench.grid.manifest import make_manifest, require_same_settings
+from vaebench.grid.manifest import (
+    make_manifest,
+    place_of,
+    require_same_settings,
+    superseded_places,
+)
 from vaebench.grid.shards import part_of
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
@@ -23,6 +28,7 @@ from vaebench.statistics.power import seeds_to_decide
 from vaebench.storage import RunStore, find_run, worker_of
 from vaebench.text import one_line
 
+SUPERSEDED = "superseded: its code has changed"
 MAX_REASON = 200  # characters of why a run has failed
 Rerun = Literal["missing", "failed", "stale", "all"]
 Action = Literal["run", "resume", "rerun", "skip"]
@@ -39,7 +45,8 @@ class Options:
         data_dir: Where data sets lie; None for the default.
         tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
         rerun: Only what is ``missing``, only what has ``failed``, only what is ``stale`` (complete,
-            but of other data than lie here now), or ``all``; None: missing and failed.
+            but of other data than lie here now, or of an older version of vaebench), or ``all``;
+            None: missing and failed.
         fail_fast: Stop at the first run that fails.
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
@@ -139,7 +146,8 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
     folder, runs = options.results / grid.name, grid.runs(grid.name)
     if options.rerun != "all":
         with suppress(ResultsError):
-            require_same_settings(folder, make_manifest(grid, runs))
+            renew = options.rerun == "stale"
+            require_same_settings(folder, make_manifest(grid, runs), renew=renew)
     if grid.tune is not None:
         asked = groups(grid, grid.tune, runs, folder, anew=options.rerun == "all")
         entries = known_picks(asked)
@@ -186,23 +194,31 @@ def plan_runs(
             model_cost(run.config)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
-    decide = decider(folder, options, thorough=thorough)
+    decide = decider(folder, runs, options, thorough=thorough)
     found = [(run, find_run(folder, run.run_id, part)) for run in runs]
     return [Planned(run, *_with_holder(at, decide(run, at))) for run, at in found]
 
 
-def decider(folder: Path, options: Options, *, thorough: bool = True) -> Decide:
+def decider(
+    folder: Path, runs: Sequence[Run], options: Options, *, thorough: bool = True
+) -> Decide:
     """What decides about a run in a folder: published, or that of an attempt.
 
     Arguments:
         folder: The grid's.
+        runs: All that are planned.
         options: What is wanted.
         thorough: As for :func:`plan`.
     """
     digest = cache(partial(datasets.digest, data_dir=options.data_dir))
+    older = superseded_places(folder, runs) if options.rerun == "stale" else set()
 
     def decide(run: Run, at: Path) -> tuple[Action, str]:
-        return _decide(folder, run, at, options.rerun, thorough, digest)
+        # what is renewed is done as any run is, were it interrupted or failed meanwhile
+        renewed = place_of({"cell": run.cell, "seed": run.config.seed}) in older
+        rerun = None if renewed else options.rerun
+        action, why = _decide(folder, run, at, rerun, thorough, digest)
+        return action, SUPERSEDED if renewed and why == "new" else why
 
     return decide
 

@@ -3,13 +3,15 @@
 - ``loading`` reads a grid's folder, ``cells`` groups its runs by cell and summarises them.
 - ``ranking`` says which rows may be ranked; ``tables`` is the one table model, with ``numbers`` for
   the rounding.
+- ``references`` are the rows below the table: real images, the exact linear optimum, no training.
 - ``effects`` and ``claims`` (from ``contrasts``) and ``published`` are what the numbers show.
 - ``analysis`` computes all of that once; every format takes it.
 - ``notes`` says in words what a reader must know; ``pictures`` finds, links and copies pictures.
 - ``markdown`` (from the pieces in ``sections`` and ``markup``), ``latex`` and ``data_formats``
   (JSON, CSV, data frame) write it out; ``page`` does so as one HTML file with all pictures.
 - ``tuning`` is the table of what was tuned before the runs.
-- ``compare`` sets two grids against each other; ``status`` counts runs.
+- ``compare`` sets two grids against each other, ``compare_formats`` writes that out; ``status``
+  counts runs.
 
 To add a format: a function from :class:`Analysis` to text in a module of its own, and an entry in
 :data:`FORMATS`.
@@ -23,7 +25,8 @@ from vaebench.errors import ResultsError
 from vaebench.files import write_atomic
 from vaebench.report.analysis import Analysis, load
 from vaebench.report.cells import Cell
-from vaebench.report.compare import Comparison, compare, comparison_json, comparison_text
+from vaebench.report.compare import Comparison, compare
+from vaebench.report.compare_formats import comparison_json, comparison_text
 from vaebench.report.data_formats import csv_report, json_report, to_frame
 from vaebench.report.latex import latex_report
 from vaebench.report.markdown import markdown_report

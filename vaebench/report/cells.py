@@ -4,7 +4,7 @@ A cell is summarised over its seeds, or not at all: an incomplete row has no mea
 data or code than the grid's others are left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ class Cell:
             :func:`vaebench.report.ranking.shared_keys` has it.
         outdated: How many further complete runs there are, of older data or code than the grid's
             others: they are never averaged with them.
+        ceilings: Metric to what real images reach: beyond it a row is no better, and never bold.
     """
 
     cell: dict[str, Any]
@@ -44,6 +45,7 @@ class Cell:
     summaries: dict[str, Summary]
     keys: dict[str, str | None] = field(default_factory=dict)
     outdated: int = 0
+    ceilings: dict[str, float] = field(default_factory=dict)
 
     def key(self, kind: str) -> str | None:
         """What cells share that a metric of this kind compares; None: it compares with none.
@@ -79,8 +81,18 @@ class Cell:
         return f"incomplete ({len(self.records)} of {counted(len(self.seeds), 'seed')}{older})"
 
 
-def cells(planned: Sequence[Planned], records: Sequence[Record]) -> tuple[Cell, ...]:
-    """The manifest's cells in its order, each summarised over its seeds."""
+def cells(
+    planned: Sequence[Planned],
+    records: Sequence[Record],
+    ceilings: Callable[[Record], dict[str, float]] = lambda _: {},
+) -> tuple[Cell, ...]:
+    """The manifest's cells in its order, each summarised over its seeds.
+
+    Arguments:
+        planned: The manifest's runs.
+        records: Of those that have one.
+        ceilings: What real images of a record's data set reach, by metric.
+    """
     by_id, older = {record["run_id"]: record for record in records}, outdated(records)
     groups: dict[str, list[Planned]] = {}
     for run in planned:
@@ -104,6 +116,7 @@ def cells(planned: Sequence[Planned], records: Sequence[Record]) -> tuple[Cell, 
                 summaries={name: summarise(numbers) for name, numbers in values.items()},
                 keys=shared_keys(complete),
                 outdated=len(found) - len(current),
+                ceilings=ceilings(complete[0]) if complete else {},
             )
         )
     return tuple(result)

@@ -2,25 +2,23 @@
 
 Runs are paired by seed, since equal seeds have equal initial weights, batches and noise; the test
 is the paired sign-flip test, adjusted by Holm over the cells of one metric. Costs are not
-compared: they belong to a machine.
+compared: they belong to a machine. Sets of two versions of vaebench are compared, too, and every
+outcome says so: it is what the change of code has moved.
 """
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, declarations
+from vaebench.report.conditions import AT_RATE
 from vaebench.report.contrasts import Adjusted, adjust
-from vaebench.report.data_formats import json_lines
-from vaebench.report.effects import difference_json
 from vaebench.report.loading import Record, counted, differing, dig
-from vaebench.report.markup import Row, bullets, document, escape, grid_lines, section
-from vaebench.report.numbers import NOTHING, p_text, p_value, rounded, signed, with_interval
+from vaebench.report.numbers import p_text
 from vaebench.report.ranking import dataset_key
 from vaebench.report.tables import ARROWS, Column
-from vaebench.schema.labels import cell_label
 from vaebench.schema.record import versions
 from vaebench.statistics import Difference, difference
 
@@ -45,6 +43,9 @@ class Outcome:
         seeds: Those seeds.
         difference: Second less first, seed by seed; None where not comparable.
         adjusted: Its p value among the cells of the metric.
+        rates: Of SSIM and PSNR, the mean rates of both sets in nats; None beside others.
+        moved: What of vaebench has another version in the second set, with both versions; the
+            difference is then that of the code. Empty where none has.
     """
 
     cell: dict[str, Any]
@@ -56,6 +57,13 @@ class Outcome:
     seeds: tuple[int, ...] = ()
     difference: Difference | None = None
     adjusted: Adjusted | None = None
+    rates: tuple[float, float] | None = None
+    moved: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> str:
+        """What has moved, in words; empty where nothing has."""
+        return ", ".join(f"{key} {a} → {b}" for key, (a, b) in self.moved.items())
 
 
 @dataclass(frozen=True)
@@ -99,107 +107,6 @@ def compare(first: Analysis, second: Analysis) -> Comparison:
     return Comparison(first, second, tuple(outcomes), settings)
 
 
-def comparison_json(comparison: Comparison) -> str:
-    """The comparison for programs, in full precision."""
-    content = {
-        "first": comparison.first.name,
-        "second": comparison.second.name,
-        "counts": {outcome: comparison.count(outcome) for outcome in OUTCOMES},
-        "settings": {key: list(values) for key, values in comparison.settings.items()},
-        "cells": [
-            {
-                "cell": its.cell,
-                "metric": its.column.metric,
-                "outcome": its.outcome,
-                "reason": its.reason,
-                "first": its.first,
-                "second": its.second,
-                "seeds": list(its.seeds),
-                "difference": difference_json(its.difference),
-                "p_holm": its.adjusted.p if its.adjusted else None,
-                "family": its.adjusted.family if its.adjusted else None,
-            }
-            for its in comparison.outcomes
-        ],
-    }
-    return json_lines(content)
-
-
-def comparison_text(comparison: Comparison) -> str:
-    """Counts by metric, then a table per metric with a row per cell."""
-    by_metric: dict[str, list[Outcome]] = {}
-    for its in comparison.outcomes:
-        by_metric.setdefault(its.column.metric, []).append(its)
-    return document(
-        [
-            _head(comparison),
-            _counts(by_metric.values()),
-            *map(_table, by_metric.values()),
-            bullets(_notes(comparison)),
-        ]
-    )
-
-
-def _head(comparison: Comparison) -> list[str]:
-    first, second = comparison.first, comparison.second
-    lines = ["# Second against first", ""]
-    lines += bullets([f"first: {_described(first)}", f"second: {_described(second)}"])
-    lines += bullets(
-        f"{key}: {values[0]} in the first, {values[1]} in the second"
-        for key, values in comparison.settings.items()
-    )
-    return lines
-
-
-def _described(report: Analysis) -> str:
-    done = sum(record["status"] == "complete" for record in report.records)
-    total = counted(len(report.planned), "run")
-    return f"{report.name} in {report.directory}, {done} of {total} complete"
-
-
-def _counts(by_metric: Collection[Sequence[Outcome]]) -> list[str]:
-    rows: list[Row] = []
-    for outcomes in by_metric:
-        counts = [sum(its.outcome == outcome for its in outcomes) for outcome in OUTCOMES]
-        rows.append([escape(outcomes[0].column.heading), *map(str, counts)])
-    return grid_lines(["Number of cells", *OUTCOMES], rows, right=range(1, 5)) if rows else []
-
-
-def _table(outcomes: Sequence[Outcome]) -> list[str]:
-    headings = ["Cell", "First", "Second", "Second - first", "p (Holm)", "Outcome"]
-    rows = [_row(its) for its in outcomes]
-    heading = escape(outcomes[0].column.heading)
-    return section(heading, grid_lines(headings, rows, right=range(1, 5)))
-
-
-def _row(its: Outcome) -> Row:
-    decimals, known = its.column.decimals, its.difference
-    outcome = f"**{its.outcome}**" if its.outcome in (BETTER, WORSE) else its.outcome
-    if its.reason:
-        outcome += f": {escape(its.reason)}"
-    if known is None or its.first is None or its.second is None:
-        return [escape(cell_label(its.cell)), *[NOTHING] * 4, outcome]
-    return [
-        escape(cell_label(its.cell)),
-        rounded(its.first, decimals),
-        rounded(its.second, decimals),
-        with_interval(signed(known.mean, decimals), known.ci95, decimals),
-        escape(p_value(its.adjusted.p if its.adjusted else None)),
-        outcome,
-    ]
-
-
-def _notes(comparison: Comparison) -> list[str]:
-    if not comparison.outcomes:
-        return ["Neither holds a metric that both could be compared by."]
-    return [
-        "Means over the seeds that both have, and the difference seed by seed ± the half width of "
-        "its 95 % Student-t interval. p: exact paired sign-flip test, two-sided, adjusted by Holm "
-        "over the cells of one metric; better or worse where it is below 0.05.",
-        "No difference shown does not mean equal. Costs belong to a machine and are not compared.",
-    ]
-
-
 def _by_metric(
     column: Column, old: Sequence[Cell], new: Sequence[Cell], clash: bool
 ) -> list[Outcome]:
@@ -240,7 +147,16 @@ def _draft(column: Column, old: Cell, new: Cell | None, clash: bool) -> Outcome:
         second=sum(b for _, b in pairs) / len(pairs),
         seeds=seeds,
         difference=difference(values),
+        rates=_rates(column, old, new),
+        moved=_moved(old.records[0], new.records[0]),
     )
+
+
+def _rates(column: Column, old: Cell, new: Cell) -> tuple[float, float] | None:
+    """The mean rates beside SSIM and PSNR, which more information makes better."""
+    found = [cell.summaries.get("test/rate") for cell in (old, new)]
+    known = [its.mean for its in found if its is not None and its.mean is not None]
+    return (known[0], known[1]) if column.metric in AT_RATE and len(known) == 2 else None
 
 
 def _judged(its: Outcome) -> Outcome:
@@ -273,14 +189,22 @@ def _obstacle(column: Column, old: Cell, new: Cell, clash: bool) -> str | None:
     if not set(old.seeds) & set(new.seeds):
         return "no seed in common"
     records = (*old.records, *new.records)
-    if len({repr(versions(record)) for record in records}) > 1:
-        return "run by versions of vaebench that give other numbers"
+    for cell in (old, new):
+        if len({repr(versions(record)) for record in cell.records}) > 1:
+            return "run by several versions of vaebench that give other numbers"
+    if "dataset" in _moved(old.records[0], new.records[0]):
+        return "another version of the data set"
     if len({_test_images(record) for record in records}) > 1:
         return "other test images"
     keys = {old.key(column.comparable), new.key(column.comparable)}
     if len(keys) > 1 or None in keys:
         return "another likelihood"
     return None
+
+
+def _moved(old: Record, new: Record) -> dict[str, tuple[Any, Any]]:
+    """The versions of the shared code and of components that differ."""
+    return differing(versions(old), versions(new))
 
 
 def _test_images(record: Record) -> str:

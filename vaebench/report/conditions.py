@@ -8,6 +8,8 @@ import numpy as np
 from vaebench.report.cells import Cell
 from vaebench.report.loading import Report, setting
 
+# more information in the code makes better pictures: beside these stands what it was
+AT_RATE = ("test/ssim", "test/psnr")
 LEARNING_RATE = "training.learning_rate"
 
 

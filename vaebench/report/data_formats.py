@@ -28,7 +28,8 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
 
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
-    null. Where the complete runs are of several kinds of device, ``devices`` has their ids by kind.
+    null. ``references`` holds ``{"kind", "label", "values": {name: value}}``. Where the complete
+    runs are of several kinds of device, ``devices`` has their ids by kind.
     """
     devices = {
         kind: [record["run_id"] for record in records]
@@ -49,6 +50,7 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
         "effects": effects_json(analysis.effects),
         "claims": [_claim(judged) for judged in analysis.claims],
         "published": reproductions_json(analysis.reproductions),
+        "references": [asdict(row) for row in analysis.references],
         **({"devices": devices} if len(devices) > 1 else {}),
         "missing": [asdict(run) for run in analysis.missing],
         "foreign": list(analysis.foreign),

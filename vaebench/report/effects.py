@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from vaebench.report.cells import Cell, matching
+from vaebench.report.conditions import AT_RATE
 from vaebench.report.contrasts import (
     Adjusted,
     Contrast,
@@ -41,6 +42,8 @@ class Effect:
         where: The same in words: ``bce (relaxed)``.
         contrast: The numbers.
         adjusted: Its p value among the contrasts of the metric.
+        rate: The same contrast of the rate, in nats, beside a metric of reconstructions, which more
+            information makes better; None beside others, and where it was not measured.
     """
 
     column: Column
@@ -50,6 +53,7 @@ class Effect:
     where: str
     contrast: Contrast
     adjusted: Adjusted
+    rate: float | None = None
 
     @property
     def kind(self) -> Literal["factor", "interaction"]:
@@ -89,6 +93,7 @@ def effects_json(found: Sequence[Effect]) -> list[dict[str, Any]]:
             "kind": effect.kind,
             "axes": list(effect.axes),
             "within": effect.within,
+            "rate": effect.rate,
             **contrast_json(effect.contrast),
             "p_holm": effect.adjusted.p,
             "smallest_p_holm": effect.adjusted.smallest,
@@ -124,9 +129,26 @@ def _effects_by(column: Column, strata: Sequence[_Stratum]) -> list[Effect]:
     known = [contrast.difference for *_, contrast in measured]
     adjusted = adjust(known, noun="contrast", about=f"of {column.metric}")
     return [
-        Effect(column, draft.name, draft.axes, within, where, contrast, its)
+        Effect(
+            column=column,
+            name=draft.name,
+            axes=draft.axes,
+            within=within,
+            where=where,
+            contrast=contrast,
+            adjusted=its,
+            rate=_rate(draft.terms, column),
+        )
         for (within, where, draft, contrast), its in zip(measured, adjusted, strict=True)
     ]
+
+
+def _rate(terms: Terms, column: Column) -> float | None:
+    """What becomes of the rate where SSIM or PSNR changes so."""
+    if column.metric not in AT_RATE:
+        return None
+    known = measure(terms, "test/rate", column.comparable).difference
+    return None if known is None else known.mean
 
 
 def _strata(cells: Sequence[Cell], kind: str) -> Iterator[_Stratum]:

@@ -5,6 +5,7 @@ stand beside the pictures in Markdown, unless others are chosen; its notes are c
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
@@ -14,7 +15,7 @@ from vaebench.report.effects import Effect
 from vaebench.report.loading import Report
 from vaebench.report.numbers import p_value
 from vaebench.report.pictures import Pictures
-from vaebench.report.sections import estimate
+from vaebench.report.sections import estimate, rate_text
 from vaebench.report.tables import MAIN_COLUMNS, Column, Entry
 from vaebench.report.tuning import tuning_table
 
@@ -56,11 +57,15 @@ def latex_report(analysis: Analysis, _: Pictures) -> str:
         if remark is not None and texts:
             texts = [rf"\multicolumn{{{len(texts)}}}{{l}}{{{escape(remark)}}}"]
         rows.append([*map(escape, labels), *texts])
+    below = [
+        [rf"\textit{{{escape(label)}}}", *[""] * (len(table.axes) - 1), *map(_plain, values)]
+        for label, values in replace(table, columns=columns).reference_rows
+    ]
     headings = [*map(escape, table.axes), *map(_heading, columns)]
     lines = [
         r"% Needs \usepackage{booktabs} and UTF-8 input.",
         *map(_comment, said),
-        *_tabular("l" * len(table.axes) + "r" * len(columns), headings, rows),
+        *_tabular("l" * len(table.axes) + "r" * len(columns), headings, rows, below),
         *_claims(analysis.claims),
         *_effects(analysis.effects),
         *_tuning(analysis),
@@ -88,10 +93,10 @@ def _effects(found: Sequence[Effect]) -> list[str]:
     for effect in shown:
         title = f"{effect.column.title}, {effect.where}" if effect.where else effect.column.title
         p = p_value(effect.adjusted.p)
-        texts = (title, effect.name, estimate(effect.contrast, effect.column.decimals), p)
-        rows.append([escape(text) for text in texts])
-    headings = ["Metric", "Effect", "Difference", "$p$ (Holm)"]
-    return ["", *_tabular("p{28mm}p{34mm}rr", headings, rows)]
+        numbers = (estimate(effect.contrast, effect.column.decimals), rate_text(effect), p)
+        rows.append([escape(text) for text in (title, effect.name, *numbers)])
+    headings = ["Metric", "Effect", "Difference", "Rate (nats)", "$p$ (Holm)"]
+    return ["", *_tabular("p{28mm}p{34mm}rrr", headings, rows)]
 
 
 def _tuning(report: Report) -> list[str]:
@@ -109,7 +114,12 @@ def _tuning(report: Report) -> list[str]:
     ]
 
 
-def _tabular(alignment: str, headings: list[str], rows: Iterable[list[str]]) -> list[str]:
+def _tabular(
+    alignment: str,
+    headings: list[str],
+    rows: Iterable[list[str]],
+    below: Sequence[list[str]] = (),
+) -> list[str]:
     return [
         r"{\scriptsize\setlength{\tabcolsep}{2pt}",
         rf"\begin{{tabular}}{{{alignment}}}",
@@ -117,6 +127,7 @@ def _tabular(alignment: str, headings: list[str], rows: Iterable[list[str]]) -> 
         _row(headings),
         r"\midrule",
         *map(_row, rows),
+        *([r"\midrule", *map(_row, below)] if below else []),
         r"\bottomrule",
         r"\end{tabular}}",
     ]
@@ -143,6 +154,10 @@ def _entry(entry: Entry) -> str:
     mean, width = ((t or "").replace(",", "{,}") for t in (entry.mean, entry.half_width))
     text = rf"{mean}{{\scriptstyle\pm{width}}}" if width else mean
     return rf"$\mathbf{{{text}}}$" if entry.best else f"${text}$"
+
+
+def _plain(number: str | None) -> str:
+    return "---" if number is None else f"${number.replace(',', '{,}')}$"
 
 
 def _row(texts: list[str]) -> str:

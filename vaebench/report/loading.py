@@ -58,22 +58,26 @@ class Report:
     damaged: tuple[Damaged, ...]
 
     @classmethod
-    def read(cls, directory: Path | str) -> Self:
+    def read(cls, directory: Path | str, *, superseded: bool = False) -> Self:
         """Read the grid in ``directory``, or the only grid of a results folder.
+
+        Arguments:
+            directory: The folder.
+            superseded: Read the runs of older versions of vaebench, whose place others have taken.
 
         Raises:
             ResultsError: There is no grid, there are several, or the manifest cannot be read.
         """
         grid = _grid_of(Path(directory))
         manifest = read_manifest(grid)
-        runs = planned(manifest)
+        runs = planned(manifest, "superseded" if superseded else "runs")
         share = Sharing()
         found = [
             (run, share(record) if isinstance(record, dict) else record)
             for run in runs
             for record in [read_record(grid, run)]
         ]
-        known = {run.run_id for run in runs}
+        known = {run.run_id for key in ("runs", "superseded") for run in planned(manifest, key)}
         folders = [name for name in _names(grid) if (grid / "runs" / name).is_dir()]
         return cls(
             directory=grid,

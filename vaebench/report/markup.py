@@ -48,6 +48,10 @@ def table_lines(
             texts[0] = escape(remark)
         row = [escape(text) for text in labels] + texts
         rows.append([*row, *cells_of[i]] if cells_of else row)
+    for label, values in table.reference_rows:
+        empty = [""] * (len(table.axes) - 1)
+        texts = [NOTHING if value is None else value for value in values]
+        rows.append([f"*{escape(label)}*", *empty, *texts, *([""] * len(further))])
     return grid_lines([*headings, *further], rows, right=numbers)
 
 

@@ -15,6 +15,7 @@ from vaebench.report.cells import MIN_RATE, Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
 from vaebench.report.ranking import base_measure_key, machine_key
+from vaebench.report.references import reference_notes
 from vaebench.report.tables import Table
 from vaebench.report.tuning import settings_with_tuned, tuned_phrase
 from vaebench.schema.labels import cell_label
@@ -116,6 +117,14 @@ def table_notes(analysis: Analysis) -> list[str]:
     _, clashes = declarations(records)
     if clashes:
         notes.append(f"Not ranked, since the runs declare them differently: {listed(clashes)}.")
+    if kept := len(analysis.manifest.get("superseded", [])):
+        notes.append(
+            f"{counted(kept, 'run')} of older versions of vaebench kept: `vaebench compare` with "
+            "this grid alone says what has moved since."
+        )
+    notes += reference_notes(table.references)
+    _, fault = analysis.reference_rows
+    notes += [] if fault is None else [f"No reference rows: {fault}."]
     incomplete = sum(not cell.complete for cell in cells)
     if incomplete:
         notes.append(f"{counted(incomplete, 'row')} incomplete: no mean is shown for such a row.")

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from vaebench.report.cells import Cell
 from vaebench.report.contrasts import Contrast
 from vaebench.report.effects import Effect
-from vaebench.report.loading import counted
+from vaebench.report.loading import counted, listed
 from vaebench.report.markup import Row, bullets, escape, folded, grid_lines, section
 from vaebench.report.numbers import (
     NOTHING,
@@ -26,8 +26,11 @@ from vaebench.report.tables import axis_text
 from vaebench.schema.labels import cell_label
 from vaebench.statistics import Summary
 
-EFFECT_HEADINGS = ("Metric", "Effect", "Difference", "d_z", "p", "p (Holm)", "Pairs", "Seeds")
-_ESTIMATES = (2, 3)  # which may begin with a sign, and need no escape
+EFFECT_HEADINGS = (
+    *("Metric", "Effect", "Difference", "Rate (nats)", "d_z"),
+    *("p", "p (Holm)", "Pairs", "Seeds"),
+)
+_ESTIMATES = (2, 3, 4)  # which may begin with a sign, and need no escape
 # they say in other units what ELBO and PSNR say
 REDUNDANT = ("test/distortion", "test/mse_px", "test/mae_px")
 
@@ -44,6 +47,10 @@ def effects_section(found: Sequence[Effect], cells: Sequence[Cell]) -> list[str]
             *(escape(in_stratum(its[0].column.heading, its[0])) for its in columns),
         ]
         rows = [[escape(same[0].name), *map(_entry, same)] for same in zip(*columns, strict=True)]
+        beside = [effects for effects in columns if any(e.rate is not None for e in effects)]
+        for row, effect in zip(rows, beside[0] if beside else (), strict=False):
+            row.append(rate_text(effect))
+        headings += ["Rate (nats)"] * bool(beside)
         tables.append(grid_lines(headings, rows, right=range(1, len(headings))))
     notes = bullets([*_effect_notes(shown), *_losses(shown, cells)])
     return section("Effects of the axes", *tables, notes, _all_numbers(shown))
@@ -79,6 +86,11 @@ def _effect_notes(shown: Sequence[Effect]) -> list[str]:
     if any(len(effect.contrast.values) > 1 for effect in shown):
         about += "; ± is the half width of its 95 % Student-t interval over seeds"
     about += "."
+    if beside := dict.fromkeys(e.column.title for e in shown if e.rate is not None):
+        about += (
+            f" Beside {listed(beside)} stands the same contrast of the rate: more information in "
+            "the code makes better pictures."
+        )
     if any(effect.kind == "interaction" for effect in shown):
         about += (
             " (a - b) × (c - d) is an interaction: a - b where the other axis is c, less a - b "
@@ -151,7 +163,13 @@ def effect_texts(effect: Effect) -> tuple[str, ...]:
         ps = p_value(known.p), p_value(effect.adjusted.p)
         numbers = (_effect_size(effect.contrast), *ps, str(effect.contrast.blocks), str(known.n))
     estimated = estimate(effect.contrast, effect.column.decimals)
-    return in_stratum(effect.column.title, effect), effect.name, estimated, *numbers
+    title = in_stratum(effect.column.title, effect)
+    return title, effect.name, estimated, rate_text(effect), *numbers
+
+
+def rate_text(effect: Effect) -> str:
+    """What the rate does where SSIM or PSNR changes; a dash beside other metrics."""
+    return NOTHING if effect.rate is None else signed(effect.rate, 2)
 
 
 def _all_numbers(shown: Sequence[Effect]) -> list[str]:
@@ -161,7 +179,7 @@ def _all_numbers(shown: Sequence[Effect]) -> list[str]:
     ]
     return folded(
         "effect sizes, p values before and after Holm, pairs of cells",
-        grid_lines([escape(heading) for heading in EFFECT_HEADINGS], rows, right=range(2, 8)),
+        grid_lines([escape(heading) for heading in EFFECT_HEADINGS], rows, right=range(2, 9)),
     )
 
 

@@ -15,6 +15,7 @@ from vaebench.report.cells import Cell, declarations
 from vaebench.report.loading import setting
 from vaebench.report.numbers import decimals_of, rounded
 from vaebench.report.ranking import bold_rows
+from vaebench.report.references import Reference
 from vaebench.schema.labels import cell_label
 from vaebench.schema.record import is_relaxed, optimises_elbo
 from vaebench.statistics import Summary, summarise
@@ -55,12 +56,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells: the texts of the axes, then columns of numbers."""
+    """Rows of cells: the texts of the axes, then columns of numbers; reference rows below."""
 
     axes: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
     columns: tuple[Column, ...]
     remarks: tuple[str | None, ...]
+    references: tuple[Reference, ...] = ()
 
     @property
     def rows(self) -> Iterator[tuple[tuple[str, ...], list[Entry], str | None]]:
@@ -68,19 +70,39 @@ class Table:
         for i, labels in enumerate(self.labels):
             yield labels, [column.entries[i] for column in self.columns], self.remarks[i]
 
+    @property
+    def reference_rows(self) -> Iterator[tuple[str, list[str | None]]]:
+        """What stands below the rows, unranked: a label, and rounded numbers by column."""
+        for reference in self.references:
+            values = [reference.values.get(column.metric) for column in self.columns]
+            if any(value is not None for value in values):
+                yield (
+                    reference.label,
+                    [
+                        None if value is None else rounded(value, column.decimals)
+                        for value, column in zip(values, self.columns, strict=True)
+                    ],
+                )
+
 
 def main_table(
-    cells: Sequence[Cell], columns: Sequence[str] | None = None, *, ranked: bool = True
+    cells: Sequence[Cell],
+    columns: Sequence[str] | None = None,
+    references: Sequence[Reference] = (),
+    *,
+    ranked: bool = True,
 ) -> Table:
     """What was measured on the test split, one row per cell.
 
     Arguments:
         cells: The rows.
         columns: Metrics, without ``test/``; None for all that were measured.
+        references: What stands below the rows.
         ranked: Whether rows are marked in bold.
     """
     names = measured(cells) if columns is None else columns
-    return _table(cells, [f"test/{name}" for name in names], ranked=ranked)
+    table = _table(cells, [f"test/{name}" for name in names], ranked=ranked)
+    return replace(table, references=tuple(references))
 
 
 def measured(cells: Sequence[Cell]) -> list[str]:
@@ -243,6 +265,8 @@ def _ranked_values(cell: Cell, metric: str) -> tuple[float, ...] | None:
         return None
     if metric == "test/elbo" and not all(map(optimises_elbo, cell.records)):
         return None
+    if metric in cell.ceilings and sum(values) / len(values) > cell.ceilings[metric]:
+        return None  # more than real images reach is no merit
     return values
 
 

@@ -114,11 +114,13 @@ class Decoder:
         latent_dim: Z.
         shape: The shape of an image, (C, H, W).
         steps: From codes to images.
+        precision: ``int8``, or ``int16`` where a weight needs that.
     """
 
     latent_dim: int
     shape: Shape
     steps: tuple[Step, ...]
+    precision: str = "int8"
 
     def __call__(self, z: Tensor) -> Tensor:
         """Mean images (B, C, H, W), in the data's units, of float32 codes (B, Z) on the CPU."""
@@ -179,7 +181,10 @@ def make_decoder(description: Description, tensors: dict[str, Tensor]) -> Decode
         raise ValueError(f"its layers make {made}, not images {shape}")
     if left:
         raise ValueError(f"no layer uses {min(left)}")
-    return Decoder(latent_dim, (channels, height, width), (*steps, LINKS[description["link"]]))
+    wide = any(tensor.dtype == torch.int16 for tensor in tensors.values())
+    link = LINKS[description["link"]]
+    precision = "int16" if wide else "int8"
+    return Decoder(latent_dim, (channels, height, width), (*steps, link), precision)
 
 
 def _layer(layer: Description, x: Tensor) -> tuple[nn.Module, Tensor]:

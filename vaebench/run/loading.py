@@ -7,6 +7,8 @@ from vaebench.config import RunConfig, make_run
 from vaebench.datasets import DATASETS
 from vaebench.errors import ResultsError
 from vaebench.run.building import build_vae
+from vaebench.run.decoder_file import read_decoder
+from vaebench.run.published import PublishedVAE
 from vaebench.schema.record import versions
 from vaebench.seeding import seeded
 from vaebench.storage import RunStore
@@ -21,7 +23,8 @@ class LoadedRun(NamedTuple):
     """A finished run.
 
     Attributes:
-        model: The measured weights, on the CPU, in evaluation mode.
+        model: The measured weights, on the CPU, in evaluation mode; of a published run, which has
+            none, a :class:`~vaebench.run.published.PublishedVAE` that only decodes, in int8.
         config: The resolved configuration.
         metrics: Final metrics by name.
         record: Everything else.
@@ -32,9 +35,18 @@ class LoadedRun(NamedTuple):
     metrics: dict[str, float | None]
     record: dict[str, Any]
 
+    @property
+    def lacks(self) -> str | None:
+        """What a published run lacks, in words; None of a run that is whole."""
+        return self.model.lacks if isinstance(self.model, PublishedVAE) else None
 
-def load_run(path: Path | str) -> LoadedRun:
+
+def load_run(path: Path | str, *, whole: bool = False) -> LoadedRun:
     """Load a finished run from its folder, or from the artifact ``run`` that MLflow keeps of it.
+
+    Arguments:
+        path: The folder.
+        whole: Refuse a published run, of which there is only the decoder.
 
     Raises:
         ResultsError: The folder holds no finished run, or its weights are gone, damaged, larger
@@ -42,6 +54,11 @@ def load_run(path: Path | str) -> LoadedRun:
     """
     store = RunStore(Path(path))
     record, raw = finished(store)
+    decoder = store.path / "decoder.safetensors"
+    if not whole and not (store.path / "weights.pt").exists() and decoder.exists():
+        config = make_run(raw, source=f"{path}/config.yaml")
+        model = PublishedVAE(read_decoder(decoder), store.path).eval()
+        return LoadedRun(model, config, record["metrics"], record)
     config = make_run(raw, source=f"{path}/config.yaml")
     if config.model.name == "cnn" and (versions(record)["numbers"] or 0) < CNN_FEATURES_SINCE:
         raise ResultsError(

@@ -114,7 +114,7 @@ def remeasure(task: Task) -> dict[str, Any]:
 
 
 def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
-    config, (vae, _, _, record) = task.config, load_run(task.folder)
+    config, (vae, _, _, record) = task.config, load_run(task.folder, whole=True)
     splits = datasets.load(data_dir=task.data_dir, **config.dataset.model_dump())
     if splits.digest != record["environment"]["dataset"]["digest"]:
         raise ResultsError(f"{task.folder}: was trained on another {splits.name} than lies here")

@@ -83,6 +83,7 @@ class Tuned(_Part):
 class Manifest(_Part):
     """What every manifest holds; further keys are kept as they are.
 
+    ``superseded`` lists complete runs of older versions of vaebench, whose place others have taken.
     ``claims`` and ``published`` are checked where they are judged, see
     :mod:`vaebench.schema.claims`: one that is damaged must not hide the runs.
     """
@@ -92,6 +93,7 @@ class Manifest(_Part):
     axes: dict[str, list[Any]]
     seeds: list[Any]
     runs: list[Planned]
+    superseded: list[Planned] = []
     settings: dict[str, Any] = {}
     claims: Any = []
     published: Any = []
@@ -144,9 +146,9 @@ def read_manifest(grid_dir: Path) -> dict[str, Any]:
     return manifest
 
 
-def planned(manifest: Mapping[str, Any]) -> tuple[Planned, ...]:
-    """The runs that a checked manifest lists."""
-    return tuple(Planned(run["run_id"], run["cell"], run["seed"]) for run in manifest["runs"])
+def planned(manifest: Mapping[str, Any], key: str = "runs") -> tuple[Planned, ...]:
+    """The runs that a checked manifest lists, under ``runs`` or ``superseded``."""
+    return tuple(Planned(run["run_id"], run["cell"], run["seed"]) for run in manifest.get(key, []))
 
 
 def grid_dirs(results_dir: Path) -> list[Path]:

@@ -64,6 +64,7 @@ class GridClient:
         experiment_id: The id of the experiment that holds the grid.
         runs: What is shown: ``("grid",)``, ``("cell", label)``, ``("run", run_id, attempt)``.
         left_out: What could not be read, and why.
+        others: Who shows a grid of this name from another folder, by that folder's id.
 
     Raises:
         TrackingError: The store cannot be opened.
@@ -74,6 +75,7 @@ class GridClient:
         self.mlflow, self.experiment_id = open_store(window)
         self.runs: dict[Key, Shown] = {}
         self.left_out: list[str] = []
+        self.others: dict[str, str] = {}
         self._folder = self._identity()
         self._find()
 
@@ -270,7 +272,10 @@ class GridClient:
             )
             for run in page:
                 tags, key = run.data.tags, _key(run.data.tags)
-                if key is None or tags.get(FOLDER, self._folder) != self._folder:
+                if key is None:
+                    continue
+                if (theirs := tags.get(FOLDER, self._folder)) != self._folder:
+                    self.others[theirs] = tags.get("mlflow.user", "somebody")
                     continue
                 known = self.runs.setdefault(key, _shown(run))
                 if run.info.run_id != known.id and tags.get(CALL, "") == known.tags.get(CALL):

@@ -4,7 +4,7 @@ Markdown in, no HTML. The first line is all that is seen of a folded description
 thing is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vaebench.schema.labels import cell_label, likelihood_label, run_label
@@ -72,6 +72,15 @@ def describe_grid(
         "grid."
     )
     return "\n".join(lines)
+
+
+def describe_sharing(where: str, experiment: str, users: Iterable[str]) -> str:
+    """What users are told where others show a grid of the same name."""
+    return (
+        f"MLflow at {where}: experiment {experiment!r} also holds a grid of this name from another "
+        f"folder (of {', '.join(sorted(set(users)))}): its runs stay apart, but its pages show "
+        f"both; another --name gives each its own"
+    )
 
 
 def metric_table(values: Mapping[str, float | None], declared: Mapping[str, Any]) -> list[str]:

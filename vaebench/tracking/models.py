@@ -113,7 +113,7 @@ def _reconstruction(path: Path) -> "nn.Module":
 
         def __init__(self) -> None:
             super().__init__()
-            self.vae = load_run(path).model.cpu()
+            self.vae = load_run(path, whole=True).model.cpu()
 
         def forward(self, x: Tensor) -> Tensor:
             code = self.vae.encoder(x).mean

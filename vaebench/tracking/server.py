@@ -6,6 +6,7 @@ server has no authentication, so it is never bound to another address.
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from vaebench.text import one_line
 from vaebench.tracking.failures import Unreachable, hide
 from vaebench.tracking.own_files import require_no_link_below
 from vaebench.tracking.replay import Say, fill
-from vaebench.tracking.store import MLFLOW_SETTINGS, Window, connect
+from vaebench.tracking.store import MLFLOW_SETTINGS, Window, connect, sqlite_file
 from vaebench.tracking.views import Link
 
 HOST = "127.0.0.1"
@@ -53,7 +54,8 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
     """Serve the MLflow page of a results folder until interrupted.
 
     What lies in the folder and is not in the store is sent first, so that a folder that came
-    without its ``mlflow.db`` can be looked at as well. What is damaged there is left out.
+    without its ``mlflow.db`` can be looked at as well. What is damaged there is left out. A server
+    that only the environment names gets nothing.
 
     Arguments:
         results_dir: The results folder, or the folder of one grid.
@@ -71,13 +73,14 @@ def ui(results_dir: Path, uri: str | None = None, port: int = PORT, say: Say = p
     with serve(results_dir, uri, port, say) as served:
         say(f"MLflow: {served.address}{' (Ctrl-C ends it)' if served.wait else ''}")
         written = {f.resolve().name: (f / "grid.yaml").lstat() for f in grid_dirs(results_dir)}
-        newest = max(served.links, key=lambda grid: written[grid].st_mtime_ns)
+        newest = max(served.links or written, key=lambda grid: written[grid].st_mtime_ns)
         say(f"{newest}:")
-        for link in served.links[newest]:
+        shown = served.links.get(newest, [])
+        for link in shown:
             say(f"  {link.title}: {link.url}")
         pages = [f / "report.html" for f in grid_dirs(results_dir) if f.resolve().name == newest]
         for page in filter(Path.is_file, pages):  # which shows these links
-            links = [("mlflow", f"{link.title} {link.url}") for link in served.links[newest]]
+            links = [("mlflow", f"{link.title} {link.url}") for link in shown]
             say(f"  without MLflow: {page.resolve().as_uri()}#{urlencode(links)}")
         others = [grid for grid in served.links if grid != newest]
         if others:
@@ -99,8 +102,13 @@ def serve(
     if not folders:
         raise TrackingError(f"{results_dir} holds no grid to show; make one with vaebench run-grid")
     windows = [connect(folder.resolve().parent, folder.resolve().name, uri) for folder in folders]
-    links = _fill_all(windows, say)
     window = windows[0]  # all of them have one store
+    if unasked := uri is None and not window.is_own and sqlite_file(window.uri) is None:
+        say(
+            f"nothing is sent to {window.address}, which only MLFLOW_TRACKING_URI names: "
+            f"`vaebench sync {shlex.quote(str(results_dir))}` fills it"
+        )
+    links = {} if unasked else _fill_all(windows, say)
     if window.on_server:
         yield Served(window.address, links, None)
         return

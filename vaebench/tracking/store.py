@@ -9,6 +9,7 @@ import shlex
 import sqlite3
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -140,11 +141,21 @@ def _scheme(uri: str) -> str:
     return uri.partition(":")[0].partition("+")[0].lower() if ":" in uri else uri
 
 
+def _drivers(uri: str) -> tuple[str, ...]:
+    """Modules one of which a PostgreSQL URI needs: the one that it names, or SQLAlchemy's own."""
+    named = uri.partition(":")[0].partition("+")[2]
+    return (named,) if named else ("psycopg", "psycopg2")
+
+
 def _check(uri: str) -> None:
     """Raise a TrackingError for what no MLflow store answers to."""
     scheme, shown = _scheme(uri), f"tracking URI {hide(uri, uri)!r}"
     if scheme in SERVERS and not urlsplit(uri).hostname:
         raise TrackingError(f"{shown} names no host; try {scheme}://HOST:PORT")
+    if scheme == "postgresql" and not any(map(find_spec, _drivers(uri))):
+        raise TrackingError(
+            f"{shown}: the driver of PostgreSQL is not installed: pip install 'vaebench[postgres]'"
+        )
     known = (*DATABASES, *SERVERS, "databricks", "databricks-uc", "uc")
     if scheme in known or scheme in entry_points(group="mlflow.tracking_store").names:
         return

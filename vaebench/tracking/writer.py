@@ -15,6 +15,7 @@ from functools import partial
 from vaebench.errors import VaebenchError
 from vaebench.schema.labels import cell_label
 from vaebench.schema.manifest import read_manifest
+from vaebench.tracking.describe import describe_sharing
 from vaebench.tracking.failures import explain
 from vaebench.tracking.publisher import Outcome, Publisher, seeds
 from vaebench.tracking.replay import Say, Step, all_steps, carry_out, close_orphans
@@ -130,7 +131,11 @@ class Writer:
         """Send what has changed, when closing all that is missing; return what MLflow refused."""
         steps: list[Step] = []
         if self._grid is None or failures:  # anew after an outage: the store may be another one
+            first = self._grid is None
             self._grid = grid = Publisher(self.window)
+            if first and (others := grid.client.others):
+                where, experiment = self.window.address, self.window.experiment
+                self._tell(describe_sharing(where, experiment, others.values()))
             steps = [Step("grid", grid.grid), Step("orphans", partial(close_orphans, grid))]
             with self._changed:
                 self._touched.update(grid.unsent())

@@ -11,6 +11,7 @@ To add a section: a place in the template, and a module under ``js`` that ``main
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,6 +72,7 @@ def html_report(report: Analysis) -> str:
         labels=[cell_label(cell.cell) for cell in found],
         columns=columns,
         remarks=main.remarks,
+        references=list(replace(main, columns=tuple(columns)).reference_rows),
         shown=_shown(main, costs),
         table_notes=notes.table_notes(report),
         cost_notes=notes.cost_notes(found) if costs.columns else [],

@@ -21,7 +21,7 @@ from vaebench.report.numbers import (
 )
 from vaebench.report.published import Reproduction
 from vaebench.report.ranking import PICK
-from vaebench.report.sections import estimate, in_stratum
+from vaebench.report.sections import estimate, in_stratum, rate_text
 from vaebench.report.tables import Column, Table, axis_text
 from vaebench.schema.labels import cell_label
 
@@ -138,9 +138,13 @@ def _effect(effect: Effect, reach: float) -> Answer:
         word=word,
         tone=tone,
         numbers=_estimate(effect.contrast, column),
-        evidence="; ".join(_evidence(effect.contrast, its.p, "Holm")),
+        evidence="; ".join([*_evidence(effect.contrast, its.p, "Holm"), *_rate_beside(effect)]),
         bar=bar,
     )
+
+
+def _rate_beside(effect: Effect) -> list[str]:
+    return [] if effect.rate is None else [f"rate {rate_text(effect)} nats"]
 
 
 def leaders(table: Table, cells: Sequence[Cell]) -> list[Answer]:
