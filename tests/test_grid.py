@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -408,7 +409,7 @@ def test_a_superseded_grid_is_trained_anew_and_extended_in_one_command(
     }
 
     def stops(tasks: Sequence[Any], hear: Any) -> None:
-        in_this_process(tasks[:1], hear)
+        in_this_process(islice(tasks, 1), hear)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
