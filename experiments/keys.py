@@ -9,7 +9,7 @@ from typing import Any
 from vaebench.config import Grid, run_type
 from vaebench.config.run import REGISTRIES as COMPONENTS
 from vaebench.config.run import EstimatorChoice, ModelChoice
-from vaebench.datasets import load
+from vaebench.datasets import DATASETS, load
 from vaebench.training import OPTIMIZERS, SCHEDULES, Plan
 
 Schema = Mapping[str, Any]
@@ -30,6 +30,7 @@ _SOURCES: dict[str, object] = {
         for key in ("model", "loss", "training.optimizer", "training.schedule")
         for name, value in REGISTRIES[key].items()
     },
+    **{f"dataset.{name}": entry.read for name, entry in DATASETS.items()},
 }
 _BOUNDS = {
     "minimum": ">= {}",
@@ -42,6 +43,9 @@ _DEFAULTS = {
     "axes": "model: `[fnn, cnn]`, loss: `[bce, mse]`, estimator: `[sgvb, kl]`",
     "seeds": "`1`",
     "dataset.validation": "the data set's own",
+    "dataset.folder.path": "must be given",
+    "dataset.npz.path": "must be given",
+    "dataset.npz.shape": "must be given",
     "estimator.samples": "the estimator's own",
 }
 _TYPES = {"seeds": "integer (a number of seeds) or list (integer >= 0)"}

@@ -126,8 +126,8 @@ def reproduced() -> str:
     headings: list[str] = []
     notes = ""
     experiments = ROOT / "experiments"
-    no_grids = {*experiments.glob("benchmarks/*"), *experiments.glob("cluster/*")}
-    for path in sorted(set(experiments.rglob("*.yaml")) - no_grids):
+    others = ("benchmarks", "cluster", "plugins")
+    for path in sorted(p for p in experiments.rglob("*.yaml") if p.parent.name not in others):
         grid = make_grid(read_yaml(path), source=path.name)
         if not grid.published:
             continue
@@ -198,9 +198,11 @@ def _meaning(value: object) -> str:
 
 
 def _images(name: str) -> str:
-    channels, height, width = DATASETS[name].shape
     how = "downloaded once, verified" if DATASETS[name].files else "embedded, no download"
     held_out = DATASETS[name].validation
+    if held_out is None or callable(DATASETS[name].shape):
+        return f"{first_paragraph(DATASETS[name].read)} Their content cuts them into splits"
+    channels, height, width = DATASETS[name].shape
     return f"{height}x{width}, channels: {channels}; {held_out:,} validation images; {how}"
 
 

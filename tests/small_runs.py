@@ -114,6 +114,7 @@ def in_this_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Grids run here, without workers, figures or MLflow."""
     without_figures(monkeypatch)
     monkeypatch.setattr("vaebench.grid.Writer", NoWriter)
+    monkeypatch.setattr("vaebench.grid.require_loadable", lambda _: None)
     monkeypatch.setattr(
         "vaebench.grid.in_workers",
         lambda tasks, hear, **_: in_this_process(filter(None, tasks), hear),

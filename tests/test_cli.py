@@ -29,6 +29,7 @@ from vaebench.cli import main
 from vaebench.cli.options import again, seconds
 from vaebench.cli.options import settings as option_settings
 from vaebench.config import Run as GridRun
+from vaebench.datasets import DATASETS
 from vaebench.files import dump_yaml
 from vaebench.storage import RunStore
 
@@ -113,9 +114,15 @@ def test_every_command_has_help_and_says_what_each_option_is_for(name: str, cli:
 
 def test_help_names_what_can_be_chosen(cli: Run) -> None:
     text = " ".join(cli("run-grid", "--help").stdout.split())
-    for known in ("fnn, cnn", "bce, mse", "sgvb, kl", "mnist, fashion-mnist, digits"):
+    for known in (
+        "fnn, cnn",
+        "bce, mse",
+        "sgvb, kl",
+        "mnist, fashion-mnist, kmnist, cifar10, svhn, digits",
+    ):
         assert known in text
-    assert "NAME is one of: mnist, fashion-mnist, digits." in cli("data", "fetch", "-h").stdout
+    fetched = " ".join(cli("data", "fetch", "-h").stdout.split())
+    assert f"NAME is one of: {', '.join(DATASETS)}" in fetched
 
 
 def test_the_version_is_told(cli: Run) -> None:

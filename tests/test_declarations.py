@@ -63,9 +63,10 @@ def test_costs_are_means_over_epochs_or_not_measured_where_one_lacks_them() -> N
 def test_values_of_another_version_or_number_of_samples_are_of_another_definition() -> None:
     declared = METRICS["log_px"].declaration
     known = definition(declared.to_dict())
-    assert known == (declared.version, None)
-    assert definition({"title": "log p(x)"}) == (1, None)  # of before there were versions
+    assert known == (declared.version, None, None)
+    assert definition({"title": "log p(x)"}) == (1, None, None)  # of before there were versions
     assert definition(declared.with_samples(100).to_dict()) != known
+    assert definition(declared.to_dict() | {"source": "of a plugin"}) != known
     assert definition(replace(declared, version=declared.version + 1).to_dict()) != known
 
 

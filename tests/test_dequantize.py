@@ -16,7 +16,7 @@ from vaebench.config import make_grid, make_run
 from vaebench.datasets import DATASETS, Arrays, Dataset, load
 from vaebench.datasets.pixels import dequantized, quantized
 from vaebench.errors import ConfigError, DataError
-from vaebench.likelihoods import LIKELIHOODS
+from vaebench.likelihoods import LIKELIHOODS, maps_of
 from vaebench.metrics import METRICS, Evaluation, measure
 from vaebench.report.ranking import base_measure_key, dataset_key
 from vaebench.run import load_run, run
@@ -92,7 +92,11 @@ def test_a_density_of_dequantised_pixels_is_a_distribution_of_gray_levels(name: 
     likelihood = LIKELIHOODS[name]()
     x = dequantized(GRAY.double().repeat(500, 1), stream(0, "test")).view(-1, 1, 1, 1)
     grid = torch.linspace(0, 1, 20_001, dtype=torch.float64).view(-1, 1, 1, 1)
-    drawn, exact = (likelihood.log_prob(p, torch.full_like(p, 0.2)).exp() for p in (x, grid))
+    maps = maps_of(likelihood)
+    drawn, exact = (
+        likelihood.log_prob(p, torch.full_like(p, 0.2).repeat(1, maps, 1, 1)).exp()
+        for p in (x, grid)
+    )
     levels = drawn.view(500, 256).mean(dim=0) / 256
     assert levels.sum().item() == pytest.approx(
         torch.trapezoid(exact, grid.flatten()).item(), rel=1e-5

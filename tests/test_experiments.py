@@ -26,9 +26,8 @@ from vaebench.storage import run_store
 from vaebench.vae import VAE, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "experiments"
-GRIDS = sorted(
-    path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("benchmarks", "cluster")
-)
+ELSEWHERE = ("benchmarks", "cluster", "plugins")
+GRIDS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ELSEWHERE)
 NOTEBOOK = FOLDER / "empirical_eval.ipynb"
 MNIST = (1, 28, 28)
 CELLS = 8

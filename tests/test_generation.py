@@ -144,9 +144,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     trained: list[str] = []
     real = classifier._trained
 
-    def counted(name: str, data_dir: Path | None) -> dict[str, Any]:
+    def counted(name: str, *others: Any) -> dict[str, Any]:
         trained.append(name)
-        return real(name, data_dir)
+        return real(name, *others)
 
     monkeypatch.setattr(classifier, "_trained", counted)
     monkeypatch.setattr(classifier, "EPOCHS", (1, 1))

@@ -20,7 +20,9 @@ from vaebench.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
     Gaussian,
+    Heteroscedastic,
     Likelihood,
+    maps_of,
 )
 from vaebench.seeding import seeded
 
@@ -35,6 +37,10 @@ def make(name: str, **options: Any) -> Likelihood:
 def pixels_of(likelihood: Likelihood, count: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
     x = images(count, SHAPE, dtype=dtype)
     return x.round() if likelihood.support == "binary" else x
+
+
+def params_for(likelihood: Likelihood, count: int) -> Tensor:
+    return draws(count, maps_of(likelihood) * SHAPE[0], *SHAPE[1:])
 
 
 @EACH
@@ -53,7 +59,8 @@ def test_density_of_one_pixel_totals_one(name: str, logit: float) -> None:
     else:
         grid = torch.linspace(-20, 20, 40_001, dtype=torch.float64)
     x = grid.view(-1, 1, 1, 1)
-    density = likelihood.log_prob(x, torch.full_like(x, logit)).exp()
+    params = torch.full_like(x, logit).repeat(1, maps_of(likelihood), 1, 1)
+    density = likelihood.log_prob(x, params).exp()
     total = density.sum() if likelihood.support == "binary" else torch.trapezoid(density, grid)
     assert total.item() == pytest.approx(1.0, abs=1e-6)
 
@@ -68,7 +75,7 @@ def test_bernoulli_of_all_binary_images_totals_one() -> None:
 @EACH
 def test_log_prob_sums_over_pixels_with_one_value_an_image(name: str) -> None:  # trap 1
     likelihood = make(name)
-    x, params = pixels_of(likelihood, 4), draws(4, *SHAPE)
+    x, params = pixels_of(likelihood, 4), params_for(likelihood, 4)
     log_prob = likelihood.log_prob(x, params)
     assert log_prob.shape == (4,)
     twice = likelihood.log_prob(torch.cat([x, x], dim=2), torch.cat([params, params], dim=2))
@@ -231,7 +238,7 @@ def test_extreme_logits_give_a_finite_value_and_gradient(  # trap 6
 ) -> None:
     likelihood = make(name)
     x = pixels_of(likelihood, 2, dtype=dtype)
-    params = torch.full_like(x, size).requires_grad_()
+    params = torch.full_like(params_for(likelihood, 2), size, dtype=dtype).requires_grad_()
     log_prob = likelihood.log_prob(x, params)
     log_prob.sum().backward()  # type: ignore[no-untyped-call]
     assert log_prob.isfinite().all()
@@ -274,7 +281,7 @@ def test_own_gradients_are_those_of_the_value(name: str) -> None:
 @EACH
 def test_transforms_of_functions_find_the_same_gradient(name: str) -> None:
     likelihood = make(name)
-    x, params = pixels_of(likelihood, 3), draws(3, *SHAPE).requires_grad_()
+    x, params = pixels_of(likelihood, 3), params_for(likelihood, 3).requires_grad_()
     likelihood.log_prob(x, params).sum().backward()  # type: ignore[no-untyped-call]
 
     def one(a: Tensor, image: Tensor) -> Tensor:
@@ -294,21 +301,58 @@ def test_a_wrong_pixel_at_logit_200_costs_200_nats() -> None:  # trap 6: not cli
 
 @EACH
 def test_default_mean_is_an_image_in_the_unit_interval(name: str) -> None:
-    params = 4 * draws(2, *SHAPE)
-    mean = make(name).mean(params)
-    assert mean.shape == params.shape
+    mean = make(name).mean(4 * params_for(make(name), 2))
+    assert mean.shape == (2, *SHAPE)
     assert ((mean >= 0) & (mean <= 1)).all()
 
 
 @EACH
 def test_mean_is_where_the_log_prob_is_largest(name: str) -> None:
-    # log_prob and mean agree on the link: at x = mean, moving the parameters does not help.
+    # log_prob and mean agree on the link: at x = mean, moving the mean's parameters does not help.
     likelihood = make(name)
-    params = draws(3, *SHAPE).requires_grad_()
+    params = params_for(likelihood, 3).requires_grad_()
     x = likelihood.mean(params).detach()
     likelihood.log_prob(x, params).sum().backward()  # type: ignore[no-untyped-call]
     assert params.grad is not None
-    torch.testing.assert_close(params.grad, torch.zeros_like(params), atol=1e-12, rtol=0)
+    moved = params.grad[:, : SHAPE[0]]
+    torch.testing.assert_close(moved, torch.zeros_like(moved), atol=1e-12, rtol=0)
+
+
+@given(st.floats(-40, 3), st.sampled_from(["sigmoid", "linear"]), st.integers(1, 3))
+def test_heteroscedastic_matches_torch_distributions(  # trap 3
+    free: float, output: Literal["sigmoid", "linear"], channels: int
+) -> None:
+    shape = (channels, 3, 2)
+    x, means = images(2, shape), 3 * draws(2, *shape)
+    log_vars = free + draws(2, *shape, name="log_vars")
+    floor = -math.log(12 * 256**2)
+    sigma = (floor + (1 + (log_vars - floor).exp()).log()).exp().sqrt()
+    mean = means.sigmoid() if output == "sigmoid" else means
+    reference = torch_log_prob(Normal(mean, sigma), x).sum(dim=(1, 2, 3))
+    likelihood = Heteroscedastic(output=output)
+    params = torch.cat([means, log_vars], dim=1)
+    torch.testing.assert_close(likelihood.log_prob(x, params), reference, rtol=1e-9, atol=1e-9)
+    assert_exact(likelihood.mean(params), mean)
+
+
+def test_no_pixel_is_surer_than_the_noise_of_dequantisation_and_its_gradient_stays() -> None:
+    x = torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64)
+    params = torch.tensor([0.3, -50.0], dtype=torch.float64).view(1, 2, 1, 1).requires_grad_()
+    best = Heteroscedastic(output="linear").log_prob(x, params)
+    assert best.item() == pytest.approx(0.5 * math.log(12 * 256**2 / (2 * math.pi)), abs=1e-9)
+    best.sum().backward()  # type: ignore[no-untyped-call]
+    assert params.grad is not None
+    assert params.grad[0, 1].abs().item() > 0
+
+
+@EACH
+def test_parameters_of_another_number_of_maps_are_refused(name: str) -> None:
+    likelihood = make(name)
+    x, params = pixels_of(likelihood, 3), params_for(likelihood, 3)
+    likelihood.log_prob(x, params)
+    if maps_of(likelihood) > 1:
+        with pytest.raises(ValueError, match="maps"):
+            likelihood.log_prob(x, params[:, : SHAPE[0]])
 
 
 def test_linear_output_is_the_mean_itself() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from vaebench.distributions import LOG_VAR_MAX, LOG_VAR_MIN
 from vaebench.layers import ConvTranspose2d, Flatten, Linear, Unflatten
-from vaebench.models import MODELS, Activation, cnn, fnn, odd
+from vaebench.models import MODELS, Activation, cnn, fnn, odd, takes_maps
 from vaebench.seeding import seeded
 
 SIDE = st.integers(1, 30)
@@ -47,6 +47,16 @@ def test_decoder_returns_the_shape_of_the_image_whatever_it_is(
     q = vae.encoder(x)
     assert q.mean.shape == q.log_var.shape == (2, latent_dim)
     assert vae.decoder(q.mean).shape == x.shape
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if takes_maps(name)])
+@given(shape=st.tuples(st.integers(1, 4), SIDE, SIDE), maps=st.integers(1, 4))
+def test_decoder_returns_as_many_maps_as_it_is_asked_for(
+    name: str, shape: tuple[int, int, int], maps: int
+) -> None:
+    options = {"maps": maps}
+    vae = make_vae(name, shape=shape, options=options)
+    assert vae.decoder(draws(2, 3)).shape == (2, maps * shape[0], *shape[1:])
 
 
 @given(

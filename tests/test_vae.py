@@ -1,12 +1,21 @@
 """The VAE's shapes, its cost, and a floating-point count worked by hand."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from tiny import SHAPE, draws, images, make_vae
+from torch import Tensor, nn
 
-from vaebench.likelihoods import LIKELIHOODS
-from vaebench.models import MODELS
-from vaebench.vae import fit_likelihood, flops_per_image, parameter_count
+from vaebench.distributions import LOG_VAR_MAX, DiagonalGaussian
+from vaebench.estimators import closed_form_kl
+from vaebench.likelihoods import LIKELIHOODS, Bernoulli
+from vaebench.models import MODELS, Encoder, Networks
+from vaebench.seeding import seeded
+from vaebench.training import OPTIMIZERS, SCHEDULES, Plan, State, train
+from vaebench.vae import VAE, fit_likelihood, flops_per_image, parameter_count
 
 
 @pytest.mark.parametrize("loss", LIKELIHOODS)
@@ -97,3 +106,79 @@ def test_flops_of_a_large_layer_are_counted_whichever_library_makes_its_product(
     assert flops_per_image(vae, (1, 28, 28)) == expected
     assert next(vae.parameters()).device.type == "cpu"  # the model itself stays where it is
     assert vae.training
+
+
+class Pair(nn.Module):
+    """An encoder as somebody else writes one, with dropout."""
+
+    def __init__(self, kind: Callable[..., object] = tuple, log_var: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), 3), nn.Dropout())
+        self.kind, self.log_var = kind, log_var
+
+    def forward(self, x: Tensor) -> object:
+        mean = self.layers(x)
+        return self.kind((mean, torch.full_like(mean, self.log_var)))
+
+
+def own(encoder: nn.Module) -> VAE:
+    decoder = nn.Sequential(nn.Linear(3, math.prod(SHAPE)), nn.Unflatten(-1, SHAPE))
+    return VAE(Networks(encoder, decoder), Bernoulli(), 3).double().eval()
+
+
+@pytest.mark.parametrize("kind", [tuple, list, lambda made: DiagonalGaussian(*made)])
+def test_an_encoder_of_any_class_gives_a_bounded_posterior(kind: Callable[..., object]) -> None:
+    with seeded(0, "init"):
+        q = own(Pair(kind, log_var=100.0)).encoder(images(4))
+    assert isinstance(q, DiagonalGaussian)
+    assert q.mean.shape == (4, 3)
+    assert (q.log_var == LOG_VAR_MAX).all()
+
+
+def test_a_class_derived_from_the_encoder_may_return_a_pair() -> None:
+    class Derived(Encoder):
+        def forward(self, x: Tensor) -> Any:
+            return tuple(super().forward(x))
+
+    with seeded(0, "init"):
+        encoder = Derived(nn.Sequential(nn.Flatten()), math.prod(SHAPE), 3)
+        assert isinstance(own(encoder).encoder(images(2)), DiagonalGaussian)
+
+
+@pytest.mark.parametrize("kind", [sum, lambda made: made[0], lambda made: (*made, made[0])])
+def test_an_encoder_that_returns_no_pair_is_refused(kind: Callable[..., object]) -> None:
+    with seeded(0, "init"):
+        vae = own(Pair(kind))
+    with pytest.raises(TypeError, match=r"returns \(mean, log_var\)"):
+        vae.encoder(images(4))
+
+
+def test_a_model_that_needs_numbers_is_counted_where_it_is() -> None:
+    class Counting(Pair):
+        def forward(self, x: Tensor) -> object:
+            assert x.sum().item() >= 0
+            return super().forward(x)
+
+    with seeded(0, "init"):
+        plain, counting = own(Pair()), own(Counting())
+    assert flops_per_image(counting, SHAPE) == flops_per_image(plain, SHAPE) > 0
+
+
+def test_dropout_is_drawn_anew_in_each_epoch_and_alike_after_an_interruption() -> None:
+    def make() -> State:
+        with seeded(0, "init"):
+            vae = own(Pair())
+        optimizer = OPTIMIZERS["adam"](vae, 1e-2)
+        return State(vae, optimizer, SCHEDULES["constant"](optimizer, 3))
+
+    def elbos(state: State, epochs: int) -> list[float]:
+        steps = train(state, closed_form_kl, images(9), images(0), Plan(epochs, 4), seed=1)
+        return [epoch.train.elbo for epoch in steps]
+
+    whole, first, second = make(), make(), make()
+    expected = elbos(whole, 3)
+    begun = elbos(first, 1)
+    second.load_state_dict(first.state_dict())
+    with seeded(5, "elsewhere"):  # whatever else this process has drawn
+        assert [*begun, *elbos(second, 3)] == expected
+    assert len(set(expected)) == 3

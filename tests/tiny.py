@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.datasets import Split
-from vaebench.likelihoods import LIKELIHOODS, Gaussian
+from vaebench.likelihoods import LIKELIHOODS, Gaussian, maps_of
 from vaebench.metrics import Reference, Subject
 from vaebench.models import MODELS, Encoder, Networks, Shape
 from vaebench.seeding import seeded, stream
@@ -39,7 +39,9 @@ def make_vae(
 ) -> VAE:
     """Build a small VAE; ``options`` and ``loss_options`` are those of the model and the loss."""
     with seeded(seed, "init"):
-        networks = MODELS[model](shape, latent_dim, **SMALL.get(model, {}) | (options or {}))
+        maps = maps_of(LIKELIHOODS[loss])
+        given = SMALL.get(model, {}) | (options or {}) | ({} if maps == 1 else {"maps": maps})
+        networks = MODELS[model](shape, latent_dim, **given)
     return VAE(networks, LIKELIHOODS[loss](**loss_options or {}), latent_dim).to(dtype)
 
 

@@ -17,11 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaebench import datasets
+    from vaebench.datasets import DATASETS
+    from vaebench.estimators import ESTIMATORS
+    from vaebench.figures import FIGURES
     from vaebench.grid import Listener, Options, Results, load_results, run_grid, train
     from vaebench.grid.repeat import Repetition, repeat
+    from vaebench.likelihoods import LIKELIHOODS
+    from vaebench.metrics import METRICS
+    from vaebench.models import MODELS
     from vaebench.run import LoadedRun, load_run
 
 __all__ = [
+    "DATASETS",
+    "ESTIMATORS",
+    "FIGURES",
+    "LIKELIHOODS",
+    "METRICS",
+    "MODELS",
     "Listener",
     "LoadedRun",
     "Options",
@@ -37,6 +49,12 @@ __all__ = [
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
+    "DATASETS": "vaebench.datasets",
+    "ESTIMATORS": "vaebench.estimators",
+    "FIGURES": "vaebench.figures",
+    "LIKELIHOODS": "vaebench.likelihoods",
+    "METRICS": "vaebench.metrics",
+    "MODELS": "vaebench.models",
     "Listener": "vaebench.grid",
     "LoadedRun": "vaebench.run",
     "Options": "vaebench.grid",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, no_instance
 
 Direction = Literal["higher", "lower"] | None
 Comparable = Literal["likelihood", "dataset", "machine"]
@@ -49,10 +49,11 @@ class Declaration:
         return values
 
 
-def definition(declared: Mapping[str, Any]) -> tuple[int, int | None]:
-    """Version and K of a declaration as a record has it: values of one definition compare."""
+def definition(declared: Mapping[str, Any]) -> tuple[int, int | None, str | None]:
+    """Version, K and a plugin's source, as a record has them: values of one definition compare."""
     version = declared.get("version")
-    return version if isinstance(version, int) else 1, declared.get("samples")
+    known = version if isinstance(version, int) else 1
+    return known, declared.get("samples"), declared.get("source")
 
 
 def merged(
@@ -177,4 +178,5 @@ COSTS: Registry[Cost] = Registry(
             flops_per_image, Declaration("FLOPs per image", "", None, "dataset")
         ),
     },
+    no_instance(Cost),
 )

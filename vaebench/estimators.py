@@ -29,7 +29,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vaebench.distributions import DiagonalGaussian, standard_normal_log_prob
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, no_instance
 from vaebench.vae import VAE
 
 
@@ -266,4 +266,5 @@ ESTIMATORS: Registry[Estimator] = Registry(
         "dreg": Estimator(dreg, splits=False, samples=5, importance_weighted=True),
         "score": Estimator(score, samples=5, min_samples=2),
     },
+    no_instance(Estimator),
 )

@@ -6,7 +6,9 @@ the decoder returned, and ``mean(params)``, the image that it stands for. The li
 
 To add one: a frozen dataclass (or a module, if it has parameters of its own) with these two
 methods and its ``support``, whose fields are its options (annotated with their bounds, each with a
-default), and an entry in ``LIKELIHOODS`` at the bottom. The configuration
+default), and an entry in ``LIKELIHOODS`` at the bottom. One with several parameters per pixel says
+``maps: ClassVar[int]``, how many images of them it needs: the decoder returns (B, maps * C, H, W).
+One that is unbounded on pixels that repeat exactly says ``dequantized_only``. The configuration
 (``loss.<name>.<option>``), the command line, the tables and the contract tests follow. Whenever the
 same configuration would give other numbers, raise ``version: ClassVar[int]``, which is 1 where a
 class has none; a class that computes with another one gets a new version together with it. What one
@@ -17,7 +19,7 @@ may have beside them (:class:`Fitted`, :class:`ImportanceFitted`, :class:`Starte
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, get_args, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from vaebench.fitted_gaussian import FittedGaussian, Link, Support
 from vaebench.layers import is_eager
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, not_callable
 
 
 class Likelihood(Protocol):
@@ -41,7 +43,10 @@ class Likelihood(Protocol):
     support: ClassVar[Support]
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
-        """Log-density of images ``x`` (B, C, H, W) given ``params`` of that shape: nats, (B,)."""
+        """Log-density of images ``x`` (B, C, H, W) given ``params``: nats, (B,).
+
+        ``params`` has the shape (B, maps * C, H, W); ``maps`` is 1 where a class has none.
+        """
         ...
 
     def mean(self, params: Tensor) -> Tensor:
@@ -225,6 +230,63 @@ def _langevin(t: Tensor) -> Tensor:
     return torch.where(is_small, series, 1 / large.tanh() - 1 / large)
 
 
+LOG_VAR_FLOOR = -math.log(12 * 256**2)  # the variance of what dequantisation adds to a pixel
+
+
+@dataclass(frozen=True)
+class Heteroscedastic:
+    r"""Independent Gaussian pixels, each with a mean and a variance of its own.
+
+    .. math:: \log p(x|z) = -\tfrac12 \sum_d \frac{(x_d - \mu_d)^2}{\sigma_d^2}
+        + \log (2\pi\sigma_d^2)
+
+    The decoder gives two maps per channel: first those of the means, then those of :math:`s`, of
+    which :math:`\log \sigma^2 = m + \mathrm{softplus}(s - m)`: it cannot fall below the variance
+    m that the noise of dequantisation has by itself, and always has a gradient. On pixels that
+    repeat exactly, such as MNIST's zeros, the density is unbounded, so it takes dequantised ones.
+
+    Attributes:
+        output: ``sigmoid`` or ``linear``, the link of the means as in ``mse``.
+
+    References:
+        Nix & Weigend (1994), https://doi.org/10.1109/ICNN.1994.374138
+        Mattei & Frellsen (2018), of the unbounded density, https://arxiv.org/abs/1802.04826
+    """
+
+    support: ClassVar[Support] = "real"
+    maps: ClassVar[int] = 2
+    dequantized_only: ClassVar[bool] = True
+
+    output: Link = "sigmoid"
+
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
+        """Log-density of ``x`` (B, C, H, W) given ``params`` (B, 2C, H, W): nats, (B,)."""
+        if params.shape[1] != self.maps * x.shape[1]:  # an empty map would cost nothing, unseen
+            raise ValueError(f"{params.shape[1]} maps for {x.shape[1]} channels, not twice as many")
+        free = params[:, x.shape[1] :]
+        log_var = LOG_VAR_FLOOR + F.softplus(free - LOG_VAR_FLOOR)
+        squared = (x - self.mean(params)).square() * (-log_var).exp()
+        return -0.5 * (squared + log_var + math.log(2 * math.pi)).flatten(1).sum(dim=1)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """The mean image (B, C, H, W)."""
+        means = params[:, : params.shape[1] // 2]
+        return torch.sigmoid(means) if self.output == "sigmoid" else means
+
+
+def maps_of(likelihood: object) -> int:
+    """How many images of parameters a likelihood, or a class of them, needs per channel."""
+    return int(getattr(likelihood, "maps", 1))
+
+
+def _fault(entry: object) -> str | None:
+    """What is wrong with an entry that is to be a class of likelihoods."""
+    lacks = [name for name in ("log_prob", "mean", "support") if not hasattr(entry, name)]
+    if not lacks and entry.support not in get_args(Support):  # type: ignore[attr-defined]
+        return f"support should be one of {', '.join(get_args(Support))}"
+    return f"has no {' and no '.join(lacks)}" if lacks else not_callable(entry)
+
+
 LIKELIHOODS: Registry[type[Likelihood]] = Registry(
     "loss",
     {
@@ -232,5 +294,7 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
         "mse": Gaussian,
         "gaussian": FittedGaussian,
         "cb": ContinuousBernoulli,
+        "heteroscedastic": Heteroscedastic,
     },
+    _fault,
 )

@@ -1,13 +1,17 @@
 """The encoder and decoder networks, sized by the configuration and by the images.
 
 To add a model: a function ``(shape, latent_dim, *, options...) -> Networks`` whose keyword options
-are annotated with their bounds and have defaults, and an entry in ``MODELS`` at the bottom. The
-configuration (``model.<name>.<option>``), the command line, the tables and the contract tests
-follow. Whenever the same configuration would give other numbers, raise the function's attribute
-``version`` (``cnn.version = 2`` below it), which is 1 where it has none; a model that is built by
-another one's function gets a new version together with it.
+are annotated with their bounds and have defaults, and an entry in ``MODELS`` at the bottom. Encoder
+and decoder may be any modules: an encoder returns (mean, log_var), each (B, Z), or a
+``DiagonalGaussian``. A model that also takes ``maps`` serves likelihoods with several parameters
+per pixel: its decoder then returns (B, maps * C, H, W). The configuration
+(``model.<name>.<option>``), the command line, the tables and the contract tests follow. Whenever
+the same configuration would give other numbers, raise the function's attribute ``version``
+(``cnn.version = 2`` below it), which is 1 where it has none; a model that is built by another one's
+function gets a new version together with it.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +23,7 @@ from torch import Tensor, nn
 
 from vaebench.distributions import DiagonalGaussian
 from vaebench.layers import ConvTranspose2d, Flatten, Linear, Unflatten
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, not_callable
 
 Shape = tuple[int, int, int]
 Width = Annotated[int, Gt(0)]
@@ -56,10 +60,18 @@ class Encoder(nn.Module):
 
 
 class Networks(NamedTuple):
-    """An encoder, and a decoder from codes (B, Z) to likelihood parameters (B, C, H, W)."""
+    """An encoder, and a decoder from codes (B, Z) to likelihood parameters (B, maps * C, H, W).
 
-    encoder: Encoder
+    The encoder maps images (B, C, H, W) to (mean, log_var) or a ``DiagonalGaussian``, each (B, Z).
+    """
+
+    encoder: nn.Module
     decoder: nn.Module
+
+
+def takes_maps(name: str) -> bool:
+    """Whether a model serves likelihoods that need more than one map of parameters per channel."""
+    return "maps" in inspect.signature(MODELS[name]).parameters
 
 
 def _dense(widths: list[int], activation: str, *, batch_norm: bool) -> list[nn.Module]:
@@ -75,6 +87,7 @@ def _dense(widths: list[int], activation: str, *, batch_norm: bool) -> list[nn.M
 def fnn(
     shape: Shape,
     latent_dim: int,
+    maps: int = 1,
     *,
     hidden: tuple[Width, ...] = (512, 256),
     activation: Activation = "relu",
@@ -85,6 +98,7 @@ def fnn(
     Arguments:
         shape: Image shape (C, H, W).
         latent_dim: Z, the number of latent dimensions.
+        maps: Likelihood parameters per pixel.
         hidden: Widths from the pixels to the latent heads; the decoder mirrors them.
         activation: Follows every hidden layer.
         batch_norm: Batch normalisation before every activation.
@@ -95,13 +109,13 @@ def fnn(
     body = nn.Sequential(nn.Flatten(), *_dense(widths, activation, batch_norm=batch_norm))
     decoder = nn.Sequential(
         *_dense(mirrored, activation, batch_norm=batch_norm),
-        Linear(mirrored[-1], pixels),
-        nn.Unflatten(-1, shape),
+        Linear(mirrored[-1], maps * pixels),
+        nn.Unflatten(-1, (maps * shape[0], *shape[1:])),
     )
     return Networks(Encoder(body, widths[-1], latent_dim), decoder)
 
 
-def linear(shape: Shape, latent_dim: int) -> Networks:
+def linear(shape: Shape, latent_dim: int, maps: int = 1) -> Networks:
     """Linear encoder and decoder: with a Gaussian loss and a linear output, probabilistic PCA.
 
     Its largest log-likelihood is known in closed form, and the exact posterior of an optimum is
@@ -111,12 +125,13 @@ def linear(shape: Shape, latent_dim: int) -> Networks:
         Tipping & Bishop (1999), https://doi.org/10.1111/1467-9868.00196
         Lucas et al. (2019), https://arxiv.org/abs/1911.02469
     """
-    return fnn(shape, latent_dim, hidden=())
+    return fnn(shape, latent_dim, maps, hidden=())
 
 
 def cnn(
     shape: Shape,
     latent_dim: int,
+    maps: int = 1,
     *,
     channels: Annotated[tuple[Width, ...], Len(1)] = (32, 64),
     strides: Annotated[tuple[Width, ...], Len(1)] = (2, 2),
@@ -134,6 +149,7 @@ def cnn(
     Arguments:
         shape: Image shape (C, H, W).
         latent_dim: Z, the number of latent dimensions.
+        maps: Likelihood parameters per pixel.
         channels: Output channels of each convolution.
         strides: Their strides, as many as ``channels``.
         kernel_size: Side of the square kernels, odd.
@@ -167,7 +183,7 @@ def cnn(
         is_image = not up
         transposed = ConvTranspose2d(
             after,
-            before,
+            before if up else maps * before,
             kernel_size,
             stride,
             padding,
@@ -191,5 +207,5 @@ def cnn(
 
 
 MODELS: Registry[Callable[..., Networks]] = Registry(
-    "model", {"fnn": fnn, "cnn": cnn, "linear": linear}
+    "model", {"fnn": fnn, "cnn": cnn, "linear": linear}, not_callable
 )

@@ -1,7 +1,8 @@
 """Named random streams: every draw depends on ``(seed, name, epoch)`` and on nothing else.
 
 The streams of a run are ``init`` (the weights), ``order`` (the batches), ``noise`` (the
-reparameterised draws), ``binarize`` (dynamic binarisation), ``dequantize``, ``validation``, ``fit``
+reparameterised draws), ``layers`` (what layers draw themselves, as dropout does), ``binarize``
+(dynamic binarisation), ``dequantize``, ``validation``, ``fit``
 (a fitted likelihood), ``evaluation``, ``evaluation/train``, ``log_px`` (its "epoch" is the sample),
 ``generation``, ``gradient_variance``, ``figures`` and ``tune`` (the score of a tuning run); what
 belongs to a data set (its split, its binarised test images, its classifier) has seed 0 and the data
@@ -32,12 +33,23 @@ def stream(seed: int, name: str, epoch: int = 0) -> Generator:
 
 
 @contextmanager
-def seeded(seed: int, name: str) -> Iterator[None]:
-    """Seed PyTorch's global CPU stream for the duration of a block, then put it back.
+def seeded(
+    seed: int, name: str, epoch: int = 0, device: torch.device | None = None
+) -> Iterator[None]:
+    """Seed PyTorch's global streams for the duration of a block, then put them back.
 
-    PyTorch's layers draw their initial weights from the global stream and take no generator:
-    this is the one place where the global stream is used, and it leaves no trace.
+    PyTorch's layers draw their initial weights, and dropout its masks, from the global stream and
+    take no generator: this is the one place where it is used, and it leaves no trace.
+
+    Arguments:
+        seed: As for :func:`stream`.
+        name: As for :func:`stream`.
+        epoch: As for :func:`stream`.
+        device: A CUDA device whose stream is seeded as well; others have none of their own.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_digest(seed, name, 0))
+    on_cuda = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_cuda else []):
+        torch.default_generator.manual_seed(_digest(seed, name, epoch))
+        if on_cuda:
+            torch.cuda.manual_seed(_digest(seed, name, epoch))
         yield

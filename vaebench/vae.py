@@ -6,9 +6,33 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaebench.distributions import standard_normal_log_prob
+from vaebench.distributions import DiagonalGaussian, standard_normal_log_prob
 from vaebench.likelihoods import Fitted, ImportanceFitted, Likelihood, Started
 from vaebench.models import Encoder, Networks, Shape
+
+
+class Posterior(nn.Module):
+    """q(z|x) of an encoder of any class, which returns (mean, log_var) or a DiagonalGaussian."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> DiagonalGaussian:
+        """Map images (B, C, H, W) to their posterior, ``mean`` and ``log_var`` of shape (B, Z).
+
+        Raises:
+            TypeError: The encoder returns something else.
+        """
+        made = self.network(x)
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            raise TypeError(
+                f"an encoder returns (mean, log_var) or a DiagonalGaussian, not "
+                f"{type(made).__name__}"
+            )
+        mean, log_var = made
+        # reduced precision ends with the networks
+        return DiagonalGaussian.bounded(mean.to(x.dtype), log_var.to(x.dtype))
 
 
 class VAE(nn.Module):
@@ -16,7 +40,7 @@ class VAE(nn.Module):
 
     Attributes:
         encoder: Images (B, C, H, W) to a :class:`~vaebench.distributions.DiagonalGaussian`.
-        decoder: Codes (B, Z) to likelihood parameters (B, C, H, W).
+        decoder: Codes (B, Z) to likelihood parameters (B, maps * C, H, W).
         likelihood: p(x|z), with ``log_prob(x, params)`` and ``mean(params)``.
         latent_dim: Z.
 
@@ -24,12 +48,13 @@ class VAE(nn.Module):
         Kingma & Welling (2014), https://arxiv.org/abs/1312.6114
     """
 
-    encoder: Encoder
+    encoder: Encoder | Posterior
 
     def __init__(self, networks: Networks, likelihood: Likelihood, latent_dim: int) -> None:
         super().__init__()
-        self.encoder = networks.encoder
-        self.decoder = networks.decoder
+        encoder, self.decoder = networks
+        # a class of somebody's own, one derived from ours too, may return what it likes
+        self.encoder = encoder if type(encoder) is Encoder else Posterior(encoder)
         self.likelihood = likelihood
         self.latent_dim = latent_dim
 
@@ -104,8 +129,21 @@ def flops_per_image(vae: VAE, shape: Shape) -> int:
     Counts matrix products and convolutions, two operations per multiply-add, for one image of
     ``shape`` (C, H, W). ``vae`` may live on any device, ``meta`` included.
     """
-    like = copy.deepcopy(vae).to("meta").eval()  # where every product is PyTorch's own, and counted
-    dtype = next(like.parameters()).dtype
+    try:
+        like = copy.deepcopy(vae).to("meta")  # where every product is PyTorch's own, and counted
+        return _count_flops(like.eval(), shape)
+    except Exception:  # a plugin's code may need numbers: then it is counted where it is
+        if next(vae.parameters()).is_meta:
+            raise
+        training = vae.training
+        try:
+            return _count_flops(vae.eval(), shape)
+        finally:
+            vae.train(training)
+
+
+def _count_flops(vae: VAE, shape: Shape) -> int:
+    first = next(vae.parameters())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        like.decode(like.encoder(torch.empty(1, *shape, device="meta", dtype=dtype)).mean)
+        vae.decode(vae.encoder(torch.zeros(1, *shape, device=first.device, dtype=first.dtype)).mean)
     return int(counter.get_total_flops())

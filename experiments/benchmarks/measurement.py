@@ -23,8 +23,8 @@ from vaebench.metrics import METRICS, Subject
 from vaebench.run import load_run
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
+from vaebench.run.declared import measured_names
 from vaebench.run.measuring import TRAIN_PART, drawn_once, make_subject
-from vaebench.run.record import measured_names
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -50,7 +50,7 @@ def by_part(subject: Subject, config: RunConfig) -> dict[str, float]:
 def main(folder: Path, turns: int = 3) -> None:
     loaded = load_run(folder)
     config = loaded.config
-    splits = datasets.load(**config.dataset.model_dump())
+    splits = datasets.load(**config.dataset.arguments)
     x = drawn_once(config, splits.train.x)
     vae = placed(loaded.model, "cpu")
     with same_arithmetic():

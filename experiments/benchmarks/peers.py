@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from experiments.benchmarks.work import FOREVER, Laps, Work
+from vaebench import models
 from vaebench.vae import VAE
 
 # contenders that are other people's loops, and the module that each needs besides PyTorch
@@ -144,6 +145,7 @@ def pythae_training(
     class Encoder(BaseEncoder):
         def __init__(self, vae: VAE) -> None:
             super().__init__()
+            assert isinstance(vae.encoder, models.Encoder)
             features = vae.encoder.head.in_features
             self.body = vae.encoder.body
             self.mean = nn.Linear(features, vae.latent_dim)

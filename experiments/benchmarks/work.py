@@ -49,7 +49,7 @@ class Work:
     @cached_property
     def splits(self) -> datasets.Splits:
         """The data set."""
-        return datasets.load(**self.run.dataset.model_dump())
+        return datasets.load(**self.run.dataset.arguments)
 
     @property
     def images(self) -> Tensor:

@@ -23,6 +23,7 @@ from vaebench.cli.finished import evaluate
 from vaebench.cli.merging import export, merge
 from vaebench.cli.mlflow import sync, ui
 from vaebench.cli.output import echo
+from vaebench.cli.plugins import check, new, plugins
 from vaebench.cli.repeating import repeat
 from vaebench.cli.reports import compare, figures, report, status
 from vaebench.cli.schema import schema
@@ -117,5 +118,6 @@ for command in (
     *(report, figures, compare, status),
     *(merge, export),
     *(sync, ui, data, schema),
+    *(plugins, new, check),
 ):
     main.add_command(command)

@@ -11,6 +11,7 @@ from vaebench.cli.options import (
     device_option,
     directory_argument,
     jobs_option,
+    plugin_option,
     registered,
     set_option,
 )
@@ -27,6 +28,7 @@ from vaebench.cli.output import echo
     help=f"Only this one (repeatable), of: {', '.join(registered('metrics', 'METRICS'))}.",
 )
 @set_option("Request an optional metric by its number of samples: metrics.log_px=200.")
+@plugin_option
 @device_option("measure")
 @data_option
 @jobs_option
@@ -34,6 +36,7 @@ def evaluate(
     directory: Path,
     metrics: tuple[str, ...],
     assignments: tuple[str, ...],
+    plugins: tuple[str, ...],
     device: str,
     data_dir: Path | None,
     jobs: int | None,
@@ -45,7 +48,9 @@ def evaluate(
     """
     from vaebench.cli.progress import print_evaluated
     from vaebench.grid.evaluate import evaluate as execute
+    from vaebench.plugins import load
 
+    load(plugins)
     counts = execute(
         directory,
         print_evaluated,

@@ -25,6 +25,13 @@ results_option = click.option(
     "--results", default="results", show_default=True, type=FOLDER, help="Folder of all results."
 )
 data_option = click.option("--data-dir", type=FOLDER, help="Data set folder; see `data fetch`.")
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="PATH|MODULE",
+    help="Python file or module with models, losses, ... of your own (repeatable). It is run.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 jobs_option = click.option(
     "--jobs",
@@ -70,6 +77,7 @@ def run_options(command: _F) -> _F:
         click.option("--epochs", type=int, metavar="N", help="Epochs of training."),
         click.option("--name", help="Grid name: its results folder and MLflow experiment."),
         set_option("Any configuration key, e.g. training.batch_size=128 (repeatable)."),
+        plugin_option,
         device_option("train"),
         results_option,
         data_option,
@@ -148,6 +156,9 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
         ConfigError: An assignment, a list of seeds or a name cannot be read.
     """
     changed = assigned(options["assignments"])
+    if options.get("plugins"):
+        named = changed.get("plugins", [])
+        changed["plugins"] = [*([named] if isinstance(named, str) else named), *options["plugins"]]
     for axis in ("model", "loss", "estimator"):
         for name in (name for name in options[axis] if "," in name):
             each = " ".join(f"--{axis} {part.strip()}" for part in name.split(","))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaebench.cli.options import FOLDER, data_option, json_option
+from vaebench.cli.options import FOLDER, data_option, json_option, plugin_option
 from vaebench.cli.output import echo
 from vaebench.text import one_line
 
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     metavar="auto|cpu|cuda|mps",
     help="Where to train.  [default: where the run was trained]",
 )
+@plugin_option
 @data_option
 @json_option
-def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) -> None:
+def repeat(
+    run: Path,
+    device: str | None,
+    plugins: tuple[str, ...],
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
     """Do a finished run again, and say whether its numbers are the same.
 
     RUN is its folder, results/GRID/runs/RUN_ID; it needs no weights, so that published runs can be
@@ -34,7 +41,9 @@ def repeat(run: Path, device: str | None, data_dir: Path | None, as_json: bool) 
     from vaebench.cli.progress import Progress
     from vaebench.cli.screen import Screen
     from vaebench.grid.repeat import repeat as execute
+    from vaebench.plugins import load
 
+    load(plugins)
     # a program reads the standard output: what goes on is told beside it
     with Progress(Screen(stderr=as_json)) as progress:
         found = execute(run, device=device, data_dir=data_dir, listener=progress)

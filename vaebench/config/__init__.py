@@ -15,14 +15,12 @@ from vaebench.config.grid import AXES, Grid, Run, with_value
 from vaebench.config.grid_file import make_grid, make_single, read_yaml, without_file
 from vaebench.config.run import (
     NUMBERS_VERSION,
-    DatasetChoice,
-    FigureOptions,
-    ModelChoice,
     RunConfig,
     make_run,
     run_type,
     with_later_keys,
 )
+from vaebench.config.sections import DatasetChoice, FigureOptions, ModelChoice
 from vaebench.config.tuning import Tune, group_key
 from vaebench.schema.section import Section
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -25,6 +25,14 @@ AXES: dict[str, list[Any]] = {
     "loss": ["bce", "mse"],
     "estimator": ["sgvb", "kl"],
 }
+
+
+def _has_twins(values: Sequence[Any]) -> bool:
+    """Whether a value is there twice; in a moment, however many there are."""
+    try:
+        return len(set(values)) < len(values)
+    except TypeError:  # lists and mappings, which have no hash
+        return len(set(map(repr, values))) < len(values)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Grid(Section):
         published: Published numbers that the report compares with.
         tune: A setting that is picked for each group of cells before the runs.
         tracking_uri: MLflow's tracking URI, unless ``--tracking-uri`` gives another.
+        plugins: Files (relative to the grid's file) or modules that enter components.
         settings: The other keys of the file, as in :class:`RunConfig`.
     """
 
@@ -65,6 +74,7 @@ class Grid(Section):
     published: tuple[Published, ...] = ()
     tune: Tune | None = None
     tracking_uri: str | None = None
+    plugins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
@@ -82,7 +92,7 @@ class Grid(Section):
         for axis, values in axes.items():
             if len(values) > MAX_RUNS:
                 raise ValueError(f"{shortened(axis)} has more than {MAX_RUNS:,} values")
-            if any(value in values[:i] for i, value in enumerate(values)):
+            if _has_twins(values):
                 raise ValueError(f"{shortened(axis)} names a value twice")
         return axes
 

@@ -14,6 +14,7 @@ from vaebench.config.messages import in_one_line, messages, shortened, unknown_a
 from vaebench.config.run import make_run, run_type
 from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
+from vaebench.plugins import is_path, load
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
 MAX_FILE_BYTES = 2_000_000  # of a configuration file: a manifest of 10,000 runs has 1.2 million
@@ -44,7 +45,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is empty; write settings into it, or leave the file out")
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise ConfigError(f"{path}: not a mapping of keys to values")
+    if isinstance(named := raw.get("plugins"), list | str) and not is_manifest(raw):
+        names = [named] if isinstance(named, str) else named
+        raw["plugins"] = [_beside(path, name) if isinstance(name, str) else name for name in names]
     return raw
+
+
+def _beside(path: Path, plugin: str) -> str:
+    """A plugin as a file names it: its path is relative to that file."""
+    return str(path.parent / Path(plugin).expanduser()) if is_path(plugin) else plugin
+
+
+def _load_plugins(*named: Any) -> list[str]:
+    """Load the plugins that a file and the options name, and return these names.
+
+    Raises:
+        ConfigError: One cannot be loaded, or is no name.
+    """
+    names = [each for some in named for each in ([some] if isinstance(some, str) else some or [])]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"plugins: {shortened(repr(name))} is neither a file nor a module")
+    load(names)
+    return names
 
 
 def make_grid(
@@ -58,7 +81,7 @@ def make_grid(
 
     Arguments:
         raw: Keys of :class:`Grid` and, beside them, of :class:`RunConfig`; or a manifest, which
-            asks for the runs that it lists.
+            asks for the runs that it lists. Its ``plugins`` are loaded first.
         overrides: Dotted keys that replace what ``raw`` says; of an axis, its values.
         axes: The axes of a grid that names none.
         source: For error messages.
@@ -66,7 +89,13 @@ def make_grid(
     Raises:
         ConfigError: Something is wrong; everything that is, is named.
     """
-    raw = from_manifest(raw) if is_manifest(raw) else dict(raw)
+    asked = dict(overrides or {}).pop("plugins", None)
+    overrides = {key: value for key, value in (overrides or {}).items() if key != "plugins"}
+    try:
+        plugins = _load_plugins(None if is_manifest(raw) else raw.get("plugins"), asked)
+        raw = from_manifest(raw) if is_manifest(raw) else {**raw, "plugins": plugins}
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
     own = {key: raw.pop(key) for key in GRID_KEYS if key in raw}
     mistakes = _choices_that_are_none(raw)
     if own.get("axes") in (None, {}):
@@ -79,7 +108,7 @@ def make_grid(
     if "seed" in settings:
         own.setdefault("seeds", [settings["seed"]])
         del settings["seed"]
-    for given, value in (overrides or {}).items():
+    for given, value in overrides.items():
         key = given.removesuffix(".name")
         if key == "seed":
             own["seeds"] = [value]
@@ -87,7 +116,7 @@ def make_grid(
             own[key] = value
         elif isinstance(own["axes"], dict) and key in own["axes"]:
             values = value if isinstance(value, list) else [value]
-            if "question" not in (overrides or {}) and _lacks(values, own["axes"][key]):
+            if "question" not in overrides and _lacks(values, own["axes"][key]):
                 own.pop("question", None)  # asked of values that are left out
             own["axes"][key] = values
         elif key in AXES and isinstance(value, list) and len(value) == 1:

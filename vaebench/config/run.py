@@ -1,23 +1,32 @@
-"""The configuration of one run: every key, its type, its bounds, its default."""
+"""The configuration of one run: its sections, what they say together, and its identity."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from vaebench.config.choices import Choice, choice
 from vaebench.config.messages import messages
-from vaebench.datasets import DATASETS, Binarize, Dequantize
+from vaebench.config.sections import (
+    DatasetChoice,
+    Diagnostics,
+    EstimatorChoice,
+    FigureOptions,
+    MetricOptions,
+    ModelChoice,
+    Training,
+)
+from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
-from vaebench.likelihoods import LIKELIHOODS
-from vaebench.models import MODELS
-from vaebench.plugins import function_of
-from vaebench.schema.section import Grown, Named, Section, one_of
-from vaebench.training import OPTIMIZERS, SCHEDULES, Precision
+from vaebench.likelihoods import LIKELIHOODS, maps_of
+from vaebench.models import MODELS, takes_maps
+from vaebench.plugins import Plugin, Registry, function_of, load_installed
+from vaebench.schema.section import Grown
+from vaebench.training import OPTIMIZERS, SCHEDULES
 
 NUMBERS_VERSION = 3
 """Raised whenever code that all runs share moves a number: all runs are then other runs.
@@ -27,7 +36,7 @@ alone, its attribute ``version`` (1 where it has none): the runs that use it get
 trained anew, and no other run moves.
 """
 
-REGISTRIES: dict[str, Mapping[str, object]] = {
+REGISTRIES: dict[str, Registry[Any]] = {
     "model": MODELS,
     "loss": LIKELIHOODS,
     "estimator": ESTIMATORS,
@@ -38,131 +47,12 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
 To give another registry versions, name it in :data:`vaebench.schema.record.COMPONENTS` as well.
 """
 
-
-class ModelChoice(Choice):
-    """The networks.
-
-    Attributes:
-        latent_dim: Z, the number of latent dimensions.
-    """
-
-    latent_dim: int = Field(default=8, ge=1, le=4096)
-
-
-class EstimatorChoice(Choice):
-    """The estimator of the ELBO that training differentiates.
-
-    Attributes:
-        samples: L, noise draws per image in training; by default 5 for ``iwae``, ``dreg`` and
-            ``score``, which needs at least 2, and 1 for the others.
-    """
-
-    samples: int = Field(default=1, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        """Resolve how many samples the estimator takes, so that a stored configuration says it."""
-        if isinstance(value, str):
-            value = {"name": value}
-        if isinstance(value, dict) and "samples" not in value:
-            estimator = ESTIMATORS.get(str(value.get("name", "kl")))
-            return value | {"samples": estimator.samples} if estimator else value
-        return value
-
-    @model_validator(mode="after")
-    def _samples_suffice(self) -> Self:
-        least = ESTIMATORS[self.name].min_samples
-        if self.samples < least:
-            raise ValueError(f"{self.name} needs samples of at least {least}, not {self.samples}")
-        return self
-
-
-class DatasetChoice(Grown, Named):
-    """The images and their splits; see :func:`vaebench.datasets.load`."""
-
-    LATER = frozenset({"dequantize"})
-
-    name: Annotated[str, one_of(DATASETS)] = "mnist"
-    binarize: Binarize = "none"
-    dequantize: Dequantize = "none"
-    train: int | None = Field(default=None, ge=1)
-    validation: Annotated[int, Field(ge=0)] | Literal["test"] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        """Resolve what the data set decides, so that a stored configuration says it."""
-        if isinstance(value, str):
-            value = {"name": value}
-        if isinstance(value, dict) and value.get("validation") is None:
-            dataset = DATASETS.get(str(value.get("name", "mnist")))
-            return value | {"validation": dataset.validation if dataset else None}
-        return value
-
-
-class EarlyStopping(Section):
-    """Stop after ``patience`` epochs without a better validation ELBO (at beta 1).
-
-    Attributes:
-        patience: Epochs to wait for a better one.
-    """
-
-    patience: int = Field(ge=1)
-
-
-class Training(Grown):
-    """How a run is trained; see :class:`vaebench.training.Plan`.
-
-    Attributes:
-        learning_rate: The optimizer's learning rate in the first epoch.
-    """
-
-    LATER = frozenset({"precision", "compile"})
-
-    epochs: int = Field(default=50, ge=1, le=1_000_000)
-    batch_size: int = Field(default=256, ge=1)
-    optimizer: Choice
-    learning_rate: float = Field(default=1e-3, gt=0)
-    schedule: Choice
-    gradient_clip: float | None = Field(default=None, gt=0)
-    beta: float = Field(default=1.0, ge=0)
-    beta_warmup: int = Field(default=0, ge=0)
-    early_stopping: EarlyStopping | None = None
-    precision: Precision = "float32"
-    compile: bool = False
-
-
-class FigureOptions(Section):
-    """How figures are drawn.
-
-    Attributes:
-        manifold: The latent grid is ``linear`` in z, or at the prior's ``quantiles``.
-    """
-
-    manifold: Literal["linear", "quantiles"] = "linear"
-
-
-class Diagnostics(Section):
-    """What is measured while a run trains, besides its loss; no other number changes.
-
-    Attributes:
-        gradient_variance: Record the noise of every estimator's gradient in each epoch.
-    """
-
-    gradient_variance: bool = False
-
-
-class MetricOptions(Section):
-    """Metrics that are measured only on request, at once or later by ``vaebench evaluate``.
-
-    They are not part of a run's identity.
-
-    Attributes:
-        log_px: K, the number of importance samples per image of log p(x).
-    """
-
-    log_px: int | None = Field(default=None, ge=1, le=1_000_000)
+TRAINED_WITH: dict[str, Registry[Any]] = {
+    **REGISTRIES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+"""All whose entries a training uses, and so all whose plugins a record names."""
 
 
 class RunConfig(Grown):
@@ -175,7 +65,7 @@ class RunConfig(Grown):
 
     LATER = frozenset({"diagnostics", "metrics"})
 
-    dataset: DatasetChoice = DatasetChoice(name="mnist")
+    dataset: DatasetChoice
     model: ModelChoice
     loss: Choice
     estimator: EstimatorChoice
@@ -220,6 +110,22 @@ class RunConfig(Grown):
         return self
 
     @model_validator(mode="after")
+    def _model_serves_the_likelihood(self) -> Self:
+        loss, maps = self.loss.name, maps_of(LIKELIHOODS[self.loss.name])
+        if maps != 1 and not takes_maps(self.model.name):
+            raise ValueError(
+                f"model: {self.model.name} gives one parameter per pixel, and loss {loss} needs "
+                f"{maps}; a model that takes `maps` gives as many"
+            )
+        exact = self.dataset.dequantize == "none"
+        if exact and getattr(LIKELIHOODS[loss], "dequantized_only", False):
+            raise ValueError(
+                f"dataset.dequantize: loss {loss} needs uniform, as its density of pixels that "
+                f"repeat exactly is unbounded"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bound_splits_where_beta_weighs_it(self) -> Self:
         weighed = (self.training.beta, self.training.beta_warmup) != (1, 0)
         if weighed and not ESTIMATORS[self.estimator.name].splits:
@@ -245,6 +151,16 @@ class RunConfig(Grown):
         return {"numbers": NUMBERS_VERSION, **components}
 
     @property
+    def plugins(self) -> dict[Plugin, list[str]]:
+        """The plugins that its training uses, and what each has entered: ``model residual``."""
+        found: dict[Plugin, list[str]] = {}
+        for key, registry in TRAINED_WITH.items():
+            name = getattr(self if key in REGISTRIES else self.training, key).name
+            if plugin := registry.plugin(name):
+                found.setdefault(plugin, []).append(f"{key} {name}")
+        return found
+
+    @property
     def run_id(self) -> str:
         """Fingerprint of :attr:`versions` and :meth:`identity`: 12 hex digits."""
         text = json.dumps([self.versions, self.identity()], sort_keys=True)
@@ -255,8 +171,13 @@ def run_type() -> type[RunConfig]:
     """The type of a run's configuration, with the names and options that the registries have now.
 
     It is built when it is first asked for, and again after an entry was added: add before you ask.
+
+    Raises:
+        ConfigError: The plugin of an installed package cannot be loaded, or the options of an entry
+            cannot be read.
     """
-    registries = (MODELS, LIKELIHOODS, ESTIMATORS, OPTIMIZERS, SCHEDULES)
+    load_installed()
+    registries = (DATASETS, MODELS, LIKELIHOODS, ESTIMATORS, OPTIMIZERS, SCHEDULES)
     return _run_type(tuple((n, function_of(e)) for r in registries for n, e in r.items()))
 
 
@@ -273,6 +194,7 @@ def _run_type(_entries: tuple[tuple[str, Any], ...]) -> type[RunConfig]:
         "RunConfig",
         __base__=RunConfig,
         __doc__=RunConfig.__doc__,
+        dataset=choice(DatasetChoice, DATASETS, "mnist"),
         model=choice(ModelChoice, MODELS, "fnn"),
         loss=choice(Choice, LIKELIHOODS, "bce"),
         estimator=choice(EstimatorChoice, ESTIMATORS, "kl"),

@@ -1,27 +1,25 @@
 """The data sets: names in, tensors of train, validation and test split out.
 
 To add one, write a function that returns `Arrays` (images as uint8 or as floats in [0, 1], of any
-height, width and number of channels; labels; training pool and test part apart) and enter it in
-`DATASETS` at the bottom. A data set that is downloaded also describes its files
+height, width and number of channels; labels or None; training pool and test part apart), or `Uncut`
+images that their content cuts, and enter it in `DATASETS` at the bottom. Its keyword options are
+annotated with their bounds and have defaults; an empty default ("" or ()) stands for an option that
+must be given. A data set that is downloaded also describes its files
 (`vaebench.datasets.files.RemoteFiles`); its function receives their verified content by name. The
 splits, the binarisation, the digest and `vaebench data fetch` then work by themselves. Raise the
 entry's `version` whenever the same configuration would give other numbers.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
+from vaebench.datasets.colour import cifar10, svhn
+from vaebench.datasets.embedded import digits, idx
 from vaebench.datasets.files import (
-    FileStates,
     RemoteFiles,
     data_directory,
     fetch_files,
@@ -29,54 +27,50 @@ from vaebench.datasets.files import (
     read_present,
     read_verified,
 )
-from vaebench.datasets.idx_format import decode_idx
-from vaebench.datasets.pixels import binarize, dequantized, require_8_bits
-from vaebench.datasets.published import fashion_mnist_files, mnist_files
+from vaebench.datasets.own import folder, folder_shape, folder_state, npz, npz_shape, npz_state
+from vaebench.datasets.pixels import dequantized, require_8_bits
+from vaebench.datasets.published import (
+    cifar10_files,
+    fashion_mnist_files,
+    kmnist_files,
+    mnist_files,
+    svhn_files,
+)
+from vaebench.datasets.splits import (
+    Arrays,
+    Source,
+    Split,
+    Splits,
+    Uncut,
+    as_split,
+    cut,
+    digest_of,
+    drawn,
+    ends,
+)
 from vaebench.errors import DataError
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, no_instance
 from vaebench.seeding import stream
+
+__all__ = [
+    "DATASETS",
+    "Arrays",
+    "Binarize",
+    "Dataset",
+    "Dequantize",
+    "Split",
+    "Splits",
+    "Uncut",
+    "digest",
+    "digits",
+    "fetch",
+    "forget",
+    "idx",
+    "load",
+]
 
 Binarize = Literal["none", "static", "dynamic"]
 Dequantize = Literal["none", "uniform"]
-
-
-class Split(NamedTuple):
-    """Images ``x`` (B, C, H, W), float32 in [0, 1], and labels ``y`` (B,), int64."""
-
-    x: Tensor
-    y: Tensor
-
-
-@dataclass(frozen=True)
-class Splits:
-    """One data set, cut: ``validation`` may be empty, or be the test split itself.
-
-    ``digest`` identifies the source data (12 hexadecimal digits of a sha256), whatever the cut.
-    """
-
-    name: str
-    digest: str
-    train: Split
-    validation: Split
-    test: Split
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape of one image: (C, H, W)."""
-        _, channels, height, width = self.train.x.shape
-        return channels, height, width
-
-
-class Arrays(NamedTuple):
-    """What a data set delivers, in a fixed order: images (N, H, W) or (N, C, H, W), labels (N,).
-
-    Images are uint8 (0 to 255) or floats in [0, 1].
-    """
-
-    train_x: NDArray[Any]
-    train_y: NDArray[Any]
-    test_x: NDArray[Any]
-    test_y: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -84,20 +78,30 @@ class Dataset:
     """An entry of `DATASETS`.
 
     Arguments:
-        read: Turns the verified contents of the files (name -> bytes) into arrays.
-        shape: The shape of its images (C, H, W), known before they are downloaded.
-        validation: How many of the last training images are the validation split by default.
-        files: Describes the files to download; None for an embedded data set.
+        read: Turns the verified contents of the files (name -> bytes) into arrays; where there is
+            a ``state``, it gets the data directory instead. Its keyword options follow.
+        shape: The shape of its images (C, H, W), known before they are read; or a function of the
+            options.
+        validation: How many of the last training images are the validation split by default; None
+            for `Uncut` images, of which their content decides.
+        files: Describes the files to download; None for a data set that is not downloaded.
         version: Raised whenever the same configuration would give other numbers.
         is_8_bit: Whether its images are uint8, which can be dequantised.
+        state: For data that lie on the disk already: a function of the data directory and the
+            options, whose value changes when the data may have.
     """
 
-    read: Callable[[Mapping[str, bytes]], Arrays]
-    shape: tuple[int, int, int]
-    validation: int
+    read: Callable[..., Arrays | Uncut]
+    shape: tuple[int, int, int] | Callable[..., tuple[int, int, int]]
+    validation: int | None
     files: Callable[[], RemoteFiles] | None = None
     version: int = 1
     is_8_bit: bool = True
+    state: Callable[..., Hashable] | None = None
+
+    def shape_with(self, options: Mapping[str, Any]) -> tuple[int, int, int]:
+        """The shape of its images, (C, H, W), with some options."""
+        return self.shape(**_complete(self, options)) if callable(self.shape) else self.shape
 
 
 def load(
@@ -108,6 +112,7 @@ def load(
     dequantize: Dequantize = "none",
     train: int | None = None,
     validation: int | Literal["test"] | None = None,
+    **options: Any,
 ) -> Splits:
     """Load a data set, downloading what is missing, and cut it into splits.
 
@@ -126,6 +131,7 @@ def load(
         train: Number of training images. Default: all.
         validation: Number of validation images (0: none), or ``test``: the test images serve as
             validation split, as some reproductions want it. Default: the data set's own.
+        options: The data set's own, such as the ``path`` of a ``folder``.
 
     Raises:
         DataError: Unknown name, impossible sizes, or files that are corrupt or out of reach.
@@ -135,42 +141,53 @@ def load(
         raise DataError(f"unknown binarize {binarize!r}; choose from none, static, dynamic")
     if dequantize not in ("none", "uniform"):
         raise DataError(f"unknown dequantize {dequantize!r}; choose from none, uniform")
-    arrays, digest = _read(dataset, data_directory(data_dir))
-    size = dataset.validation if validation is None else validation
-    held_out = 0 if size == "test" else size
-    first, rest = _cut(name, len(arrays.train_x), train, held_out)
+    source = _read(name, data_directory(data_dir), options)
+    arrays = source.arrays
+    held_out = source.held_out if source.held_out is not None else dataset.validation
+    if source.held_out is not None and validation not in (None, 0, "test"):
+        raise DataError(
+            f"{name}: the content of its images decides which are the validation split: leave "
+            f"dataset.validation out, or say 0 or test"
+        )
+    size = held_out if validation is None else validation
+    first, rest = ends(name, len(arrays.train_x), train, 0 if size in ("test", None) else int(size))
 
-    pool = Split(_images(arrays.train_x), _labels(arrays.train_y))
-    test = Split(_images(arrays.test_x), _labels(arrays.test_y))
-    drawn = pool
+    pool = as_split(arrays.train_x, arrays.train_y)
+    test = as_split(arrays.test_x, arrays.test_y)
     # The whole pool is drawn before it is cut, so that an image keeps its bits in every cut.
+    bits = pool
     if binarize != "none":
-        drawn, test = _drawn(pool, f"{name}/binarize/train"), _drawn(test, f"{name}/binarize/test")
+        bits, test = drawn(pool, f"{name}/binarize/train"), drawn(test, f"{name}/binarize/test")
     elif dequantize != "none":
-        require_8_bits(name, *arrays[::2])
-        drawn, test = (
+        require_8_bits(name, arrays.train_x, arrays.test_x)
+        bits, test = (
             split._replace(x=dequantized(split.x, stream(0, f"{name}/dequantize/{part}")))
             for split, part in ((pool, "train"), (test, "test"))
         )
-    source = drawn if binarize == "static" else pool
+    images = bits if binarize == "static" else pool
     return Splits(
         name=name,
-        digest=digest,
-        train=Split(source.x[:first], source.y[:first]),
-        validation=test if size == "test" else Split(drawn.x[rest:], drawn.y[rest:]),
+        digest=source.digest,
+        train=Split(images.x[:first], images.y[:first]),
+        validation=test if size == "test" else Split(bits.x[rest:], bits.y[rest:]),
         test=test,
     )
 
 
-def digest(name: str, data_dir: Path | None = None) -> str | None:
+def digest(name: str, data_dir: Path | None = None, **options: Any) -> str | None:
     """The digest of the source data, as in :class:`Splits`; None where it is not: no download."""
     dataset, root = _entry(name), data_directory(data_dir)
     files = dataset.files() if dataset.files else None
     try:
         missing = files is not None and len(read_present(files, root)) < len(files.md5)
-        return None if missing else _read(dataset, root)[1]
+        return None if missing else _read(name, root, options).digest
     except DataError:  # told by who needs the data
         return None
+
+
+def forget() -> None:
+    """Read data sets anew from now on; they are kept in memory as long as their files stay."""
+    _read_once.cache_clear()
 
 
 def fetch(
@@ -197,7 +214,8 @@ def fetch(
     """
     dataset, root = _entry(name), data_directory(data_dir)
     if dataset.files is None:
-        report(f"{name}: embedded, nothing to download")
+        kind = "read where it lies" if dataset.state else "embedded"
+        report(f"{name}: {kind}, nothing to download")
         return root
     folder = fetch_files(dataset.files(), root, mirror, report)
     report(f"{name}: complete in {folder}")
@@ -210,83 +228,38 @@ def _entry(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def _read(dataset: Dataset, root: Path) -> tuple[Arrays, str]:
+def _read(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     """The arrays of a data set and their digest, read once as long as its files stay the same."""
+    dataset = DATASETS[name]
     files = dataset.files() if dataset.files else None
-    return _read_once(dataset, root, file_states(files, root) if files else ())
+    state: Hashable = file_states(files, root) if files else ()
+    if dataset.state:
+        state = dataset.state(root, **_complete(dataset, options))
+    known = tuple(sorted((key, _hashable(value)) for key, value in options.items()))
+    return _read_once(dataset, name, root, known, state)
 
 
 @lru_cache(maxsize=2)  # in a process that does run after run; nobody outside gets these arrays
-def _read_once(dataset: Dataset, root: Path, _states: FileStates) -> tuple[Arrays, str]:
-    arrays = dataset.read(read_verified(dataset.files(), root) if dataset.files else {})
-    return arrays, _digest(arrays)
+def _read_once(
+    dataset: Dataset, name: str, root: Path, options: tuple[tuple[str, Any], ...], _: Hashable
+) -> Source:
+    given: Any = read_verified(dataset.files(), root) if dataset.files else {}
+    found = dataset.read(root if dataset.state else given, **dict(options))
+    if isinstance(found, Uncut):
+        arrays, held_out = cut(name, found)
+        return Source(arrays, digest_of(arrays), held_out)
+    return Source(found, digest_of(found))
 
 
-def _cut(name: str, pool: int, train: int | None, validation: int) -> tuple[int, int]:
-    """Return the end of the training and the start of the validation split in a pool of images."""
-    if not 0 <= validation < pool:
-        raise DataError(
-            f"{name}: validation must be from 0 to {pool - 1} of its {pool} training images, "
-            f"not {validation}"
-        )
-    rest = pool - validation
-    if train is not None and not 1 <= train <= rest:
-        raise DataError(
-            f"{name}: train must be from 1 to {rest} (its {pool} training images less "
-            f"{validation} for validation), not {train}"
-        )
-    return (rest if train is None else train), rest
+def _complete(dataset: Dataset, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the defaults of those that are not given."""
+    parameters = inspect.signature(dataset.read).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return {**defaults, **options}
 
 
-def _drawn(split: Split, name: str) -> Split:
-    # Not the run's seed: validation and test images are the same in every run.
-    return split._replace(x=binarize(split.x, stream(0, name)))
-
-
-def _images(array: NDArray[Any]) -> Tensor:
-    x = torch.from_numpy(array.astype(np.float32))
-    if array.dtype == np.uint8:
-        x /= 255
-    return x if x.ndim == 4 else x.unsqueeze(1)
-
-
-def _labels(array: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(array.astype(np.int64))
-
-
-def _digest(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:12]
-
-
-def digits(_contents: Mapping[str, bytes]) -> Arrays:
-    """Read the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships.
-
-    A fixed permutation makes the last 300 the test part. Source: UCI, Optical Recognition of
-    Handwritten Digits, https://doi.org/10.24432/C50P49.
-    """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    order = torch.randperm(len(bunch.target), generator=stream(0, "digits/split")).numpy()
-    x, y = (bunch.images[order] / 16).astype(np.float32), bunch.target[order]
-    return Arrays(x[:-300], y[:-300], x[-300:], y[-300:])
-
-
-def idx(contents: Mapping[str, bytes]) -> Arrays:
-    """Decode the four gzipped IDX files in which MNIST and its look-alikes are published."""
-    parts = []
-    for part in ("train", "t10k"):
-        images_file, labels_file = f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"
-        images = decode_idx(contents[images_file], images_file, dimensions=3)
-        labels = decode_idx(contents[labels_file], labels_file, dimensions=1)
-        if len(images) != len(labels):
-            raise DataError(f"{images_file}: {len(images)} images, but {len(labels)} labels")
-        parts += [images, labels]
-    return Arrays(*parts)
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 DATASETS: Registry[Dataset] = Registry(
@@ -296,6 +269,12 @@ DATASETS: Registry[Dataset] = Registry(
         "fashion-mnist": Dataset(
             read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
         ),
+        "kmnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=kmnist_files),
+        "cifar10": Dataset(read=cifar10, shape=(3, 32, 32), validation=5_000, files=cifar10_files),
+        "svhn": Dataset(read=svhn, shape=(3, 32, 32), validation=10_000, files=svhn_files),
         "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),
+        "folder": Dataset(read=folder, shape=folder_shape, validation=None, state=folder_state),
+        "npz": Dataset(read=npz, shape=npz_shape, validation=None, state=npz_state),
     },
+    no_instance(Dataset),
 )

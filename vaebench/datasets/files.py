@@ -3,9 +3,9 @@
 torchvision knows the addresses and the md5 sums and gives the folder layout, so that a folder which
 torchvision filled is used as it is. The bytes are fetched here, because torchvision's downloader
 has no timeout, prints, and writes to the final name. Nothing is ever read from a file that was not
-verified in the same breath: by its published md5 or, where somebody packed it again (Debian's
-package dataset-fashion-mnist does), by the sha256 of what it unpacks to. A new downloaded data set
-describes its files in a `RemoteFiles`.
+verified in the same breath: by its published md5 or, where somebody unpacked it or packed it again
+(Debian's package dataset-fashion-mnist does), by the sha256 of what it unpacks to. A new downloaded
+data set describes its files in a `RemoteFiles`.
 """
 
 import hashlib
@@ -61,6 +61,8 @@ class RemoteFiles:
             return f"md5 {md5}"
         if name in self.unpacked and _sha256_unpacked(content) == self.unpacked[name]:
             return f"content (sha256 {self.unpacked[name][:12]}…, packed again)"
+        if name in self.unpacked and hashlib.sha256(content).hexdigest() == self.unpacked[name]:
+            return f"content (sha256 {self.unpacked[name][:12]}…, unpacked)"
         return None
 
     def wrong(self, name: str, content: bytes) -> str:
@@ -76,7 +78,8 @@ def data_directory(data_dir: Path | None = None) -> Path:
 
 def file_states(files: RemoteFiles, root: Path) -> FileStates:
     """What changes when a file does, wherever under ``root`` it may lie."""
-    paths = [folder / name for folder in (root, root / files.folder) for name in files.md5]
+    names = [*files.md5, *map(_unpacked_name, files.unpacked)]
+    paths = [folder / name for folder in (root, root / files.folder) for name in names]
     return tuple(
         (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) if (s := _stat(path)) else None
         for path in paths
@@ -121,11 +124,11 @@ def fetch_files(
         DataError: No mirror delivered the right bytes, or the folder cannot be written.
     """
     folder = _folder(files, root)
-    complete = all(files.verified(name, _read(folder / name)) for name in files.md5)
+    complete = all(files.verified(name, _present(files, folder, name)) for name in files.md5)
     # A complete folder may well be read-only: it needs neither a lock nor a place for one.
     with nullcontext() if complete else _locked(folder):
         for name in files.md5:
-            present = _read(folder / name)
+            present = _present(files, folder, name)
             if digest := files.verified(name, present):
                 report(f"{name}: present, {digest} verified")
                 continue
@@ -139,8 +142,20 @@ def fetch_files(
 
 def _folder(files: RemoteFiles, root: Path) -> Path:
     """``root`` if it directly holds a file of this data set, by its content; or torchvision's."""
-    own = any(files.verified(name, _read(root / name)) for name in files.md5)
+    own = any(files.verified(name, _present(files, root, name)) for name in files.md5)
     return root if own else root / files.folder
+
+
+def _unpacked_name(name: str) -> str:
+    return name.removesuffix(".gz")
+
+
+def _present(files: RemoteFiles, folder: Path, name: str) -> bytes | None:
+    """The content of a file or, where only that is there, of what somebody has unpacked it to."""
+    content = _read(folder / name)
+    if content is None and name in files.unpacked:
+        return _read(folder / _unpacked_name(name))
+    return content
 
 
 def _read(path: Path) -> bytes | None:
@@ -184,7 +199,7 @@ def read_present(files: RemoteFiles, root: Path) -> dict[str, bytes]:
     """The files that are there, verified; name -> content."""
     contents, folder = {}, _folder(files, root)
     for name in files.md5:
-        if (content := _read(folder / name)) is None:
+        if (content := _present(files, folder, name)) is None:
             continue
         if not files.verified(name, content):
             raise DataError(

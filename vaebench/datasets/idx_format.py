@@ -15,7 +15,7 @@ MAX_VALUES = 1_000_000_000  # of a file; the largest of MNIST's has 47,040,000
 
 
 def decode_idx(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
-    """Decode a gzipped IDX file of unsigned bytes with the given number of ``dimensions``.
+    """Decode an IDX file of unsigned bytes, gzipped or not, with a number of ``dimensions``.
 
     The format: two zero bytes, type 8, the number of dimensions, the dimensions as big-endian
     32-bit integers, then the values (http://yann.lecun.com/exdb/mnist/).
@@ -25,7 +25,8 @@ def decode_idx(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
     """
     header = 4 + 4 * dimensions
     try:
-        with gzip.open(io.BytesIO(content)) as file:
+        packed = content.startswith(b"\x1f\x8b")
+        with gzip.open(io.BytesIO(content)) if packed else io.BytesIO(content) as file:
             start = file.read(header)
             if start[:4] != bytes([0, 0, 8, dimensions]) or len(start) < header:
                 raise DataError(f"{name}: not an IDX file of bytes in {dimensions} dimension(s)")

@@ -1,4 +1,4 @@
-"""The published files of MNIST and Fashion-MNIST: addresses, md5 sums, digests of their content."""
+"""The published files of downloaded data sets: addresses, md5 sums, digests of their content."""
 
 from typing import Any
 
@@ -37,6 +37,30 @@ def fashion_mnist_files() -> RemoteFiles:
     return _described("fashion-mnist", FashionMNIST, _FASHION_MNIST)
 
 
+def kmnist_files() -> RemoteFiles:
+    """Describe Kuzushiji-MNIST's files, https://github.com/rois-codh/kmnist."""
+    from torchvision.datasets import KMNIST
+
+    return _described("kmnist", KMNIST, ())
+
+
+def cifar10_files() -> RemoteFiles:
+    """Describe CIFAR-10's archive, https://www.cs.toronto.edu/~kriz/cifar.html."""
+    from torchvision.datasets import CIFAR10
+
+    base = CIFAR10.url.rpartition("/")[0]
+    return RemoteFiles("cifar10", ".", (base,), {CIFAR10.filename: CIFAR10.tgz_md5})
+
+
+def svhn_files() -> RemoteFiles:
+    """Describe the files of SVHN's cropped digits, http://ufldl.stanford.edu/housenumbers/."""
+    from torchvision.datasets import SVHN
+
+    listed = [SVHN.split_list[part] for part in ("train", "test")]
+    base = listed[0][0].rpartition("/")[0]
+    return RemoteFiles("svhn", ".", (base,), {name: md5 for _, name, md5 in listed})
+
+
 def _described(
     name: str, kind: Any, unpacked: tuple[str, ...], mirror_variable: str | None = None
 ) -> RemoteFiles:
@@ -46,5 +70,5 @@ def _described(
         mirrors=tuple(kind.mirrors),
         md5=dict(kind.resources),
         mirror_variable=mirror_variable,
-        unpacked=dict(zip(IDX_FILES, unpacked, strict=True)),
+        unpacked=dict(zip(IDX_FILES, unpacked, strict=True)) if unpacked else {},
     )

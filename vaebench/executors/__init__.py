@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from vaebench.executors.messages import require_loadable
 from vaebench.executors.pool import Event, Hear, in_workers
 from vaebench.executors.process import single_threaded, worker_environment
 from vaebench.executors.worker import Kind, do
@@ -29,6 +30,7 @@ __all__ = [
     "default_jobs",
     "in_this_process",
     "in_workers",
+    "require_loadable",
     "single_threaded",
     "worker_environment",
 ]

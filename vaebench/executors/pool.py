@@ -139,6 +139,8 @@ class _Pool:
             kind, data = message
             if kind == "unwritable":
                 raise StorageError(data["reason"])
+            if kind == "unknown":
+                kind, data = "done", fail(task, "error", data["reason"], "")
             if kind not in ("done", "lost"):
                 self.hear(Event(kind, task, data))
                 return

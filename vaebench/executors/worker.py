@@ -12,12 +12,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from vaebench.errors import ResultsError, StorageError
+from vaebench.errors import ConfigError, ResultsError, StorageError
 from vaebench.executors.messages import from_message, send
 from vaebench.run import Task, remeasure, run
 from vaebench.storage import LostError, lease_of, renewed
 
 Kind = Literal["started", "epoch", "warning", "lost", "done"]
+Refusal = Literal["unwritable", "unknown"]  # no record can be written; what it needs is not there
 
 DUMP_AND_EXIT = signal.SIGUSR1  # a worker answers with a traceback and ends, whatever it does
 OOM_SCORE = "500"  # of 1000: where memory ends, the kernel kills a worker rather than the parent
@@ -72,14 +73,18 @@ def work(faults: int | None = None) -> None:
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
 
-    def tell(kind: Kind | Literal["unwritable"], data: dict[str, Any]) -> None:
+    def tell(kind: Kind | Refusal, data: dict[str, Any]) -> None:
         try:
             send(out, [kind, data])
         except BrokenPipeError:  # the parent is gone, which is no failure of the run
             os._exit(0)
 
     while True:
-        task = from_message(json.loads(tasks.get()))
+        try:
+            task = from_message(json.loads(tasks.get()))
+        except ConfigError as error:
+            tell("unknown", {"reason": str(error)})
+            continue
         try:
             do(task, tell)
         except (StorageError, ResultsError, OSError) as error:  # not even a record can be written

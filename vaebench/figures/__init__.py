@@ -9,6 +9,7 @@ refuses arrays of another shape, and values that are NaN or infinite, with a Val
   `gradient_variance` how noisy the estimators' gradients are.
 - `learning_curves` draws those of several cells, with the bands of their seeds.
 - `of_run` draws every figure of a run.
+- `plugins` is where a plugin enters figures of its own.
 - `style` holds what all of them share: colours, fonts, layout, PNG and PDF encoding.
 
 To add a figure: a `@styled` function that takes its arrays and `title` and
@@ -29,12 +30,15 @@ from vaebench.figures.images import (
 )
 from vaebench.figures.learning_curves import CellCurve, learning_curves
 from vaebench.figures.of_run import run_figures
+from vaebench.figures.plugins import FIGURES, Plot
 from vaebench.figures.style import to_pdf, to_png, untitled
 from vaebench.figures.training_curves import curves
 
 __all__ = [
+    "FIGURES",
     "CellCurve",
     "CellImages",
+    "Plot",
     "comparison",
     "curves",
     "gradient_variance",

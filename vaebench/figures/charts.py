@@ -20,18 +20,18 @@ _COLLAPSED = 0.01  # nats
 
 @styled
 def latent(
-    points: NDArray[Any], labels: NDArray[Any], *, title: str, axes: tuple[str, str]
+    points: NDArray[Any], labels: NDArray[Any] | None, *, title: str, axes: tuple[str, str]
 ) -> Figure:
     """Posterior means in two dimensions, coloured by class, with its number at each class's median.
 
     Arguments:
         points: Shape (N, 2).
-        labels: Integer class of each point, shape (N,).
+        labels: Integer class of each point, shape (N,); None where there are no labels.
         axes: The names of the two dimensions, as ("z1", "z2") or
             ("first principal component of E[z|x]", "second principal component of E[z|x]").
     """
     places = checked_finite("points", np.asarray(points, dtype=np.float64))
-    classes = np.asarray(labels)
+    classes = np.zeros(len(places), int) if labels is None else np.asarray(labels)
     if places.ndim != 2 or places.shape[1] != 2 or classes.shape != places.shape[:1]:
         raise ValueError(
             f"points must have shape (N, 2) and labels (N,), got {places.shape} and {classes.shape}"
@@ -40,12 +40,13 @@ def latent(
     few = len(names) <= len(TEN)
     many = matplotlib.colormaps["viridis"](np.linspace(0, 1, len(names)))
     colours = np.array(TEN) if few else many
-    explanation = f"Posterior means of {len(places):,} test images; numbers at the class medians."
+    marked = "without labels" if labels is None else "numbers at the class medians"
+    explanation = f"Posterior means of {len(places):,} test images; {marked}."
     figure, _ = page((6.0, 5.2), title, explanation)
     panel = figure.add_subplot()
     # In the order of the data: drawn class by class, the last class would cover the others.
     panel.scatter(places[:, 0], places[:, 1], c=colours[index], s=6, alpha=0.75, linewidths=0)
-    for k, name in enumerate(names):
+    for k, name in enumerate(names if labels is not None else ()):
         panel.scatter([], [], color=colours[k], s=22, label=str(name))
         x, y = np.median(places[index == k], axis=0)
         panel.text(
@@ -61,6 +62,8 @@ def latent(
     panel.set_aspect("equal", adjustable="datalim")
     panel.set_xlabel(axes[0])
     panel.set_ylabel(axes[1])
+    if labels is None:
+        return figure
     panel.legend(
         title="class",
         loc="center left",

@@ -55,7 +55,7 @@ def run_figures(
     two = arrays["latent_mean"].shape[1] == 2
     axes = ("z1", "z2") if two else (f"first {_COMPONENT}", f"second {_COMPONENT}")
     title = f"{label}: posterior means"
-    yield "latent", latent(arrays["latent_2d"], arrays["labels"], title=title, axes=axes)
+    yield "latent", latent(arrays["latent_2d"], arrays.get("labels"), title=title, axes=axes)
     yield "curves", curves(journal, title=f"{label}: training")
     if any(key.startswith("grad/") for line in journal for key in line["metrics"]):
         title = f"{label}: noise of the gradients"

@@ -16,9 +16,22 @@ from vaebench import datasets
 from vaebench.config import DatasetChoice, Grid, make_grid, make_single, read_yaml
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
-from vaebench.executors import Hear, default_jobs, in_this_process, in_workers
+from vaebench.executors import (
+    Hear,
+    default_jobs,
+    in_this_process,
+    in_workers,
+    require_loadable,
+)
 from vaebench.files import dump_yaml, write_atomic
-from vaebench.grid.folder import is_finished, mend, taking_part, unsafe, write_reports
+from vaebench.grid.folder import (
+    draw_own_figures,
+    is_finished,
+    mend,
+    taking_part,
+    unsafe,
+    write_reports,
+)
 from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
@@ -36,6 +49,7 @@ from vaebench.grid.results import Results, load_results
 from vaebench.grid.shards import cost, part_of
 from vaebench.grid.taking import Taking
 from vaebench.grid.tuning import tune
+from vaebench.plugins import require_idle
 from vaebench.run import LoadedRun, Task, load_run
 from vaebench.schema.labels import run_label
 from vaebench.storage import has_others, locked, only_one, run_store
@@ -114,6 +128,7 @@ def train(
 
 
 def _read(grid: Grid | Mapping[str, Any] | Path | str | None, make: Callable[..., Grid]) -> Grid:
+    require_idle("run_grid or train")
     if isinstance(grid, Grid):
         return grid
     if isinstance(grid, (str, Path)):
@@ -135,6 +150,8 @@ def _do(
     listener = listener or default_listener()
     device = resolve_device(options.device)
     first = plan(grid, options, thorough=False)
+    if executor is None:
+        require_loadable([entry.run.config for entry in first])
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)
     images = _training_images(first, options)
     folder = options.results / grid.name
@@ -201,6 +218,8 @@ def _do(
         finally:
             ended = not has_others(folder, member)
             try:
+                for text in draw_own_figures(folder):
+                    listener.warning(text)
                 analysis = write_reports(folder)
                 ended = ended or is_finished(analysis)
             finally:  # of those who end at once, one closes the grid
@@ -221,7 +240,7 @@ def _training_images(
     """
     wanted = {entry.run.config.dataset for entry in todo if entry.action != "skip"}
     return {
-        choice: len(datasets.load(data_dir=options.data_dir, **choice.model_dump()).train.x)
+        choice: len(datasets.load(data_dir=options.data_dir, **choice.arguments).train.x)
         for choice in wanted
         if choice not in known
     }

@@ -15,13 +15,16 @@ from vaebench.config import RunConfig, make_run, with_value
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
-from vaebench.grid.folder import taking_part, write_reports
+from vaebench.figures import FIGURES
+from vaebench.files import dump_json
+from vaebench.grid.folder import draw_own_figures, taking_part, write_reports
 from vaebench.grid.listener import Listener
 from vaebench.grid.reference import write_reference
 from vaebench.metrics import METRICS
 from vaebench.run import Task
-from vaebench.run.loading import finished, no_weights
-from vaebench.run.record import outdated, unmeasured_notes
+from vaebench.run.declared import outdated, unmeasured_notes
+from vaebench.run.loading import finished, no_weights, require_plugins
+from vaebench.run.pictures import draw_own_figures as run_figures
 from vaebench.schema.labels import run_label
 from vaebench.schema.section import did_you_mean
 from vaebench.storage import RunStore
@@ -98,12 +101,36 @@ def evaluate(
         if tasks:
             tasks = [replace(task, device=device, data_dir=data_dir) for task in tasks]
             in_workers(tasks, follow, jobs=jobs or default_jobs(device))
+        missed = _draw(folders) if FIGURES else []
+        if grid:
+            missed += draw_own_figures(grid)
+        for text in missed:
+            tell(Outcome("failed", grid.name if grid else directory.name, {}, text))
         if grid:
             stores = map(RunStore, folders)
             configs = [config for store in stores if (config := _finished_config(store))]
-            if write_reference(grid, configs, data_dir, _Told(tell)) or tasks:
+            if write_reference(grid, configs, data_dir, _Told(tell)) or tasks or FIGURES:
                 write_reports(grid)
     return counts
+
+
+def _draw(folders: Sequence[Path]) -> list[str]:
+    """Draw the figures of plugins of finished runs anew; return why some cannot be."""
+    missed = []
+    for store in map(RunStore, folders):
+        try:
+            record, arrays = store.record, store.arrays()
+            if record is None or record["status"] != "complete" or arrays is None:
+                continue
+            label = run_label(record["cell"], record["seed"])
+            drawn, undrawn = run_figures(store, arrays, label)
+            missed += [f"{label}: {text}" for text in undrawn]
+            figures = record.get("figures", {}) | drawn
+            if figures != record.get("figures", {}):
+                store.write("record.json", dump_json(record | {"figures": figures}))
+        except VaebenchError as error:
+            missed.append(str(error))
+    return missed
 
 
 class _Told(Listener):
@@ -154,6 +181,7 @@ def _judge(store: RunStore, names: Sequence[str], assignments: Mapping[str, Any]
         if record is None or record["status"] != "complete":
             return Outcome("unfinished", label, {}, record["status"] if record else "not finished")
         record, raw = finished(store)
+        require_plugins(store.path, record)
         label = run_label(record["cell"], record["seed"])
         config = measured_config(store, record, raw, names, assignments)
         lacking = [name for name in outdated(config, record) if not names or name in names]

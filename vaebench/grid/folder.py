@@ -6,11 +6,29 @@ from pathlib import Path
 
 from vaebench import report
 from vaebench.errors import ResultsError, StorageError
+from vaebench.figures import FIGURES, to_png
 from vaebench.files import clean, write_atomic
+from vaebench.plugins import told
 from vaebench.schema.manifest import read_manifest
+from vaebench.schema.record import OWN_FIGURES
 from vaebench.storage import Lease, join, locked, network_file_system
 
 PICTURE = "comparison.png"
+
+
+def draw_own_figures(folder: Path) -> list[str]:
+    """Draw a grid's figures that plugins have entered; return a warning for each that failed."""
+    plots = [(name, plot) for name, plot in FIGURES.items() if plot.of == "grid"]
+    warnings = []
+    for name, plot in plots:
+        records = report.load(folder).records
+        try:
+            picture = to_png(plot.function(records, title=f"{folder.name}: {plot.title}"))
+        except Exception as error:
+            warnings.append(f"the figure {name} was not drawn: {told(error)}")
+            continue
+        write_atomic(folder / "figures" / f"{OWN_FIGURES}{name}.png", picture, folder)
+    return warnings
 
 
 def write_reports(folder: Path) -> report.Analysis:

@@ -26,7 +26,10 @@ def make_manifest(
     if tuned is not None:
         tune["tuned"] = list(tuned)
     picked = [] if grid.tune is None else [grid.tune.key]
-    configs = [config.identity() for config in {str(r.cell): r.config for r in runs}.values()]
+    cells = {str(run.cell): run.config for run in runs}.values()
+    configs = [config.identity() for config in cells]
+    used = {plugin.name: plugin.digest for config in cells for plugin in config.plugins}
+    plugins = [{"name": name, "digest": digest} for name, digest in sorted(used.items())]
     return {
         "schema_version": MANIFEST_VERSION,
         "name": grid.name,
@@ -37,6 +40,7 @@ def make_manifest(
         "published": [entry.model_dump(mode="json", exclude_none=True) for entry in grid.published],
         **tune,
         "numbers_version": NUMBERS_VERSION,
+        **({"plugins": plugins} if plugins else {}),
         "settings": _without(_shared(configs), ["seed", *grid.axes, *picked]),
         "runs": [{"run_id": run.run_id, "cell": run.cell, "seed": run.config.seed} for run in runs],
     }

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vaebench import datasets
-from vaebench.config import Grid, Run
+from vaebench.config import DatasetChoice, Grid, Run
 from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError
 from vaebench.grid.groups import PART, Group, groups, known_picks, picks
@@ -20,8 +20,10 @@ from vaebench.grid.manifest import (
     superseded_places,
 )
 from vaebench.grid.shards import part_of
+from vaebench.plugins import told, where
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.run import TRANSIENT, model_cost
+from vaebench.run.loading import changed_plugin
 from vaebench.schema.manifest import Planned as Listed
 from vaebench.schema.manifest import planned, read_manifest
 from vaebench.statistics.power import seeds_to_decide
@@ -31,6 +33,7 @@ from vaebench.text import one_line
 SUPERSEDED = "superseded: its code has changed"
 MAX_REASON = 200  # characters of why a run has failed
 Rerun = Literal["missing", "failed", "stale", "all"]
+Digest = Callable[[DatasetChoice], str | None]  # of data as they lie here
 Action = Literal["run", "resume", "rerun", "skip"]
 
 
@@ -45,8 +48,8 @@ class Options:
         data_dir: Where data sets lie; None for the default.
         tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
         rerun: Only what is ``missing``, only what has ``failed``, only what is ``stale`` (complete,
-            but of other data than lie here now, or of an older version of vaebench), or ``all``;
-            None: missing and failed.
+            but of other data or of another source of a plugin than lie here now, or of an older
+            version of vaebench), or ``all``; None: missing and failed.
         fail_fast: Stop at the first run that fails.
         timeout: Seconds that a run may take at each try, from its start or from where it resumes;
             then it is ended, and has failed. None: any time.
@@ -192,8 +195,9 @@ def plan_runs(
     for run in {str(run.cell): run for run in runs}.values():  # the seeds of a cell share a model
         try:
             model_cost(run.config)
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"{folder.name}: {run.config.model.name}: {error}") from error
+        except Exception as error:  # a plugin may raise anything
+            what = error if where(error) is None else told(error)
+            raise ConfigError(f"{folder.name}: {run.config.model.name}: {what}") from error
     decide = decider(folder, runs, options, thorough=thorough)
     found = [(run, find_run(folder, run.run_id, part)) for run in runs]
     return [Planned(run, *_with_holder(at, decide(run, at))) for run, at in found]
@@ -210,7 +214,11 @@ def decider(
         options: What is wanted.
         thorough: As for :func:`plan`.
     """
-    digest = cache(partial(datasets.digest, data_dir=options.data_dir))
+
+    @cache
+    def digest(data: DatasetChoice) -> str | None:
+        return datasets.digest(data.name, options.data_dir, **data.options)
+
     older = superseded_places(folder, runs) if options.rerun == "stale" else set()
 
     def decide(run: Run, at: Path) -> tuple[Action, str]:
@@ -235,26 +243,19 @@ def _with_holder(at: Path, decided: tuple[Action, str]) -> tuple[Action, str]:
 
 
 def _decide(
-    folder: Path,
-    run: Run,
-    at: Path,
-    rerun: Rerun | None,
-    thorough: bool,
-    digest: Callable[[str], str | None],
+    folder: Path, run: Run, at: Path, rerun: Rerun | None, thorough: bool, digest: Digest
 ) -> tuple[Action, str]:
     store = RunStore(at)
     record = read_record(folder, Listed(run.run_id, run.cell, run.config.seed), at=at)
     if isinstance(record, Damaged):
         return "rerun", "its record is damaged"
     status = record["status"] if record else None
-    if record and status == "complete" and rerun != "all":
-        data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset.name)
-        if data is not None and now is not None and data != now:
-            if rerun == "stale":
-                return "rerun", "stale: the data have changed"
-            return "skip", "stale: the data have changed; --rerun stale trains it anew"
-    believed = record and not thorough and rerun != "all" and status == "complete"
-    if record and believed and _is_of(run, record.get("config")):
+    finished = record if status == "complete" and rerun != "all" else None
+    if finished and (why := _stale(run, finished, digest)):
+        if rerun == "stale":
+            return "rerun", why
+        return "skip", f"{why}; --rerun stale trains it anew"
+    if finished and not thorough and _is_of(run, finished.get("config")):
         return "skip", "complete"
     try:
         epochs = len(store.journal)
@@ -280,6 +281,15 @@ def _decide(
     if epochs:
         return "resume", f"after epoch {epochs} of {run.config.training.epochs}"
     return "run", status or "new"
+
+
+def _stale(run: Run, record: dict[str, Any], digest: Digest) -> str | None:
+    """Why a complete run is of other sources than lie here now; None if it is not."""
+    data, now = dig(record, "environment", "dataset", "digest"), digest(run.config.dataset)
+    changed = ["the data have changed"] if None not in (data, now) and data != now else []
+    if plugin := changed_plugin(run.config, record):
+        changed.append(f"the plugin {plugin} has changed")
+    return f"stale: {' and '.join(changed)}" if changed else None
 
 
 def _is_of(run: Run, stored: dict[str, Any] | None) -> bool:

@@ -23,7 +23,7 @@ from vaebench.grid.evaluate import measured_config
 from vaebench.grid.planning import Planned
 from vaebench.report.loading import differing, dig, flat, in_words
 from vaebench.run import Task
-from vaebench.run.loading import finished
+from vaebench.run.loading import changed_plugin, finished, require_plugins
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import grid_dirs
 from vaebench.schema.record import finite, versions
@@ -103,13 +103,19 @@ def repeat(
 
     Raises:
         ConfigError: It is not the folder of a finished run, which is whole; it was trained on other
-            data than lie here; or the device is not on this machine.
+            data than lie here, or with a plugin that is not loaded or has changed; or the device is
+            not on this machine.
         DataError: The data set is missing, corrupt or out of reach.
         ResultsError: The repetition failed.
     """
     store = RunStore(Path(folder))
     record, config, journal = _finished(store)
     where = resolve_device(device or str(dig(record, "environment", "device") or "auto"))
+    if plugin := changed_plugin(config, record):
+        raise ConfigError(
+            f"{store.path}: was trained with another source of the plugin {plugin} than is loaded; "
+            f"restore it to repeat the run"
+        )
     _require_same_data(store, record, config, data_dir)
     with TemporaryDirectory(prefix="vaebench-", ignore_cleanup_errors=True) as scratch:
         again = Path(scratch) / config.run_id
@@ -123,6 +129,7 @@ def _finished(store: RunStore) -> tuple[dict[str, Any], RunConfig, Lines]:
     _require_run(store.path)
     try:
         record, raw = finished(store)
+        require_plugins(store.path, record)
         epochs = record.get("epochs")
         journal = store.whole_journal(epochs if isinstance(epochs, int) else 1)
     except ResultsError as error:
@@ -152,7 +159,7 @@ def _require_same_data(
     store: RunStore, record: Mapping[str, Any], config: RunConfig, data_dir: Path | None
 ) -> None:
     digest = dig(record, "environment", "dataset", "digest")
-    splits = datasets.load(data_dir=data_dir, **config.dataset.model_dump())
+    splits = datasets.load(data_dir=data_dir, **config.dataset.arguments)
     if digest is not None and digest != splits.digest:
         raise ConfigError(
             f"{store.path}: was trained on another {splits.name} (digest {digest}) than lies here "
@@ -214,8 +221,8 @@ def _series(record: Mapping[str, Any], lines: Lines) -> dict[str, Series]:
     return {name: values for name, values in both.items() if not name.startswith(CHANGING)}
 
 
-def _definition(record: Mapping[str, Any], name: str) -> tuple[Any, Any]:
-    """The version of a metric's definition, and the number of samples it was measured with."""
+def _definition(record: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    """The version and source of a metric's definition, and the samples it was measured with."""
     return definition(dig(record.get("metric_declarations"), name.rpartition("/")[2]) or {})
 
 

@@ -30,7 +30,7 @@ from vaebench.metrics.images import (
 from vaebench.metrics.latents import Latents, active_units, knn_accuracy
 from vaebench.metrics.log_px import Evidence, importance_weighted_bound, log_px
 from vaebench.metrics.subject import Part, Subject
-from vaebench.plugins import Registry
+from vaebench.plugins import Registry, no_instance
 
 __all__ = [
     "METRICS",
@@ -75,12 +75,14 @@ class Metric:
         part: The part of the subject that the function takes.
         opt_in: Measured only if the configuration has a number of samples for it,
             ``metrics.<name>``.
+        needs_labels: Not measured of images without labels.
     """
 
     function: Callable[[Any], float]
     declaration: Declaration
     part: Part = "evaluation"
     opt_in: bool = False
+    needs_labels: bool = False
 
     def __call__(self, subject: Subject) -> float:
         """The metric's value for a trained model."""
@@ -120,16 +122,29 @@ METRICS: Registry[Metric] = Registry(
         "mae_px": Metric(mae_px, Declaration("MAE per pixel", "", "lower", "dataset")),
         "active_units": Metric(active_units, Declaration("Active units", "", None, "dataset")),
         "knn_accuracy": Metric(
-            knn_accuracy, Declaration("5-NN accuracy", "", "higher", "dataset"), "latents"
+            knn_accuracy,
+            Declaration("5-NN accuracy", "", "higher", "dataset"),
+            "latents",
+            needs_labels=True,
         ),
         "classifier_frechet": Metric(
             classifier_frechet,
             Declaration("Classifier Fréchet", "", "lower", "dataset"),
             "generation",
+            needs_labels=True,
         ),
         "precision": Metric(
-            precision, Declaration("Precision", "", "higher", "dataset"), "generation"
+            precision,
+            Declaration("Precision", "", "higher", "dataset"),
+            "generation",
+            needs_labels=True,
         ),
-        "recall": Metric(recall, Declaration("Recall", "", "higher", "dataset"), "generation"),
+        "recall": Metric(
+            recall,
+            Declaration("Recall", "", "higher", "dataset"),
+            "generation",
+            needs_labels=True,
+        ),
     },
+    no_instance(Metric),
 )

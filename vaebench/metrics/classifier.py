@@ -71,18 +71,24 @@ class Reference:
 
 
 @cache  # where the data directory cannot be written, at least a process trains it only once
-def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference:
+def reference(
+    name: str,
+    digest: str,
+    data_dir: Path | None = None,
+    options: tuple[tuple[str, Any], ...] = (),
+) -> Reference:
     """The classifier of a data set, from the data directory, or trained now and kept there.
 
     Arguments:
         name: A key of ``DATASETS``.
         digest: The digest of its source data, as in :class:`vaebench.datasets.Splits`.
         data_dir: Where data sets lie; None for the default.
+        options: The data set's own, as pairs.
 
     Raises:
         DataError: It must be trained, and the data set cannot be loaded.
     """
-    shape = datasets.DATASETS[name].shape
+    shape = datasets.DATASETS[name].shape_with(dict(options))
     recipe = _recipe(digest, datasets.DATASETS[name].validation)
     path = data_directory(data_dir) / "classifiers" / f"{recipe}.pt"
     known = _read(path, shape, recipe)
@@ -92,13 +98,13 @@ def reference(name: str, digest: str, data_dir: Path | None = None) -> Reference
             with lock(path.with_suffix(".lock"), -1):  # for as long as it takes
                 known = _read(path, shape, recipe)  # another process may have trained it meanwhile
                 if known is None:
-                    state = _trained(name, data_dir)
+                    state = _trained(name, data_dir, options)
                     known = _rebuilt(state, shape, recipe)
                     buffer = io.BytesIO()
                     torch.save(state, buffer)
                     write_atomic(path, buffer.getvalue())
         except (OSError, ResultsError):  # it cannot be kept
-            known = known or _rebuilt(_trained(name, data_dir), shape, recipe)
+            known = known or _rebuilt(_trained(name, data_dir, options), shape, recipe)
     return known
 
 
@@ -139,9 +145,11 @@ def _network(shape: Shape, classes: int) -> nn.Sequential:
     ).to(memory_format=torch.channels_last)
 
 
-def _trained(name: str, data_dir: Path | None) -> dict[str, Any]:
+def _trained(
+    name: str, data_dir: Path | None, options: tuple[tuple[str, Any], ...]
+) -> dict[str, Any]:
     """Train on the CPU, with one thread: the same recipe gives the same bits on one machine."""
-    splits = datasets.load(name, data_dir=data_dir)
+    splits = datasets.load(name, data_dir=data_dir, **dict(options))
     (x, y), test = splits.train, splits.test
     with seeded(0, f"{name}/classifier"):
         network = _network(splits.shape, int(y.max()) + 1)
@@ -176,7 +184,7 @@ def _batched(function: nn.Module, x: Tensor, size: int) -> Tensor:
         return torch.cat([function(part) for part in torch.split(x, size)])
 
 
-def _recipe(digest: str, validation: int) -> str:
+def _recipe(digest: str, validation: int | None) -> str:
     """What the classifier depends on: the source data, how many are held out, the recipe."""
     return hashlib.sha256(f"{digest}/{validation}/{RECIPE}".encode()).hexdigest()[:12]
 

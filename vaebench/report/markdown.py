@@ -24,7 +24,7 @@ from vaebench.report.markup import (
     table_lines,
 )
 from vaebench.report.numbers import NOTHING
-from vaebench.report.pictures import Pictures, is_picture, last_tile
+from vaebench.report.pictures import Pictures, is_picture, last_tile, own_pictures
 from vaebench.report.sections import effects_section, published_section
 from vaebench.report.tables import (
     MAIN_COLUMNS,
@@ -48,6 +48,7 @@ def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
             claims_section(analysis.claims),
             _results(analysis, pictures),
             _comparison(analysis, pictures),
+            _own_figures(analysis, pictures),
             effects_section(analysis.effects, analysis.cells),
             published_section(analysis.reproductions),
             _costs(analysis.cells),
@@ -110,6 +111,14 @@ def _comparison(report: Report, pictures: Pictures) -> list[str]:
         return []
     alt = f"All cells of {report.name}: test images, reconstructions and samples"
     return [f"![{escape(alt)}]({pictures.link(path, path.name)})"]
+
+
+def _own_figures(report: Analysis, pictures: Pictures) -> list[str]:
+    """Pictures that plugins have drawn: of the grid, and of the run that stands for each cell."""
+    shown = []
+    for path, title, name in own_pictures(report):
+        shown += [f"![{escape(title)}]({pictures.link(path, name)})", ""]
+    return section("Further figures", shown[:-1]) if shown else []
 
 
 def _costs(found: Sequence[Cell]) -> list[str]:

@@ -14,6 +14,7 @@ from vaebench.report.analysis import Analysis
 from vaebench.report.cells import MIN_RATE, Cell, chosen, declarations
 from vaebench.report.devices import device_kind, device_notes
 from vaebench.report.loading import Record, Report, counted, dig, flat, in_words, listed, setting
+from vaebench.report.numbers import gray_or_colour, pixels_in_words
 from vaebench.report.ranking import base_measure_key, machine_key
 from vaebench.report.references import reference_notes
 from vaebench.report.tables import Table
@@ -28,11 +29,6 @@ GAP = (
     "minus test, seed by seed, then averaged; a large gap is overfitting."
 )
 _OUTDATED = "of older data or code than others, so left out"
-_BINARIZE = {
-    "none": "gray pixels, not binarised",
-    "static": "binarised once",
-    "dynamic": "training images binarised anew each epoch, test images once",
-}
 
 
 def summary(analysis: Analysis) -> str:
@@ -240,18 +236,19 @@ def _likelihoods(table: Table, records: Sequence[Record]) -> list[str]:
     """What the losses are, and that they are not ranked against each other."""
     notes = []
     titles = [column.title for column in table.columns if column.comparable == "likelihood"]
+    pixels = gray_or_colour(records)
     if titles and len({base_measure_key(record) for record in records}) > 1:
         notes.append(
             f"{listed(titles)} are comparable only by base measure, on the same data: densities of "
-            "gray pixels (mse, gaussian, cb) with one another, probabilities of binarised pixels "
-            "with one another, a relaxed loss with itself alone. Other rows are not comparable "
-            "there and are never ranked against each other."
+            f"{pixels} pixels (mse, gaussian, cb) with one another, probabilities of binarised "
+            "pixels with one another, a relaxed loss with itself alone. Other rows are not "
+            "comparable there and are never ranked against each other."
         )
     relaxed = _distinct(setting(r, "loss", "name") for r in records if is_relaxed(r))
     if relaxed:
         notes.append(
-            f"{listed(relaxed)} on gray pixels is the relaxed Bernoulli: not a normalised density, "
-            "so its ELBO bounds no likelihood."
+            f"{listed(relaxed)} on {pixels} pixels is the relaxed Bernoulli: not a normalised "
+            "density, so its ELBO bounds no likelihood."
         )
     sigmas = _distinct(dig(setting(record, "loss"), "mse", "sigma2") for record in records)
     if sigmas:
@@ -276,7 +273,7 @@ def _dataset(report: Report) -> str:
         details.append("the test images serve as validation split")
     binarize = _settings(report, "dataset", "binarize")
     if len(binarize) == 1:
-        details.append(_BINARIZE.get(str(binarize[0]), f"binarised: {binarize[0]}"))
+        details.append(pixels_in_words(binarize[0], report.records))
     if _settings(report, "dataset", "dequantize") == ["uniform"]:
         details.append("dequantised")
     return f"{text} ({'; '.join(details)})" if details else text

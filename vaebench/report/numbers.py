@@ -4,7 +4,9 @@ Only what is shown is rounded; JSON and CSV hold every digit.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from vaebench.report.loading import Record, dig
 
 NOTHING = "—"  # where there is no number
 UNIT_DECIMALS = {"nats": 2, "dB": 2}
@@ -49,3 +51,20 @@ def decimals_of(values: Iterable[float], unit: str) -> int:
         return 0
     largest = max(map(abs, known))
     return min(max(3 - math.floor(math.log10(largest)), 0), 9)
+
+
+def gray_or_colour(records: Sequence[Record]) -> str:
+    """What pixels are called: by the channels of the images."""
+    shapes = [dig(record, "environment", "dataset", "shape") for record in records]
+    colours = {isinstance(s, list) and len(s) == 3 and s[0] == 3 for s in shapes if s is not None}
+    return {(True,): "colour", (False, True): "gray and colour"}.get(tuple(sorted(colours)), "gray")
+
+
+def pixels_in_words(binarize: object, records: Sequence[Record]) -> str:
+    """How pixels were binarised, as ``dataset.binarize`` says."""
+    said = {
+        "none": f"{gray_or_colour(records)} pixels, not binarised",
+        "static": "binarised once",
+        "dynamic": "training images binarised anew each epoch, test images once",
+    }
+    return said.get(str(binarize), f"binarised: {binarize}")

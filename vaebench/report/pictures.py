@@ -19,12 +19,15 @@ from vaebench.files import names_in, read_picture, write_atomic
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen
 from vaebench.report.loading import Report, dig
-from vaebench.schema.labels import cell_label
+from vaebench.schema.labels import cell_label, run_label
+from vaebench.schema.record import OWN_FIGURES
 from vaebench.storage import RunStore
 
 if TYPE_CHECKING:
     from vaebench.figures import CellImages
 
+
+_OWN = re.compile(rf"{OWN_FIGURES}[A-Za-z0-9_-]{{1,64}}\.png")
 _TILE = re.compile(r"(?P<kind>[a-z]+)-(?P<epoch>\d+)\.png")
 
 
@@ -133,3 +136,31 @@ def _arrays(run: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None
     images = originals.ndim == 4 and originals.shape[1] in (1, 3) and originals.size > 0
     whole = same and images and all(array.dtype.kind == "f" for array in (originals, *others))
     return (originals, others[0], others[1]) if whole else None
+
+
+def own_pictures(analysis: Analysis) -> list[tuple[Path, str, str]]:
+    """Pictures that plugins have drawn: the files, titles, and names for copies.
+
+    Of the grid, and of the run that stands for each of its cells.
+    """
+    found = []
+    folder = analysis.directory / "figures"
+    try:
+        names = names_in(folder, analysis.directory)
+    except ResultsError:
+        names = []
+    for name in names:
+        words = name.removeprefix(OWN_FIGURES).removesuffix(".png").replace("_", " ")
+        found.append((folder / name, f"{analysis.name}: {words}", name))
+    for record, _ in filter(None, map(chosen, analysis.cells)):
+        drawn = record.get("figures")
+        below = analysis.run_dir(record["run_id"]) / "figures"
+        for figure, title in drawn.items() if isinstance(drawn, dict) else ():
+            label = run_label(record["cell"], record["seed"])
+            name = f"{OWN_FIGURES}{figure}.png"
+            found.append((below / name, f"{label}: {title}", f"{record['run_id']}-{name}"))
+    return [
+        (path, title, name)
+        for path, title, name in found
+        if _OWN.fullmatch(path.name) and is_picture(path, analysis.directory)
+    ]

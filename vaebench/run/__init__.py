@@ -33,15 +33,29 @@ from vaebench.files import dump_json, dump_yaml
 from vaebench.models import Shape
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, build_vae, fit, model_cost, plan, require_trainable
+from vaebench.run.declared import measured_names
 from vaebench.run.decoder_export import decoder_bytes
 from vaebench.run.failures import TRANSIENT, fail, failed
 from vaebench.run.loading import LoadedRun, load_run
 from vaebench.run.measuring import diagnose, drawn_once, make_subject, measure_subject, remeasure
-from vaebench.run.pictures import draw_figures, figure_arrays, is_snapshot_epoch, save_snapshot
+from vaebench.run.pictures import (
+    draw_figures,
+    draw_own_figures,
+    figure_arrays,
+    is_snapshot_epoch,
+    save_snapshot,
+)
 from vaebench.run.publishing import discard, publish_run
-from vaebench.run.record import Task, close, completed_record, journal_line, measured_names
+from vaebench.run.record import (
+    Task,
+    close,
+    completed_record,
+    described_plugins,
+    journal_line,
+)
 from vaebench.run.scoring import SCORE, scored_record
 from vaebench.schema.labels import run_label
+from vaebench.schema.record import plugin_digests
 from vaebench.storage import LostError, RunStore
 from vaebench.tensors import misfit
 from vaebench.training import State, train
@@ -108,7 +122,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     config, device = task.config, torch.device(resolve_device(task.device))
 
     # 5 the data
-    splits = datasets.load(data_dir=task.data_dir, **config.dataset.model_dump())
+    splits = datasets.load(data_dir=task.data_dir, **config.dataset.arguments)
     parts = (splits.train, splits.validation, splits.test)
     x, validation, test = (part.x.to(device) for part in parts)
 
@@ -125,16 +139,22 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
 
     # 8 the measurement
     subject = make_subject(config, state.vae, splits, drawn, task.data_dir)
-    metrics = measure_subject(subject, measured_names(config))
+    missed: list[str] = []
+    names = measured_names(config, labelled=splits.labelled)
+    metrics = measure_subject(subject, names, missed)
 
     # 9 the pictures
     save_snapshot(store, state.vae, test, epoch=measured)
     arrays = figure_arrays(subject, config.figures)
     store.save_arrays(arrays)
-    draw_figures(store, arrays, run_label(task.cell, config.seed), config.estimator.name)
+    label = run_label(task.cell, config.seed)
+    draw_figures(store, arrays, label, config.estimator.name)
+    pictured, unpictured = draw_own_figures(store, arrays, label)
 
     # 10 the record
-    return completed_record(task, splits, state, subject, metrics, measured, peak_mb)
+    record = completed_record(task, splits, state, subject, metrics, measured, peak_mb)
+    record["notes"] += [*missed, *unpictured]
+    return record | ({"figures": pictured} if pictured else {})
 
 
 def _begin(config: RunConfig, shape: Shape, x: Tensor, store: RunStore, warn: Warn) -> State:
@@ -161,6 +181,7 @@ def _train(
     x, validation, test = images
     peak = peak_memory(x.device.type)
     resumed_at = state.epoch
+    sources = {"plugins": plugin_digests(described_plugins(config))} if config.plugins else {}
     estimator = ESTIMATORS[config.estimator.name]
     for statistics in train(state, estimator, x, validation, plan(config), seed=config.seed):
         if test is not None and is_snapshot_epoch(statistics.epoch):
@@ -169,7 +190,7 @@ def _train(
             store.save_tensors("best.pt", {"model": state.vae.state_dict()})
         line = journal_line(statistics)
         line["metrics"] |= diagnose(config, state.vae, x, statistics)
-        store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line})
+        store.save_tensors("checkpoint.pt", state.state_dict() | {"line": line} | sources)
         store.append(line)
         on_epoch(line)
     return peak() if state.epoch > resumed_at else None
@@ -206,6 +227,10 @@ def resume(config: RunConfig, state: State, store: RunStore, warn: Warn) -> None
                 raise ResultsError(f"{store.path}: checkpoint.pt: not that of a run")
             if why := misfit(checkpoint["model"], state.vae.state_dict()):
                 raise ResultsError(f"{store.path}: checkpoint.pt: {why}")
+            if checkpoint.get("plugins", {}) != plugin_digests(described_plugins(config)):
+                raise ResultsError(
+                    f"{store.path}: checkpoint.pt: the source of a plugin has changed"
+                )
             if config.evaluate == "best" and checkpoint["best_epoch"]:
                 store.load_tensors("best.pt")  # is it whole?
             store.append(checkpoint["line"])

@@ -1,5 +1,7 @@
 """From a configuration to a model, its optimiser and its plan of training."""
 
+import sys
+from contextlib import redirect_stdout
 from functools import cache
 
 import torch
@@ -10,8 +12,8 @@ from vaebench.config import Choice, ModelChoice, RunConfig
 from vaebench.datasets import DATASETS
 from vaebench.errors import ConfigError
 from vaebench.estimators import ESTIMATORS
-from vaebench.likelihoods import LIKELIHOODS
-from vaebench.models import MODELS, Shape
+from vaebench.likelihoods import LIKELIHOODS, maps_of
+from vaebench.models import MODELS, Networks, Shape
 from vaebench.seeding import seeded, stream
 from vaebench.training import OPTIMIZERS, SCHEDULES, Plan, State
 from vaebench.vae import VAE, fit_likelihood, flops_per_image, parameter_count
@@ -48,10 +50,20 @@ def placed(vae: VAE, device: torch.device | str) -> VAE:
 
 
 def build_vae(model: ModelChoice, loss: Choice, shape: Shape) -> VAE:
-    """Build the model, with weights drawn from PyTorch's current stream on its current device."""
-    networks = MODELS[model.name](shape, model.latent_dim, **model.options)
+    """Build the model, with weights drawn from PyTorch's current stream on its current device.
+
+    Raises:
+        TypeError: The model is no pair of modules.
+    """
+    maps = maps_of(LIKELIHOODS[loss.name])
+    given = model.options | ({} if maps == 1 else {"maps": maps})
+    networks = MODELS[model.name](shape, model.latent_dim, **given)
+    if not isinstance(networks, tuple | list) or len(networks) != 2:
+        raise TypeError(
+            f"{model.name} returns a {type(networks).__name__}, not Networks(encoder, decoder)"
+        )
     likelihood = LIKELIHOODS[loss.name](**loss.options)
-    return VAE(networks, likelihood, model.latent_dim)
+    return VAE(Networks(*networks), likelihood, model.latent_dim)
 
 
 def require_trainable(vae: VAE, images: int, batch_size: int) -> None:
@@ -74,14 +86,58 @@ def model_cost(config: RunConfig) -> tuple[int, int]:
     Raises:
         ValueError: The model cannot be built so.
     """
-    return _model_cost(config.model, config.loss, DATASETS[config.dataset.name].shape)
+    shape = DATASETS[config.dataset.name].shape_with(config.dataset.options)
+    return _model_cost(config.model, config.loss, shape)
 
 
 @cache
 def _model_cost(model: ModelChoice, loss: Choice, shape: Shape) -> tuple[int, int]:
-    with torch.device("meta"):
-        vae = build_vae(model, loss, shape)
-    return parameter_count(vae), flops_per_image(vae, shape)
+    with redirect_stdout(sys.stderr):  # the standard output is the command's
+        try:
+            with torch.device("meta"):
+                vae = build_vae(model, loss, shape)
+            require_shapes(vae, shape)
+        except Exception:
+            if MODELS.plugin(model.name) is None and LIKELIHOODS.plugin(loss.name) is None:
+                raise
+            with seeded(0, "cost"):  # a plugin's code may need numbers
+                vae = build_vae(model, loss, shape)
+            require_shapes(vae, shape)
+        return parameter_count(vae), flops_per_image(vae, shape)
+
+
+def require_shapes(vae: VAE, shape: Shape) -> None:
+    """Make sure that what encoder, decoder and likelihood return fits together.
+
+    Arguments:
+        vae: The model; it is left in evaluation mode.
+        shape: The shape of its images, (C, H, W).
+
+    Raises:
+        ValueError: Something has another shape than it should.
+        Exception: What the model raises.
+    """
+    first = next(vae.parameters(), None)
+    if first is None:
+        raise ValueError("the model has no parameters")
+    x = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
+    params_shape = (2, maps_of(vae.likelihood) * shape[0], *shape[1:])
+    vae.eval()
+    with torch.no_grad():
+        q = vae.encoder(x)
+        params = vae.decoder(q.mean) if q.mean.shape == (2, vae.latent_dim) else q.mean
+        made = {
+            "its encoder's mean": (q.mean, (2, vae.latent_dim)),
+            "its encoder's log_var": (q.log_var, (2, vae.latent_dim)),
+            "its decoder's output": (params, params_shape),
+        }
+        for what, (tensor, expected) in made.items():
+            if tensor.shape != expected:
+                raise ValueError(
+                    f"{what} of 2 images has the shape {tuple(tensor.shape)}, not {expected}"
+                )
+        if (mean := vae.likelihood.mean(params)).shape != x.shape:
+            raise ValueError(f"the likelihood's mean image has the shape {tuple(mean.shape[1:])}")
 
 
 def plan(config: RunConfig) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from vaebench.errors import DivergedError, VaebenchError
+from vaebench.plugins import told
 from vaebench.run.record import Task, close
 from vaebench.storage import RunStore
 
@@ -35,7 +36,7 @@ def failed(task: Task, error: Exception) -> dict[str, Any]:
     trace = "".join(traceback.format_exception(error))
     if is_out_of_memory(error):
         return fail(task, "memory", _out_of_memory(error), trace)
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = told(error)
     return fail(task, "system" if isinstance(error, OSError) else "error", reason, trace)
 
 

@@ -18,11 +18,13 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ResultsError
 from vaebench.files import dump_json
 from vaebench.metrics import METRICS, Subject, measure, reference
+from vaebench.plugins import told
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
+from vaebench.run.declared import declarations, unmeasured_notes
 from vaebench.run.failures import failed
 from vaebench.run.loading import load_run
-from vaebench.run.record import Task, declarations, now, unmeasured_notes
+from vaebench.run.record import Task, now
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics
@@ -40,12 +42,13 @@ def make_subject(
 
     ``x``: the training images, see :func:`drawn_once`; ``data_dir``: None for the default.
     """
+    options = tuple(sorted(config.dataset.options.items()))
     return Subject(
         vae=vae,
         images=Split(splits.test.x.to(x.device), splits.test.y),
         training=Split(x, splits.train.y),
         seed=config.seed,
-        reference=partial(reference, splits.name, splits.digest, data_dir),
+        reference=partial(reference, splits.name, splits.digest, data_dir, options),
         samples=config.metrics.log_px,
         dequantized=config.dataset.dequantize == "uniform",
     )
@@ -60,14 +63,31 @@ def drawn_once(config: RunConfig, x: Tensor) -> Tensor:
     return binarize(x, stream(0, f"{config.dataset.name}/binarize/train"))
 
 
-def measure_subject(subject: Subject, names: Iterable[str]) -> dict[str, float]:
-    """Values on the test images and, of the bound, on a part of the training images."""
-    names = list(names)
+def measure_subject(
+    subject: Subject, names: Iterable[str], missed: list[str] | None = None
+) -> dict[str, float]:
+    """Values on the test images and, of the bound, on a part of the training images.
+
+    Arguments:
+        subject: What is measured.
+        names: Of metrics.
+        missed: Gets a note for each metric of a plugin that raises something, and is left out; None
+            where that is to be raised.
+    """
+    names, own = list(names), dict[str, float]()
+    if missed is not None:
+        for name in [name for name in names if METRICS.plugin(name)]:
+            names.remove(name)
+            try:
+                own |= measure(subject, "test", [name])
+            except Exception as error:
+                missed.append(f"{METRICS[name].declaration.title} was not measured: {told(error)}.")
     part = Split(subject.training.x[:TRAIN_PART], subject.training.y[:TRAIN_PART])
     on_train = replace(subject, images=part, noise="evaluation/train")
     return {
         **measure(subject, "test", names),
         **measure(on_train, "train_eval", [name for name in ON_TRAIN if name in names]),
+        **own,
     }
 
 
@@ -115,7 +135,7 @@ def remeasure(task: Task) -> dict[str, Any]:
 
 def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
     config, (vae, _, _, record) = task.config, load_run(task.folder, whole=True)
-    splits = datasets.load(data_dir=task.data_dir, **config.dataset.model_dump())
+    splits = datasets.load(data_dir=task.data_dir, **config.dataset.arguments)
     if splits.digest != record["environment"]["dataset"]["digest"]:
         raise ResultsError(f"{task.folder}: was trained on another {splits.name} than lies here")
     device = torch.device(resolve_device(task.device))

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from vaebench import figures
 from vaebench.config import FigureOptions
+from vaebench.datasets.splits import NO_LABEL
 from vaebench.metrics import Subject, squared_error_per_image
+from vaebench.plugins import told
+from vaebench.schema.record import OWN_FIGURES as OWN
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
 from vaebench.vae import VAE
@@ -98,7 +101,7 @@ def figure_arrays(subject: Subject, options: FigureOptions) -> Arrays:
     (mean over pixels) and ``ssim`` of its clipped mean reconstruction; the posterior
     (``latent_mean``, ``latent_log_var``) and the ``labels`` of the first 5,000; and of those
     ``ranked`` by squared error (8 best, 8 about the median, 8 worst), their places in the test
-    split, ``ranked_originals`` and ``ranked_reconstructions``.
+    split, ``ranked_originals`` and ``ranked_reconstructions``. Images without labels have none.
     """
     vae, on_test = subject.vae, subject.evaluation
     device = next(vae.parameters()).device
@@ -127,10 +130,11 @@ def figure_arrays(subject: Subject, options: FigureOptions) -> Arrays:
             "latent_mean": _array(mean),
             "latent_log_var": _array(on_test.log_var[:SCATTERED]),
             "latent_2d": _array(_two_dimensions(mean)),
-            "labels": _array(subject.images.y[:SCATTERED]),
             "rate_per_dimension": _array(on_test.rate_per_dimension.mean(dim=0)),
             "interpolations": decode(torch.lerp(ends[:, :1], ends[:, 1:], along)),
         }
+        if (subject.images.y != NO_LABEL).any():
+            arrays["labels"] = _array(subject.images.y[:SCATTERED])
         if vae.latent_dim == 2:
             axis = manifold_axis(options.manifold)
             z2, z1 = torch.meshgrid(axis, axis, indexing="ij")
@@ -153,6 +157,31 @@ def manifold_axis(spacing: str) -> Tensor:
         quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, GRID))
         return quantiles
     return torch.linspace(-2, 2, GRID)
+
+
+def draw_own_figures(
+    store: RunStore, arrays: Arrays, label: str
+) -> tuple[dict[str, str], list[str]]:
+    """Draw the figures of plugins, and write them as PNG beside the others.
+
+    What a plugin raises harms no run: the figure is left out.
+
+    Returns:
+        Names and titles of what was drawn; a note on each of the others.
+    """
+    drawn, missed = {}, []
+    for name, plot in figures.FIGURES.items():
+        if plot.of != "run":
+            continue
+        try:
+            figure = plot.function(dict(arrays), title=f"{label}: {plot.title}")
+            content = figures.to_png(figure)
+        except Exception as error:
+            missed.append(f"The figure {name} was not drawn: {told(error)}.")
+            continue
+        store.write(f"figures/{OWN}{name}.png", content)
+        drawn[name] = plot.title
+    return drawn, missed
 
 
 def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) -> None:

@@ -1,20 +1,20 @@
 """What a run says of itself: the journal's line of an epoch, and the record at its end."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vaebench.config import RunConfig
 from vaebench.datasets import Splits
-from vaebench.declarations import COSTS, Spent, definition
+from vaebench.declarations import COSTS, Spent
 from vaebench.environment import describe, resolve_device
 from vaebench.estimators import ESTIMATORS
 from vaebench.files import dump_json
 from vaebench.fitted_gaussian import FittedGaussian
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import METRICS, Subject, ssim_window
+from vaebench.run.declared import declarations, is_relaxed, measured_names, unmeasured_notes
 from vaebench.schema.record import SCHEMA_VERSION
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics, State
@@ -119,6 +119,7 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "config": task.config.to_dict(),
         "support": LIKELIHOODS[task.config.loss.name].support,
         "importance_weighted": ESTIMATORS[task.config.estimator.name].importance_weighted,
+        **described_plugins(task.config),
         "metrics": {},
         "metric_declarations": {},
         "rate_per_dimension": [],
@@ -132,6 +133,23 @@ def make_record(task: Task, status: str, reason: str | None) -> dict[str, Any]:
         "reason": reason,
         **({"retries": task.retries} if task.retries else {}),
     }
+
+
+def described_plugins(config: RunConfig) -> dict[str, Any]:
+    """What a record says of the plugins that a run was trained with; nothing where it needs none.
+
+    Never where they lie: records are published.
+    """
+    used = [
+        {
+            "name": plugin.name,
+            "digest": plugin.digest,
+            **({"distribution": plugin.distribution} if plugin.distribution else {}),
+            "provides": provides,
+        }
+        for plugin, provides in config.plugins.items()
+    ]
+    return {"plugins": used} if used else {}
 
 
 def completed_record(
@@ -150,7 +168,7 @@ def completed_record(
     config, vae, journal = task.config, state.vae, RunStore(task.folder).journal
     flops = flops_per_image(vae, splits.shape)
     spent = Spent(journal, len(splits.train.x), peak_mb, parameter_count(vae), flops, vae)
-    names = measured_names(config)
+    names = measured_names(config, labelled=splits.labelled)
     record = make_record(task, "complete", None)
     record["metrics"] = {
         **metrics,
@@ -159,7 +177,8 @@ def completed_record(
     record["rate_per_dimension"] = subject.evaluation.rate_per_dimension.mean(dim=0).tolist()
     if "log_px" in names:
         record["log_px"] = subject.evidence.describe()
-    record["metric_declarations"] = declarations(config, [*names, *COSTS])
+    done = [name for name in names if f"test/{name}" in metrics]
+    record["metric_declarations"] = declarations(config, [*done, *COSTS])
     if isinstance(fitted := vae.likelihood, FittedGaussian):
         # of sampled codes; under a bound of importance weights their errors are weighed by them
         record["sigma2"] = {"value": fitted.sigma2, "mean_squared_error": fitted.squared_error}
@@ -175,70 +194,19 @@ def completed_record(
         "train": len(splits.train.x),
         "validation": len(splits.validation.x),
         "test": len(splits.test.x),
+        **({} if splits.labelled else {"labelled": False}),
     }
-    classifier = subject.reference().describe()
-    record["environment"] |= {"dataset": dataset, "classifier": classifier}
+    record["environment"]["dataset"] = dataset
+    if splits.labelled:
+        record["environment"]["classifier"] = subject.reference().describe()
     return record
 
 
-def measured_names(config: RunConfig) -> list[str]:
-    """Metrics that are measured of a run: all but those that are opt-in or mean nothing there."""
-    return [
-        name
-        for name, metric in METRICS.items()
-        if name not in _impossible(config) and (not metric.opt_in or _samples(config, name))
-    ]
-
-
-def declarations(config: RunConfig, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What metrics and costs of a run declare, by the name behind the slash."""
-    declared = {}
-    for name in names:
-        declaration = (COSTS[name] if name in COSTS else METRICS[name]).declaration
-        samples = _samples(config, name)
-        declared[name] = (declaration.with_samples(samples) if samples else declaration).to_dict()
-    return declared
-
-
-def outdated(config: RunConfig, record: dict[str, Any]) -> list[str]:
-    """Metrics that a record lacks, or has by an older definition or with another K."""
-    old = []
-    for name, now in declarations(config, measured_names(config)).items():
-        then = definition(record["metric_declarations"].get(name, {}))
-        current = then[0] > now["version"] or then == definition(now)
-        if record["metrics"].get(f"test/{name}") is None or not current:
-            old.append(name)
-    return old
-
-
-def _samples(config: RunConfig, name: str) -> int | None:
-    """K of an opt-in metric; None where it is not asked for."""
-    samples: int | None = getattr(config.metrics, name, None)
-    return samples
-
-
-def _is_relaxed(config: RunConfig) -> bool:
-    """Whether the loss is a distribution of binary pixels, and the pixels are gray."""
-    return LIKELIHOODS[config.loss.name].support == "binary" and config.dataset.binarize == "none"
-
-
-def _impossible(config: RunConfig) -> dict[str, str]:
-    """Metrics that mean nothing for a run, and why."""
-    reasons = {}
-    if config.dataset.dequantize == "none":
-        reasons["bits_per_dim"] = "the images are not dequantised"
-    if _is_relaxed(config):
-        reasons["log_px"] = f"{config.loss.name} on gray pixels is not a normalised density"
-    return reasons
-
-
-def unmeasured_notes(config: RunConfig) -> list[str]:
-    """What was asked for and is not measured, and why."""
-    return [
-        f"{METRICS[name].declaration.title} is not measured: {why}."
-        for name, why in _impossible(config).items()
-        if _samples(config, name)
-    ]
+def _unlabelled_note(splits: Splits) -> list[str]:
+    titles = [m.declaration.title for m in METRICS.values() if m.needs_labels]
+    if splits.labelled:
+        return []
+    return [f"{', '.join(titles)}: not measured, as the images have no labels."]
 
 
 def _sigma2_notes(fitted: FittedGaussian) -> list[str]:
@@ -257,9 +225,10 @@ def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
     """What a reader of the numbers must know."""
     window = ssim_window(*splits.shape[1:])
     said = [f"SSIM window: {window.description}; data range 1."]
-    if _is_relaxed(config):
+    if is_relaxed(config):
         said.append(
-            f"{config.loss.name} on gray pixels is the relaxed Bernoulli: not a normalised density."
+            f"{config.loss.name} on {'colour' if splits.shape[0] == 3 else 'gray'} pixels is the "
+            f"relaxed Bernoulli: not a normalised density."
         )
     if isinstance(vae.likelihood, FittedGaussian):
         said += _sigma2_notes(vae.likelihood)
@@ -268,7 +237,7 @@ def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
             "The test split served as validation split: whatever was selected on it (schedule, "
             "early stopping, best epoch) has seen the test images."
         )
-    return said + unmeasured_notes(config)
+    return said + _unlabelled_note(splits) + unmeasured_notes(config)
 
 
 def now() -> int:

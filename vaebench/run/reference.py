@@ -31,13 +31,21 @@ from vaebench.datasets.pixels import quantized
 from vaebench.errors import VaebenchError
 from vaebench.files import dump_json, write_atomic
 from vaebench.likelihoods import LIKELIHOODS
-from vaebench.metrics import METRICS, Generation, Latents, measure, reference, ssim_per_image
+from vaebench.metrics import (
+    METRICS,
+    Generation,
+    Latents,
+    Reference,
+    measure,
+    reference,
+    ssim_per_image,
+)
 from vaebench.metrics.ppca import Ppca, Spectrum, spectrum
 from vaebench.metrics.subject import GENERATED
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import build, model_cost
+from vaebench.run.declared import measured_names
 from vaebench.run.measuring import drawn_once, make_subject
-from vaebench.run.record import measured_names
 from vaebench.schema.reference import REFERENCE_VERSION, read_reference
 from vaebench.seeding import stream
 from vaebench.vae import start_likelihood
@@ -67,10 +75,10 @@ def reference_rows(
     spectra: dict[str, Spectrum] = {}
 
     def splits_of(config: RunConfig) -> Splits:
-        found: Splits = load(json.dumps(config.dataset.model_dump()))
+        found: Splits = load(json.dumps(config.dataset.arguments))
         return found
 
-    def real(config: RunConfig) -> Row:
+    def real(config: RunConfig) -> Row | None:
         return _real(config, data_dir)
 
     def ppca(config: RunConfig) -> Row | None:
@@ -87,13 +95,13 @@ def reference_rows(
         return _untrained(config, splits_of(config), data_dir)
 
     kinds: dict[str, tuple[Callable[[RunConfig], Row | None], Iterable[RunConfig]]] = {
-        "real": (real, _first(configs, lambda c: c.dataset.name)),
+        "real": (real, _first(configs, lambda c: (c.dataset.name, str(c.dataset.options)))),
         "ppca": (ppca, _first(configs, lambda c: (c.dataset, c.model.latent_dim))),
         "untrained": (untrained, _first(_by_cost(configs), lambda c: (c.dataset, c.loss))),
     }
     for kind, (measured, chosen) in kinds.items():
         for config in chosen:
-            digest = datasets.digest(config.dataset.name, data_dir)
+            digest = datasets.digest(config.dataset.name, data_dir, **config.dataset.options)
             if digest is None:
                 continue
             about = _about(kind, config)
@@ -134,23 +142,37 @@ def _about(kind: str, config: RunConfig) -> dict[str, Any]:
     """What of a configuration a row depends on."""
     dataset = config.dataset.model_dump(mode="json")
     if kind == "real":
-        return {"dataset": {"name": dataset["name"]}}
+        return {"dataset": {k: dataset[k] for k in ("name", dataset["name"]) if k in dataset}}
     if kind == "ppca":
         model = {"name": "linear", "latent_dim": config.model.latent_dim}
         return {"dataset": dataset, "model": model}
     dumped = config.to_dict()
-    return {key: dumped[key] for key in ("dataset", "model", "loss", "seed")}
+    about = {key: dumped[key] for key in ("dataset", "model", "loss", "seed")}
+    sources = {plugin.name: plugin.digest for plugin in config.plugins}
+    return about | ({"plugins": sources} if sources else {})
 
 
 def _key(kind: str, digest: str, about: dict[str, Any]) -> str:
-    versions = {name: metric.declaration.version for name, metric in METRICS.items()}
+    versions = {name: METRICS[name].declaration.version for name in METRICS if _is_ours(name)}
     depends = [kind, digest, about, versions, NUMBERS_VERSION, RECIPE]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _real(config: RunConfig, data_dir: Path | None) -> Row:
-    splits = datasets.load(config.dataset.name, data_dir=data_dir)
-    judge = reference(splits.name, splits.digest, data_dir)
+def _is_ours(name: str) -> bool:
+    """Whether a metric is none of a plugin: of these there are no reference rows."""
+    return METRICS.plugin(name) is None
+
+
+def _judge(config: RunConfig, splits: Splits, data_dir: Path | None) -> Reference:
+    options = tuple(sorted(config.dataset.options.items()))
+    return reference(splits.name, splits.digest, data_dir, options)
+
+
+def _real(config: RunConfig, data_dir: Path | None) -> Row | None:
+    splits = datasets.load(config.dataset.name, data_dir=data_dir, **config.dataset.options)
+    if not splits.labelled:  # no classifier, in whose features they could be compared
+        return None
+    judge = _judge(config, splits, data_dir)
     held_out = splits.validation if len(splits.validation.x) else splits.train
     features = judge.features_of(held_out.x[:GENERATED]).double()
     part = Generation(features, judge.features.double(), judge.radii)
@@ -165,22 +187,24 @@ def _ppca(config: RunConfig, fitted: Ppca, splits: Splits, data_dir: Path | None
     measured = fitted.evaluation(splits.test.x)
     if config.dataset.dequantize == "uniform":
         measured = measured._replace(x=quantized(measured.x))
-    judge = reference(splits.name, splits.digest, data_dir)
-    prior = torch.randn(GENERATED, config.model.latent_dim, generator=stream(0, "generation"))
-    generated = [
-        judge.features_of(fitted.decode(z, splits.shape).clamp(0.0, 1.0))
-        for z in torch.split(prior, 500)
-    ]
     codes = fitted.posterior_means(drawn_once(config, splits.train.x)).float()
-    parts = {
+    parts: dict[str, Any] = {
         "evaluation": measured,
         "similarity": ssim_per_image(measured.x, measured.reconstruction),
         "latents": Latents(codes, splits.train.y, measured.mean, splits.test.y),
-        "generation": Generation(
-            torch.cat(generated).double(), judge.features.double(), judge.radii
-        ),
     }
-    names = [name for name in measured_names(own) if METRICS[name].part in parts]
+    if splits.labelled:
+        judge = _judge(config, splits, data_dir)
+        prior = torch.randn(GENERATED, config.model.latent_dim, generator=stream(0, "generation"))
+        generated = [
+            judge.features_of(fitted.decode(z, splits.shape).clamp(0.0, 1.0))
+            for z in torch.split(prior, 500)
+        ]
+        parts["generation"] = Generation(
+            torch.cat(generated).double(), judge.features.double(), judge.radii
+        )
+    known = filter(_is_ours, measured_names(own, labelled=splits.labelled))
+    names = [name for name in known if METRICS[name].part in parts]
     metrics = {f"test/{name}": METRICS[name].function(parts[METRICS[name].part]) for name in names}
     # the exact posterior is diagonal: the bound is tight
     metrics["test/log_px"] = metrics["test/elbo"]
@@ -192,7 +216,8 @@ def _untrained(config: RunConfig, splits: Splits, data_dir: Path | None) -> Row:
     drawn = drawn_once(config, splits.train.x)
     start_likelihood(state.vae, drawn)
     subject = make_subject(config, state.vae, splits, drawn, data_dir)
-    names = [name for name in measured_names(config) if not METRICS[name].opt_in]
+    known = filter(_is_ours, measured_names(config, labelled=splits.labelled))
+    names = [name for name in known if not METRICS[name].opt_in]
     support = LIKELIHOODS[config.loss.name].support
     return {"metrics": measure(subject, "test", names), "support": support}
 

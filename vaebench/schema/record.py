@@ -19,6 +19,7 @@ from vaebench.schema.manifest import Planned
 
 SCHEMA_VERSION = 2
 Status = Literal["complete", "failed", "interrupted"]
+OWN_FIGURES = "own-"  # begins the names of pictures that plugins have drawn
 COMPONENTS = ("model", "loss", "estimator", "dataset")  # which have versions
 
 
@@ -51,6 +52,11 @@ class Record(BaseModel):
         "machine), version of its definition, samples",
     )
     environment: dict[str, Any] = Field(description="machine, packages, commit, data set")
+    plugins: list[dict[str, Any]] = Field(
+        [],
+        description="code of others that it was trained with: name, digest of its source, the "
+        "installed package, what it provides",
+    )
     finished: int = Field(description="Unix time in milliseconds")
     notes: Any = Field([], description="what a reader of the numbers must know")
     reason: Any = Field(None, description="why the run did not complete")
@@ -147,30 +153,40 @@ def versions(record: Mapping[str, Any]) -> dict[str, Any]:
 def outdated(records: Sequence[Mapping[str, Any]]) -> dict[str, Literal["stale", "superseded"]]:
     """Which completed records of a grid are of older data or code than its others, by run id.
 
-    Stale: of other source data than the run of the same data set that finished last. Superseded: of
-    a version of the shared code, or of a component, that another record shows to be an older one.
+    Stale: of other source data than the run of the same data set that finished last, or of another
+    source of a plugin than the run that used it last. Superseded: of a version of the shared code,
+    or of a component, that another record shows to be an older one.
     """
     done = [record for record in records if record["status"] == "complete"]
-    digests: dict[str, Any] = {}
+    digests: dict[tuple[str, str], Any] = {}
     newest: dict[tuple[str, Any], int] = {}
     for record in sorted(done, key=lambda record: record["finished"]):
-        data = _data(record)
-        digests[str(data.get("name"))] = data.get("digest")
+        digests |= _sources(record)
         for key, version in _versions(record).items():
             newest[key] = max(version, newest.get(key, 0))
     states: dict[str, Literal["stale", "superseded"]] = {}
     for record in done:
-        data = _data(record)
-        if data.get("digest") != digests[str(data.get("name"))]:
+        if any(digests[key] != digest for key, digest in _sources(record).items()):
             states[record["run_id"]] = "stale"
         elif any(version < newest[key] for key, version in _versions(record).items()):
             states[record["run_id"]] = "superseded"
     return states
 
 
-def _data(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _sources(record: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Digests of a run's data and plugins, by what they are of."""
     data = record.get("environment", {}).get("dataset")
-    return data if isinstance(data, dict) else {}
+    data = data if isinstance(data, dict) else {}
+    of_plugins = {("plugin", name): digest for name, digest in plugin_digests(record).items()}
+    chosen = record.get("config", {}).get("dataset")
+    name = str(data.get("name"))
+    options = chosen.get(name) if isinstance(chosen, dict) else None  # such as a folder's path
+    return {("data", f"{name} {options}"): data.get("digest"), **of_plugins}
+
+
+def plugin_digests(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Digests of the plugins that a run was trained with, by name."""
+    return {str(entry.get("name")): entry.get("digest") for entry in record.get("plugins") or []}
 
 
 def _versions(record: Mapping[str, Any]) -> dict[tuple[str, Any], int]:

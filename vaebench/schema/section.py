@@ -39,7 +39,9 @@ def one_of(registry: Mapping[str, Any]) -> AfterValidator:
 class Section(BaseModel):
     """A mapping whose keys are known, and which does not change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
     @field_validator("*", mode="before")
     @classmethod

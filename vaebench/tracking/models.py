@@ -9,22 +9,51 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vaebench.errors import ResultsError
+from vaebench.plugins import known, told
 from vaebench.schema.labels import cell_label
+from vaebench.schema.record import plugin_digests
+from vaebench.text import one_line
 from vaebench.tracking.payload import Seed, final_points, run_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from torch import nn
 
+MAX_SAID = 300  # characters of why there is no model
 EXAMPLES = 2  # torch.export would freeze a batch size of 1
 
 
+class NoModelError(ResultsError):
+    """A model that no graph can be made of."""
+
+
+class Made(NamedTuple):
+    """MLflow's id of a model, empty where there is none, and what is said of it."""
+
+    model_id: str
+    described: str
+
+
 def has_model(run: Seed) -> bool:
-    """Whether a run's folder still holds what a model is made of: published ones do not."""
-    return all((run.store.path / name).exists() for name in ("weights.pt", "arrays.npz"))
+    """Whether a model can be made of a run.
+
+    Published folders lack what it is made of, and a plugin that is not loaded is not loaded for it.
+    """
+    used = plugin_digests(run.store.record or {})
+    there = all((run.store.path / name).exists() for name in ("weights.pt", "arrays.npz"))
+    return there and used.keys() <= {plugin.name for plugin in known()}
+
+
+def logged_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_id: str) -> Made:
+    """Log a finished run's model, see :func:`log_model`; say why where there cannot be one."""
+    try:
+        model_id = log_model(client, experiment_id, run, mlflow_run_id)
+    except NoModelError as error:
+        return Made("", f"none: {one_line(error, MAX_SAID)}")
+    return Made(model_id, f"`models:/{model_id}`")
 
 
 def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_id: str) -> str:
@@ -38,6 +67,9 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
 
     Returns:
         MLflow's id of the model; ``models:/<id>`` loads it.
+
+    Raises:
+        NoModelError: The model is one of a plugin, and ``torch.export`` cannot make a graph of it.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
@@ -58,7 +90,12 @@ def log_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model")
-            save_model(run, path, model_id=model_id, mlflow_run_id=mlflow_run_id)
+            try:
+                save_model(run, path, model_id=model_id, mlflow_run_id=mlflow_run_id)
+            except Exception as error:
+                if isinstance(error, OSError) or not plugin_digests(run.store.record or {}):
+                    raise
+                raise NoModelError(f"torch.export refused it: {told(error)}") from error
             client.log_model_artifacts(model_id, str(path))
     except BaseException:
         with suppress(Exception):  # it is deleted by the next try in any case

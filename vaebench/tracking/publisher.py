@@ -20,7 +20,7 @@ from vaebench.tracking import payload, views
 from vaebench.tracking.client import GridClient, Key, Shown
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
 from vaebench.tracking.failures import explained
-from vaebench.tracking.models import has_model, log_model
+from vaebench.tracking.models import has_model, logged_model
 from vaebench.tracking.payload import Record, Seed
 from vaebench.tracking.store import Window
 
@@ -192,10 +192,9 @@ class Publisher:
         client, shown, cell = self.client, self.client.runs.get(key_of(run)), self._cell_run(label)
         if shown is None or not has_model(run) or cell.tags.get("vaebench.model_run") == shown.id:
             return
-        model_id = log_model(client.mlflow, client.experiment_id, run, shown.id)
-        described = f"`models:/{model_id}`, seed {run.seed} ({why})"
-        tags = {"vaebench.model_id": model_id, "vaebench.model_run": shown.id, MODEL: described}
-        client.tags(cell, tags)
+        made = logged_model(client.mlflow, client.experiment_id, run, shown.id)
+        tags = {"vaebench.model_run": shown.id, "vaebench.model_id": made.model_id}
+        client.tags(cell, {**tags, MODEL: f"{made.described}, seed {run.seed} ({why})"})
         self.cell(label)
 
     def send_views(self) -> None:

@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.errors import DivergedError
 from vaebench.estimators import Estimate, EstimateFunction, closed_form_kl
-from vaebench.seeding import stream
+from vaebench.seeding import seeded, stream
 from vaebench.training.epochs import EpochStatistics, Means
 from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.schedules import SCHEDULES
@@ -236,15 +236,16 @@ def train(
         vae.train()
         size = plan.batch_size
         batches = zip(torch.split(order, size), torch.split(noise, size, 1), strict=True)
-        for indices, draws in batches:
-            torch.index_select(images, 0, indices, out=batch[: len(indices)])
-            estimate = estimate_bound(vae, batch[: len(indices)], draws)
-            objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
-            if plan.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(vae.parameters(), plan.gradient_clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            sums.add(estimate)
+        with seeded(seed, "layers", epoch, device):  # dropout, say, and a run resumes at any epoch
+            for indices, draws in batches:
+                torch.index_select(images, 0, indices, out=batch[: len(indices)])
+                estimate = estimate_bound(vae, batch[: len(indices)], draws)
+                objective(estimate, beta).backward()  # type: ignore[no-untyped-call]
+                if plan.gradient_clip is not None:
+                    nn.utils.clip_grad_norm_(vae.parameters(), plan.gradient_clip)
+                optimizer.step()
+                optimizer.zero_grad()
+                sums.add(estimate)
         trained = sums.means(count)  # waits for the device
         seconds = time.perf_counter() - started
         cpu_seconds = time.process_time() - cpu_started

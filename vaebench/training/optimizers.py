@@ -10,6 +10,7 @@ from annotated_types import Ge, Lt
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from vaebench.plugins import Registry, not_callable
 from vaebench.vae import VAE
 
 
@@ -86,4 +87,6 @@ def sgd(
     )
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry(
+    "optimizer", {"adam": adam, "adamw": adamw, "sgd": sgd}, not_callable
+)

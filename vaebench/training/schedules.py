@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
+from vaebench.plugins import Registry, not_callable
+
 Fraction = Annotated[float, Gt(0), Lt(1)]
 
 
@@ -86,9 +88,8 @@ def multistep(
     return MultiStepLR(optimizer, list(milestones), gamma)
 
 
-SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
-    "constant": constant,
-    "plateau": plateau,
-    "cosine": cosine,
-    "multistep": multistep,
-}
+SCHEDULES: Registry[Callable[..., LRScheduler]] = Registry(
+    "schedule",
+    {"constant": constant, "plateau": plateau, "cosine": cosine, "multistep": multistep},
+    not_callable,
+)

@@ -116,6 +116,8 @@ class ShownRun:
             described["traversals"] = sprite(to_pixels(moved))
             described["values"] = shorts(values)
         codes = [arrays.get(name) for name in ("latent_mean", "latent_2d", "labels")]
+        if codes[0] is not None and codes[2] is None:  # images without labels are of one class
+            codes[2] = np.zeros(len(codes[0]), int)
         known = [array for array in codes if array is not None]
         if len(known) == 3 and (live or described["traversals"]):
             described["codes"] = _codes(*known)
