@@ -50,6 +50,10 @@ def journal(**metrics: Sequence[float | None] | NDArray[Any]) -> list[dict[str, 
     ]
 
 
+def series(*shape: int, seed: int = 0) -> NDArray[np.float64]:
+    return 100 + np.random.default_rng(seed).random(shape).cumsum(axis=-1)
+
+
 def cell(
     label: str, metrics: str = "SSIM 0.9", *, samples: int = 20, seed: int = 0
 ) -> figures.CellImages:
@@ -82,6 +86,17 @@ DRAW: dict[str, Draw] = {
         {"vaebench": [110.0, 120.0, 90.0], "a plain loop": [40.0]}, title=title, unit="images/s"
     ),
     "rate_per_dimension": lambda title: figures.rate_per_dimension(RATES, title=title),
+    "learning_curves": lambda title: figures.learning_curves(
+        {
+            f"validation {name}, {loss}, nats per image": [
+                figures.CellCurve(f"fnn / {loss} / {k}", np.arange(1, 9), -series(3, 8, seed=k))
+                for k in range(3)
+            ]
+            for loss in ("bce", "mse (σ²=0.5) or gaussian (σ² optimal)")
+            for name in ("ELBO", "rate", "distortion")
+        },
+        title=title,
+    ),
     "comparison": lambda title: figures.comparison(
         [cell("fnn / bce / kl"), cell("cnn / bce / kl")], title=title
     ),
@@ -120,7 +135,7 @@ def enlarged(image: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def test_every_public_figure_is_under_contract() -> None:
-    others = {"to_png", "CellImages", "FIGURES", "Plot"}
+    others = {"to_png", "to_pdf", "untitled", "run_figures", "CellImages", "CellCurve"}
     assert set(figures.__all__) - others == set(DRAW) - {"turns"}
 
 
@@ -160,6 +175,50 @@ def test_png_depends_on_nothing_but_the_arguments(draw: Draw) -> None:
         before = copy.deepcopy(dict(matplotlib.rcParams))
         assert figures.to_png(draw(TITLE)) == plain
         assert dict(matplotlib.rcParams) == before
+
+
+@every_figure
+def test_untitled_figures_have_neither_title_nor_explanation_and_the_rest(draw: Draw) -> None:
+    titled = texts(draw(TITLE))
+    with figures.untitled():
+        bare = texts(draw(TITLE))
+    assert TITLE not in bare
+    gone = [text for text in titled if text not in bare]
+    assert gone[0] == TITLE
+    assert all(text in titled for text in bare)
+    assert TITLE in texts(draw(TITLE)), "only inside"
+
+
+@every_figure
+def test_pdf_depends_on_nothing_but_the_arguments_and_has_its_text(draw: Draw) -> None:
+    first = figures.to_pdf(draw(TITLE))
+    assert first.startswith(b"%PDF")
+    assert b"/FontFile2" in first  # TrueType: letters that can be searched and edited
+    assert figures.to_pdf(draw(TITLE)) == first
+    assert b"CreationDate" not in first
+
+
+def test_a_band_is_all_of_few_seeds_and_the_middle_half_of_many() -> None:
+    for count, ends in ((3, (1.0, 3.0)), (5, (2.0, 4.0))):
+        values = np.repeat(np.arange(1.0, count + 1)[:, None], 2, axis=1)
+        curve = figures.CellCurve("fnn", np.array([1, 2]), values)
+        (axes,) = figures.learning_curves({"ELBO, nats": [curve]}, title=TITLE).axes
+        (band,) = axes.collections
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == ends
+        (line,) = axes.lines
+        assert line.get_ydata().tolist() == [(count + 1) / 2] * 2
+
+
+def test_one_seed_has_no_band_and_wrong_curves_are_refused() -> None:
+    one = figures.CellCurve("fnn", np.array([1, 2]), np.ones((1, 2)))
+    (axes,) = figures.learning_curves({"ELBO, nats": [one]}, title=TITLE).axes
+    assert not axes.collections
+    for wrong in (np.ones((1, 3)), np.ones(2), np.full((1, 2), np.nan)):
+        with pytest.raises(ValueError, match="fnn: "):
+            figures.learning_curves({"ELBO": [one._replace(values=wrong)]}, title=TITLE)
+    with pytest.raises(ValueError, match="at least one"):
+        figures.learning_curves({}, title=TITLE)
 
 
 def test_drawing_imports_neither_pyplot_nor_torch() -> None:

@@ -59,8 +59,11 @@ REFUSED: dict[str, str | bytes] = {
     "a key of 100,000 letters": f"{'k' * 1000}: 1\n{'k' * 900}: 2",
     "4,000 wrong claims": f"claims: [{'{}, ' * 4_000}]",
     "a hundred million cells": f"axes: {{{', '.join(f'w{i}: {[*range(10)]}' for i in range(8))}}}",
-    "20,000 values": f"axes: {{training.epochs: [{', '.join(map(str, range(1, 20_001)))}]}}",
-    "20,000 seeds": f"seeds: [{', '.join(map(str, range(20_000)))}]",
+    "100,001 values": f"axes: {{training.epochs: [{', '.join(map(str, range(1, 100_002)))}]}}",
+    "100,001 seeds": f"seeds: [{', '.join(map(str, range(100_001)))}]",
+    "100,000 values, one of them twice": (
+        f"axes: {{training.epochs: [{', '.join(map(str, range(1, 100_000)))}, 1]}}"
+    ),
     "an axis of a thousand dots": f"axes: {{{'a.' * 900}b: [1]}}",
     "5,000 digits": f"training: {{epochs: {'9' * 5000}}}",
     "5,000 hex digits": f"exclude: [{{model: 0x{'f' * 5000}}}]",

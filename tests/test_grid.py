@@ -4,10 +4,11 @@ One grid of eight cells is run once in two workers for this module; the tests re
 copies of its folder.
 """
 
+import itertools
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -407,8 +408,13 @@ def test_a_superseded_grid_is_trained_anew_and_extended_in_one_command(
         ("run", "superseded: its code has changed")
     }
 
-    def stops(tasks: Sequence[Any], hear: Any) -> None:
-        in_this_process([next(iter(tasks))], hear)
+    shutil.copytree(folder, tmp_path / "at once" / "small")
+    elsewhere = replace(options, results=tmp_path / "at once")
+    whole = run_grid(raw(axes=axes, seeds=2), elsewhere, executor=in_this_process)
+    assert [record["versions"]["numbers"] for record in whole.records] == [99] * 4
+
+    def stops(tasks: Iterable[Any], hear: Any) -> None:
+        in_this_process(itertools.islice(tasks, 1), hear)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -104,6 +104,9 @@ def test_an_archive_is_merged_like_the_folder_that_it_was_made_from(
     merge(parts, tmp_path / "folders")
     merge(made, tmp_path / "archives")
     assert content(tmp_path / "archives" / "small") == content(tmp_path / "folders" / "small")
+    shown = [load_results(tmp_path / name).analysis.references for name in ("archives", "folders")]
+    assert {row.kind for row in shown[0]} == {"real", "ppca", "untrained"}
+    assert shown[0] == shown[1]
     assert sorted(path.name for path in (tmp_path / "archives").iterdir()) == ["small"]
 
 

@@ -492,11 +492,18 @@ def test_vendored_files_are_what_their_table_says() -> None:
 def shown_cells(page: Any) -> list[str]:
     """The labels of the rows of the table, in their order; the captions of groups in brackets."""
     labels: list[str] = page.eval_on_selector_all(
-        "#cells tbody tr",
+        "#cells tbody:not(.references) tr",
         "rows => rows.map(row => row.className === 'group' ? '[]'"
         " : row.querySelector('th').textContent.trim())",
     )
     return labels
+
+
+def ranks(page: Any) -> list[str]:
+    """The ranks of the rows, in their order; reference rows have none."""
+    found: list[str] = page.locator("#cells td.rank").all_text_contents()
+    assert found[-4:] == [""] * 4
+    return found[:-4]
 
 
 def test_sorting_ranks_within_what_compares(page: Any, grid: Path) -> None:
@@ -506,9 +513,22 @@ def test_sorting_ranks_within_what_compares(page: Any, grid: Path) -> None:
     page.locator("#cells").get_by_role("button", name="PSNR").click()
     best = [name for _, name in sorted(zip(psnr, names, strict=True), reverse=True)]
     assert shown_cells(page) == best
-    assert page.locator("#cells tbody td.rank").all_text_contents() == ["1", "2", "3", "4"]
+    assert page.locator("#cells tbody:not(.references) td.rank").all_text_contents() == [
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
     page.locator("#cells").get_by_role("button", name="PSNR").click()
     assert shown_cells(page) == best[::-1]
+    below = page.locator("#cells tbody.references th").all_text_contents()
+    assert below == [
+        "real images",
+        "exact pPCA, Z = 3",
+        "untrained fnn / bce",
+        "untrained fnn / mse",
+    ]
+    assert "untrained" in page.locator("#cells tr").last.inner_text()
 
     page.locator("#cells").get_by_role("button", name="ELBO").focus()
     page.keyboard.press("Enter")  # sorting needs no mouse
@@ -518,7 +538,12 @@ def test_sorting_ranks_within_what_compares(page: Any, grid: Path) -> None:
         group = [name for name in names if loss in name]
         expected += ["[]", *sorted(group, key=lambda name: -elbo[name])]
     assert shown_cells(page) == expected
-    assert page.locator("#cells tbody td.rank").all_text_contents() == ["1", "2", "1", "2"]
+    assert page.locator("#cells tbody:not(.references) td.rank").all_text_contents() == [
+        "1",
+        "2",
+        "1",
+        "2",
+    ]
     assert page.locator("th[aria-sort=descending]").get_attribute("data-metric") == "test/elbo"
     said = page.locator("#cells tr.group").all_text_contents()
     assert said == ["bce: compared only among these", "mse: compared only among these"]

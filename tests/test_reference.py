@@ -1,6 +1,7 @@
 """Reference rows: what is measured of real images, pPCA and an untrained model, kept and shown."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_a_grid_ends_with_reference_rows_and_measures_them_once(
     rows = read_reference(done.folder / "reference.json")
     assert {row["kind"] for row in rows} == {"real", "ppca", "untrained"}
     assert {row.kind for row in done.analysis.references} == {"real", "ppca", "untrained"}
-    assert heard.measured
+    assert heard.measured == ["reference rows of digits: kept for later grids"]
     heard.measured.clear()
     older = [  # of other data, and the same row by an older definition
         {**rows[0], "key": "0" * 12, "digest": "another"},
@@ -270,6 +271,7 @@ def test_every_format_shows_the_rows_below_the_cells(made: Path) -> None:
     }
     page = report.render(analysis, "html")
     assert page.count('<tbody class="references">') == 1
+    assert re.search(r'data-metric="test/precision">0\.8625<', page), "is shown at first"
     assert "untrained fnn / bce" in page
     columns = report.load(made, columns=["precision"])
     tex = report.render(columns, "latex")

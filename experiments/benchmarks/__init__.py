@@ -18,5 +18,6 @@ and only ratios are compared with a baseline::
     work          what they all do
     commands      whole commands: run-grid with one worker and with many, and pythae
     scale         many records
+    many_workers  a simulation: 100,000 runs on 1,000 workers that come and go
     measurement   a script of its own: where the time after a training goes
 """

@@ -25,7 +25,7 @@ from vaebench.cli.mlflow import sync, ui
 from vaebench.cli.output import echo
 from vaebench.cli.plugins import check, new, plugins
 from vaebench.cli.repeating import repeat
-from vaebench.cli.reports import compare, report, status
+from vaebench.cli.reports import compare, figures, report, status
 from vaebench.cli.schema import schema
 from vaebench.cli.training import run_grid, train
 from vaebench.errors import ConfigError, OutputError, VaebenchError
@@ -115,7 +115,7 @@ def main() -> None:
 
 for command in (
     *(run_grid, train, evaluate, repeat),
-    *(report, compare, status),
+    *(report, figures, compare, status),
     *(merge, export),
     *(sync, ui, data, schema),
     *(plugins, new, check),

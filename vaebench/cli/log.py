@@ -8,6 +8,7 @@ have its ``run_id``, ``cell`` and ``seed``::
     started
     epoch     epoch, epochs, metrics
     done      status, reason, metrics
+    passed    why: another process does the run, or has done it
     warning   text
     measuring what
     tuned     tune, tuned
@@ -28,6 +29,7 @@ from vaebench.errors import ConfigError, OutputError
 from vaebench.executors import Event
 from vaebench.grid import Listener, Planned, Results
 from vaebench.report import FORMATS
+from vaebench.run import Task
 from vaebench.schema.record import finite
 
 
@@ -122,6 +124,10 @@ class Log(Listener):
         """Say what is measured beside the runs."""
         self._say("measuring", what=what)
 
+    def passed(self, task: Task, why: str) -> None:
+        """Say which run is left to another process."""
+        self._say("passed", run_id=task.key, cell=task.cell, seed=task.config.seed, why=why)
+
     def warning(self, text: str) -> None:
         """Say a warning."""
         self._say("warning", text=text)
@@ -138,32 +144,18 @@ class Log(Listener):
 
 
 class Several(Listener):
-    """Tells several listeners the same."""
+    """Tells several listeners the same, whatever a listener may be told."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self.listeners = listeners
 
-    def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
-        """Tell it to all."""
-        for each in self.listeners:
-            each.planned(plan, jobs, device)
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(Listener, name):
+            return super().__getattribute__(name)
+        methods = [getattr(listener, name) for listener in self.listeners]
 
-    def tuned(self, tune: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
-        """Tell it to all."""
-        for each in self.listeners:
-            each.tuned(tune, entries)
+        def tell(*arguments: Any) -> None:
+            for method in methods:
+                method(*arguments)
 
-    def event(self, event: Event) -> None:
-        """Tell it to all."""
-        for each in self.listeners:
-            each.event(event)
-
-    def measuring(self, what: str) -> None:
-        """Tell it to all."""
-        for each in self.listeners:
-            each.measuring(what)
-
-    def warning(self, text: str) -> None:
-        """Tell it to all."""
-        for each in self.listeners:
-            each.warning(text)
+        return tell

@@ -52,6 +52,22 @@ def report(directory: Path, format_: str, output: Path | None, columns: list[str
 
 
 @click.command()
+@directory_argument
+@click.option("--output", type=FOLDER, help="Where to.  [default: paper in the grid's folder]")
+def figures(directory: Path, output: Path | None) -> None:
+    """Draw the figures of the grid in DIR for a paper: PDF and PNG, without titles.
+
+    Learning curves of the cells with bands over seeds, the cells on the same test images, and of
+    each cell the figures of the run that stands for it: the seed of median validation ELBO.
+    """
+    from vaebench.report import load
+    from vaebench.report.paper import write_figures
+
+    written = write_figures(load(directory), output, lambda text: echo(text, err=True))
+    echo(f"wrote {len(written)} figures, PDF and PNG, to {written[0].parent}")
+
+
+@click.command()
 @click.argument("first", metavar="A", type=FOLDER)
 @click.argument("second", metavar="[B]", required=False, type=FOLDER)
 @json_option

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -25,6 +25,14 @@ AXES: dict[str, list[Any]] = {
     "loss": ["bce", "mse"],
     "estimator": ["sgvb", "kl"],
 }
+
+
+def _has_twins(values: Sequence[Any]) -> bool:
+    """Whether a value is there twice; in a moment, however many there are."""
+    try:
+        return len(set(values)) < len(values)
+    except TypeError:  # lists and mappings, which have no hash
+        return len(set(map(repr, values))) < len(values)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Grid(Section):
         for axis, values in axes.items():
             if len(values) > MAX_RUNS:
                 raise ValueError(f"{shortened(axis)} has more than {MAX_RUNS:,} values")
-            if any(value in values[:i] for i, value in enumerate(values)):
+            if _has_twins(values):
                 raise ValueError(f"{shortened(axis)} names a value twice")
         return axes
 

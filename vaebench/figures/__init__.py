@@ -7,8 +7,10 @@ refuses arrays of another shape, and values that are NaN or infinite, with a Val
   and the comparison of the cells of a grid; `grid` lays them out.
 - `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves,
   `gradient_variance` how noisy the estimators' gradients are.
+- `learning_curves` draws those of several cells, with the bands of their seeds.
+- `of_run` draws every figure of a run.
 - `plugins` is where a plugin enters figures of its own.
-- `style` holds what all of them share: colours, fonts, layout, PNG encoding.
+- `style` holds what all of them share: colours, fonts, layout, PNG and PDF encoding.
 
 To add a figure: a `@styled` function that takes its arrays and `title` and
 returns a Figure, its name here, and an entry in the list of `tests/test_figures.py`, whose contract
@@ -26,12 +28,15 @@ from vaebench.figures.images import (
     samples,
     traversals,
 )
+from vaebench.figures.learning_curves import CellCurve, learning_curves
+from vaebench.figures.of_run import run_figures
 from vaebench.figures.plugins import FIGURES, Plot
-from vaebench.figures.style import to_png
+from vaebench.figures.style import to_pdf, to_png, untitled
 from vaebench.figures.training_curves import curves
 
 __all__ = [
     "FIGURES",
+    "CellCurve",
     "CellImages",
     "Plot",
     "comparison",
@@ -39,10 +44,14 @@ __all__ = [
     "gradient_variance",
     "interpolations",
     "latent",
+    "learning_curves",
     "manifold",
     "rate_per_dimension",
     "reconstructions",
+    "run_figures",
     "samples",
+    "to_pdf",
     "to_png",
     "traversals",
+    "untitled",
 ]

@@ -5,7 +5,9 @@ Layout is reckoned in pixels at `DPI`, so that image pixels fall on whole pixels
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -64,6 +66,7 @@ _STYLE: dict[str, Any] = {
 }
 
 P = ParamSpec("P")
+_HEADED: ContextVar[bool] = ContextVar("headed", default=True)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -86,6 +89,24 @@ def to_png(figure: Figure) -> bytes:
     with matplotlib.style.context(["default", _STYLE]):
         figure.savefig(buffer, format="png", dpi="figure", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """PDF of a figure, with fonts as text; equal figures give equal bytes (no date)."""
+    buffer = io.BytesIO()
+    with matplotlib.style.context(["default", _STYLE, {"pdf.fonttype": 42}]):
+        figure.savefig(buffer, format="pdf", dpi="figure", metadata={"CreationDate": None})
+    return buffer.getvalue()
+
+
+@contextmanager
+def untitled() -> Iterator[None]:
+    """Draw figures without title and explanation, as a paper wants them, whose captions say it."""
+    token = _HEADED.set(False)
+    try:
+        yield
+    finally:
+        _HEADED.reset(token)
 
 
 def checked_images(name: str, images: NDArray[Any], leading: str = "N") -> NDArray[np.float32]:
@@ -141,9 +162,10 @@ class Heading:
     """Title and explanation, wrapped to `width` pixels, to be drawn at the top left of a figure."""
 
     def __init__(self, title: str, explanation: str, width: float) -> None:
+        title, explanation = (title, explanation) if _HEADED.get() else ("", "")
         self._lines = [
-            *((line, TITLE_SIZE, True) for line in _wrapped(title, width, TITLE_SIZE, bold=True)),
-            *((line, SMALL_SIZE, False) for line in _wrapped(explanation, width, SMALL_SIZE)),
+            *((line, TITLE_SIZE, True) for line in wrapped(title, width, TITLE_SIZE, bold=True)),
+            *((line, SMALL_SIZE, False) for line in wrapped(explanation, width, SMALL_SIZE)),
         ]
         self.height = MARGIN + sum(points(1.35 * size) for _, size, _ in self._lines) + points(4)
 
@@ -179,7 +201,7 @@ def page(inches: tuple[float, float], title: str, explanation: str) -> tuple[Fig
     return figure, top
 
 
-def _wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
+def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
     """The text in lines no wider than `width` pixels, except for single words that are wider."""
     lines: list[str] = []
     for word in text.split():

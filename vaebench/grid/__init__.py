@@ -35,7 +35,15 @@ from vaebench.grid.folder import (
 from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
-from vaebench.grid.planning import Options, Planned, decider, plan, plan_runs, too_few_seeds
+from vaebench.grid.planning import (
+    Decide,
+    Options,
+    Planned,
+    decider,
+    plan,
+    plan_runs,
+    too_few_seeds,
+)
 from vaebench.grid.reference import write_reference
 from vaebench.grid.results import Results, load_results
 from vaebench.grid.shards import cost, part_of
@@ -149,7 +157,12 @@ def _do(
     folder = options.results / grid.name
 
     def do(
-        todo: Sequence[Planned], follower: Follower, part: str = "runs", *, waits: bool = False
+        todo: Sequence[Planned],
+        follower: Follower,
+        part: str = "runs",
+        *,
+        decide: Decide | None = None,
+        waits: bool = False,
     ) -> None:
         chosen = [entry for entry in todo if entry.action != "skip"]
         images.update(_training_images(chosen, options, known=images))
@@ -157,7 +170,7 @@ def _do(
         listener.planned(todo, jobs, device)
         _warn(chosen, images, listener)
         tasks = _make_tasks(chosen, folder / part, options, device, jobs)
-        decide = decider(folder, [entry.run for entry in todo], options)
+        decide = decide or decider(folder, [entry.run for entry in todo], options)
         taking = Taking(tasks, decide, folder, part, member, listener.passed, waits=waits)
         with taking, follower:
             if executor is not None:
@@ -183,6 +196,7 @@ def _do(
         with locked(folder, "manifest"):
             part = part_of(runs, options.shard) if options.shard else runs
             todo = plan_runs(part, folder, options)  # another process may have been here
+            decide = decider(folder, part, options)  # of what was, before the manifest is renewed
             anew, renew = options.rerun == "all", options.rerun == "stale"
             manifest = merged_manifest(folder, grid, runs, replace=anew, renew=renew, tuned=tuned)
             write_atomic(folder / "grid.yaml", dump_yaml(manifest))
@@ -193,7 +207,7 @@ def _do(
         writer.start()
         limit = MAX_SECONDS
         try:
-            do(todo, follower, waits=waits)
+            do(todo, follower, decide=decide, waits=waits)
             done = {record["run_id"] for record in follower.done if record["status"] == "complete"}
             done |= {entry.run.run_id for entry in todo if entry.why == "complete"}
             finished = [entry.run.config for entry in todo if entry.run.run_id in done]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +14,12 @@ from vaebench.files import dump_yaml, write_atomic
 from vaebench.grid.folder import taking_part, write_reports
 from vaebench.grid.groups import PART, stale, stored_manifest
 from vaebench.grid.manifest import differing_settings, other_numbers, with_runs_of
+from vaebench.grid.reference import keep_rows
 from vaebench.report.loading import Damaged, dig, read_record
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.record import Record, versions
+from vaebench.schema.reference import FILE, read_reference
 from vaebench.storage import (
     Late,
     RunStore,
@@ -145,6 +147,9 @@ def _merge(folder: Path, source: Path, into: Path) -> Merged:
             _take(folder, target, run, "runs", digests, merged)
         for path in sorted(folder.glob(f"{PART}/*/record.json")):
             _take_trial(folder, target, path, merged)
+        with suppress(ResultsError):  # of the same data, or else the report does not show them
+            if rows := read_reference(folder / FILE, folder):
+                keep_rows(target, rows)
         if merged.took or not (target / "report.md").exists():
             write_reports(target)
     return merged

@@ -140,7 +140,8 @@ class Taking:
         task = replace(task, folder=content)
         action, _ = self._decide(planned.run, content)
         self._leases[planned.run.run_id] = lease
-        if action == "skip":  # whoever did it ended before it was published
+        if action == "skip" and RunStore(content).record is not None:
+            # whoever did it ended before it was published
             publish_run(task)
             self._passed(task, "it was done already")
             return None

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vaebench.errors import ResultsError, VaebenchError
 from vaebench.files import names_in
+from vaebench.report.sharing import Sharing
 from vaebench.schema import record as schema
 from vaebench.schema.faults import first_fault
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
@@ -70,7 +71,12 @@ class Report:
         grid = _grid_of(Path(directory))
         manifest = read_manifest(grid)
         runs = planned(manifest, "superseded" if superseded else "runs")
-        found = [(run, read_record(grid, run)) for run in runs]
+        share = Sharing()
+        found = [
+            (run, share(record) if isinstance(record, dict) else record)
+            for run in runs
+            for record in [read_record(grid, run)]
+        ]
         known = {run.run_id for key in ("runs", "superseded") for run in planned(manifest, key)}
         folders = [name for name in _names(grid) if (grid / "runs" / name).is_dir()]
         return cls(

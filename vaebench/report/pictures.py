@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -22,6 +22,10 @@ from vaebench.report.loading import Report, dig
 from vaebench.schema.labels import cell_label, run_label
 from vaebench.schema.record import OWN_FIGURES
 from vaebench.storage import RunStore
+
+if TYPE_CHECKING:
+    from vaebench.figures import CellImages
+
 
 _OWN = re.compile(rf"{OWN_FIGURES}[A-Za-z0-9_-]{{1,64}}\.png")
 _TILE = re.compile(r"(?P<kind>[a-z]+)-(?P<epoch>\d+)\.png")
@@ -91,15 +95,23 @@ def is_picture(path: Path, within: Path) -> bool:
 
 
 def comparison_picture(analysis: Analysis) -> bytes | None:
-    """All cells on the same test images, as PNG; None when no run has its arrays.
+    """All cells on the same test images, as PNG; None when no run has its arrays."""
+    from vaebench import figures  # matplotlib is slow to import, and tables need none of it
+
+    rows = cell_images(analysis)
+    return figures.to_png(figures.comparison(rows, title=analysis.name)) if rows else None
+
+
+def cell_images(analysis: Analysis) -> list["CellImages"]:
+    """What the cells make of the same test images; none when no run has its arrays.
 
     Each cell is shown by the run whose pictures stand for it in the table. Cells of other test
     images than the first one's (another data set or binarisation) are left out, and so are runs
     whose arrays cannot be read.
     """
-    from vaebench import figures  # matplotlib is slow to import, and tables need none of it
+    from vaebench.figures import CellImages
 
-    rows: list[figures.CellImages] = []
+    rows: list[CellImages] = []
     for i, cell in enumerate(analysis.cells):
         choice = chosen(cell)
         arrays = None if choice is None else _arrays(analysis.run_dir(choice[0]["run_id"]))
@@ -110,8 +122,8 @@ def comparison_picture(analysis: Analysis) -> bytes | None:
             for column in analysis.table.columns
             if column.metric in ("test/ssim", "test/psnr") and column.entries[i].mean
         )
-        rows.append(figures.CellImages(cell_label(cell.cell), metrics, *arrays))
-    return figures.to_png(figures.comparison(rows, title=analysis.name)) if rows else None
+        rows.append(CellImages(cell_label(cell.cell), metrics, *arrays))
+    return rows
 
 
 def _arrays(run: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from vaebench.errors import ResultsError, VaebenchError
 from vaebench.report.loading import Damaged, counted, dig, read_record
+from vaebench.report.sharing import Sharing
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.record import finite, outdated
@@ -145,7 +146,7 @@ def _status_of(grid: Path) -> GridStatus:
     counts: Counter[str] = Counter()
     started: list[Started] = []
     times: list[int | None] = []
-    complete, failures = [], []
+    complete, failures, share = [], [], Sharing()
     for run in runs:
         record = read_record(grid, run)
         if isinstance(record, Damaged):
@@ -158,7 +159,8 @@ def _status_of(grid: Path) -> GridStatus:
             started.append(begun)
             times.append(begun.last)
         elif record is not None and record["status"] == "complete":
-            complete.append(record)
+            record["metrics"] = {}  # all that differs between the records of a cell
+            complete.append(share(record))
         else:
             counts["missing" if record is None else record["status"]] += 1
             if record is not None and record["status"] == "failed":

@@ -197,6 +197,18 @@ def axis_text(axis: str, cell: Cell) -> str:
     return f"{text} (σ² {sigma2})" if isinstance(sigma2, str) else f"{text} (σ²={sigma2})"
 
 
+def sets_apart(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
+    """The values of axes that only the cells of a group have: ``mse (σ²=0.5) or gaussian``."""
+    mine = set(map(id, group))
+    others = [cell for cell in cells if id(cell) not in mine]
+    said = []
+    for axis in group[0].cell:
+        here = {repr(cell.cell.get(axis)) for cell in group}
+        if here.isdisjoint(repr(cell.cell.get(axis)) for cell in others) and others:
+            said.append(" or ".join(dict.fromkeys(axis_text(axis, cell) for cell in group)))
+    return " / ".join(said)
+
+
 def _table(cells: Sequence[Cell], metrics: Iterable[str], *, ranked: bool = True) -> Table:
     declared, _ = declarations([record for cell in cells for record in cell.records])
     axes = tuple(dict.fromkeys(axis for cell in cells for axis in cell.cell))

@@ -33,16 +33,6 @@ GRID = 20  # points along a side of the latent manifold
 STEPS = 10  # images along an interpolation
 ROWS = 6  # interpolations
 
-_COMPONENT = "principal component of E[z|x]"
-_OF_ARRAYS = {  # a figure, what its title says, and the arrays that it is given
-    "reconstructions": ("reconstructions", "originals", "reconstructions"),
-    "samples": ("samples from the prior", "samples"),
-    "interpolations": ("interpolations", "interpolations"),
-    "rate_per_dimension": ("rate per latent dimension", "rate_per_dimension"),
-    "manifold": ("latent manifold", "manifold", "manifold_axis"),
-    "traversals": ("traversals", "traversals", "traversal_values", "rate_per_dimension"),
-}
-
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -199,21 +189,8 @@ def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) ->
 
     ``label`` is the run in their titles, ``estimator`` the one that trained it.
     """
-    journal = store.journal
-
-    def keep(name: str, what: str, *content: Any, **options: Any) -> None:
-        figure = getattr(figures, name)(*content, title=f"{label}: {what}", **options)
+    for name, figure in figures.run_figures(arrays, store.journal, label, estimator):
         store.write(f"figures/{name}.png", figures.to_png(figure))
-
-    for name, (what, *keys) in _OF_ARRAYS.items():
-        if keys[0] in arrays:
-            keep(name, what, *(arrays[key] for key in keys))
-    two = arrays["latent_mean"].shape[1] == 2
-    axes = ("z1", "z2") if two else (f"first {_COMPONENT}", f"second {_COMPONENT}")
-    keep("latent", "posterior means", arrays["latent_2d"], arrays.get("labels"), axes=axes)
-    keep("curves", "training", journal)
-    if any(key.startswith("grad/") for line in journal for key in line["metrics"]):
-        keep("gradient_variance", "noise of the gradients", journal, trained=estimator)
 
 
 def _prior(vae: VAE, device: torch.device) -> Tensor:

@@ -129,8 +129,8 @@ class Lease:
                 write(self.folder / FILE, replace(self.holder, seconds=0.0), self.within)
             if numbers(self.place, self.within):
                 return
-            for name in names_in(self.place, self.within):
-                if name.endswith(".tmp"):  # who makes one now tries it again
+            for name in names_in(self.place, self.within):  # of those who died as they took it
+                if name.endswith(".tmp") and _is_gone(self.place / name, self.within):
                     shutil.rmtree(self.place / name, ignore_errors=True)
             for folder in (self.place, *self.place.parents):
                 if folder == self.within:

@@ -33,6 +33,7 @@ from vaebench.report.page import answers
 from vaebench.report.page.bundle import HERE, asset, policy, script
 from vaebench.report.page.data import page_data
 from vaebench.report.page.hints import hint
+from vaebench.report.references import CEILINGS
 from vaebench.report.sections import EFFECT_HEADINGS, effect_texts
 from vaebench.report.tables import Table, cost_table, gap_table, run_table
 from vaebench.report.tuning import tuning_table
@@ -130,7 +131,9 @@ def _embedded(content: dict[str, Any]) -> Markup:
 def _shown(main: Table, costs: Table) -> set[str]:
     """The columns that are shown at first."""
     present = {column.metric for column in (*main.columns, *costs.columns)}
-    return (present & SHOWN) or present
+    # a row of real images has nothing else to say
+    judged = set(CEILINGS) if any(its.kind == "real" for its in main.references) else set()
+    return (present & (SHOWN | judged)) or present
 
 
 def _run_rows(found: tuple[Cell, ...]) -> Table | None:

@@ -22,7 +22,7 @@ from vaebench.report.numbers import (
 from vaebench.report.published import Reproduction
 from vaebench.report.ranking import PICK
 from vaebench.report.sections import estimate, in_stratum, rate_text
-from vaebench.report.tables import Column, Table, axis_text
+from vaebench.report.tables import Column, Table, sets_apart
 from vaebench.schema.labels import cell_label
 
 _REPRODUCED = {
@@ -170,7 +170,7 @@ def _leaders(column: Column, cells: Sequence[Cell]) -> Iterator[Answer]:
         (mean, first), (_, second) = ranked[:2]
         contrast = measure(Terms((first,), (second,), 1), column.metric, column.comparable)
         word, tone = _lead(contrast)
-        shared = _shared([cell for _, cell in group], cells)
+        shared = sets_apart([cell for _, cell in group], cells)
         title = f"{column.title} in {shared}" if len(groups) > 1 and shared else column.title
         over = f"over {cell_label(second.cell)}{_rates(first, second)}"
         p = None if contrast.difference is None else contrast.difference.p
@@ -182,18 +182,6 @@ def _leaders(column: Column, cells: Sequence[Cell]) -> Iterator[Answer]:
             numbers=f"{_estimate(contrast, column)} {over}",
             evidence="; ".join(_evidence(contrast, p, "")),
         )
-
-
-def _shared(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
-    """The values of axes that only the cells of a group have: ``mse (σ²=0.5) or gaussian``."""
-    mine = set(map(id, group))
-    others = [cell for cell in cells if id(cell) not in mine]
-    said = []
-    for axis in group[0].cell:
-        here = {repr(cell.cell.get(axis)) for cell in group}
-        if here.isdisjoint(repr(cell.cell.get(axis)) for cell in others) and others:
-            said.append(" or ".join(dict.fromkeys(axis_text(axis, cell) for cell in group)))
-    return " / ".join(said)
 
 
 def _lead(contrast: Contrast) -> tuple[str, str]:

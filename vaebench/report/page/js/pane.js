@@ -1,14 +1,14 @@
 // One cell of the latent explorer: its image, its map of codes, its sliders.
 import { cells, data, format, picture, place, sheet } from "./data.js";
 import { readDecoder } from "./decoder.js";
-import { $, choice, colour, h, onTheme } from "./dom.js";
+import { $, choice, h, onTheme } from "./dom.js";
 import { draw, normals, stored, unpacked } from "./latent.js";
+import { drawCodes, MAP } from "./map.js";
 
 const STEPS = 9;
 const DRAWS = 16;
 const COLLAPSED = 0.01; // nats: a dimension of less tells nothing about the image
 const FEW = 12; // sliders before the fold
-const MAP = 300;
 
 /** What both cells show: places of test images, the seed of samples, and how to choose an image. */
 export const chosen = { first: 0, second: 1, seed: 1 };
@@ -193,45 +193,7 @@ export function pane(k, start, able) {
   }
 
   function drawMap() {
-    const canvas = parts.map;
-    if (!canvas) return;
-    const { codes } = state;
-    const context = canvas.getContext("2d");
-    const reach = Math.max(...Array.from(codes.map, Math.abs)) * 1.06 || 1;
-    state.spots = (i) => [
-      MAP * (1 + codes.map[2 * i] / reach),
-      MAP * (1 - codes.map[2 * i + 1] / reach),
-    ];
-    state.unspot = (x, y) => [(x / MAP - 1) * reach, (1 - y / MAP) * reach];
-    context.clearRect(0, 0, 2 * MAP, 2 * MAP);
-    context.strokeStyle = colour("--grid");
-    context.lineWidth = 2;
-    context.beginPath();
-    context.moveTo(MAP, 0);
-    context.lineTo(MAP, 2 * MAP);
-    context.moveTo(0, MAP);
-    context.lineTo(2 * MAP, MAP);
-    context.stroke();
-    context.font = "bold 17px system-ui, sans-serif";
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    const colours = Array.from({ length: 10 }, (_, c) => colour(`--l${c}`));
-    for (let i = 0; i < codes.count; i++) {
-      const [x, y] = state.spots(i);
-      context.fillStyle = colours[codes.labels[i] % 10];
-      context.fillText(codes.labels[i], x, y);
-    }
-    const [x, y] =
-      state.index == null
-        ? codes.size === 2
-          ? [MAP * (1 + state.z[0] / reach), MAP * (1 - state.z[1] / reach)]
-          : [-99, -99]
-        : state.spots(state.index);
-    context.strokeStyle = colour("--ink");
-    context.lineWidth = 4;
-    context.beginPath();
-    context.arc(x, y, 16, 0, 2 * Math.PI);
-    context.stroke();
+    if (parts.map) Object.assign(state, drawCodes(parts.map, state.codes, state.z, state.index));
   }
 
   function redraw() {
