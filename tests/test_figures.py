@@ -135,7 +135,16 @@ def enlarged(image: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def test_every_public_figure_is_under_contract() -> None:
-    others = {"to_png", "to_pdf", "untitled", "run_figures", "CellImages", "CellCurve"}
+    others = {
+        "to_png",
+        "to_pdf",
+        "untitled",
+        "run_figures",
+        "CellImages",
+        "CellCurve",
+        "FIGURES",
+        "Plot",
+    }
     assert set(figures.__all__) - others == set(DRAW) - {"turns"}
 
 
