@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from others import Clock, elsewhere, holder_of
 from vaebench.errors import ResultsError
 from vaebench.storage import Lease, LostError, Taken, Watch, holders, leases, locked, renewed
 from vaebench.storage.leases import FILE, numbers, only_one, take
+from vaebench.storage.processes import life
 
 SECONDS = 60.0
 
@@ -35,6 +37,21 @@ def test_a_place_has_one_holder_and_nothing_is_left_of_it(tmp_path: Path) -> Non
     lease.release()
     assert not (tmp_path / "a" / "b").exists()
     assert not lease.is_current()
+
+
+def test_the_lease_that_another_process_is_about_to_take_is_left_alone(tmp_path: Path) -> None:
+    """Else it would hold an empty folder, onto which a third could rename its own."""
+    with holder_of(tmp_path / "other") as process:
+        lease = taken(tmp_path / "a")
+        made, left = (tmp_path / "a" / f".1.{name}.tmp" for name in ("made", "left"))
+        shutil.copytree(tmp_path / "other" / "1", made)
+        lease.release()
+        assert (made / FILE).exists()
+        process.kill()
+        process.wait()
+        made.rename(left)
+        taken(tmp_path / "a").release()
+    assert not (tmp_path / "a").exists(), "what a killed process was about to take is removed"
 
 
 def test_what_lies_in_a_lease_stays_when_it_is_given_back(tmp_path: Path) -> None:
@@ -191,8 +208,14 @@ def test_a_process_that_is_stopped_loses_its_lease_and_learns_it(
     monkeypatch.setattr(holders, "EXPIRES", 1.0)
     with holder_of(tmp_path / "a") as process:
         path = tmp_path / "a" / "1" / FILE
-        watch = Watch()
+        watch, deadline = Watch(), time.monotonic() + 60
+        while json.loads(path.read_text())["beat"] < 1:  # the next is ten seconds away
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
+        while life(process.pid, "") != "stopped":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1.0}))
         deadline = time.monotonic() + 60
         while isinstance(found := take(tmp_path / "a", tmp_path, watch), Taken):

@@ -120,7 +120,9 @@ def shared_under_fire(
         problems = [problem for half in halves for problem in half.result()[1]]
         if not problems:
             problems = [*differences(results / "chaos", expected), *faults_of_mlflow(results)]
-            problems += [f"left behind: {path}" for path in (results / "chaos").glob(".work/*/*")]
+            problems += [
+                f"left behind: {path}" for path in (results / "chaos").glob(".work/runs/*")
+            ]
         for shot in fired:
             tally.fault("kill of one of two", [f"{shot}: {'; '.join(problems)}"] * bool(problems))
         if problems and not fired:

@@ -270,6 +270,9 @@ def forget(place: Path, within: Path) -> None:
         if all(_is_gone(folder, within) for folder in known):
             for folder in known:
                 _remove(folder)
+            for name in names_in(place, within):
+                if name.endswith(".tmp") and _is_gone(place / name, within):
+                    shutil.rmtree(place / name, ignore_errors=True)
             place.rmdir()
 
 
