@@ -108,6 +108,7 @@ class Evil:
         (archive(lambda x, y: old_pickle(x[1:], y)), "20 labels"),
         (archive(lambda x, y: old_pickle(x, y + 10)), "20 labels"),
     ],
+    ids=["text", "zeros", "part", "evil", "pickle", "images", "labels"],  # the same in all workers
 )
 def test_what_is_no_archive_of_cifar10_is_named_and_nothing_is_run(
     content: bytes, said: str
