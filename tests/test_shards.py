@@ -24,6 +24,13 @@ def test_every_run_is_in_one_part_and_the_parts_cost_about_the_same(count: int) 
     assert parts == [part_of(runs, (number, count)) for number in range(1, count + 1)]
 
 
+def test_a_long_run_has_a_part_for_itself_where_the_others_cost_less() -> None:
+    axes = {"training.epochs": [20, 1, 2, 3, 4, 5]}
+    runs = make_grid(settings(axes=axes, model="fnn", loss="bce", estimator="kl")).runs()
+    parts = [part_of(runs, (number, 2)) for number in (1, 2)]
+    assert sorted(sum(run.config.training.epochs for run in part) for part in parts) == [15, 20]
+
+
 def test_a_plan_is_that_of_the_part(tmp_path: Path) -> None:
     grid = make_grid(settings(seeds=2))
     whole = {entry.run.run_id for entry in plan(grid, Options(tmp_path, "cpu"))}
