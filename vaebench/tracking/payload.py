@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label
+from vaebench.schema.manifest import planned
 from vaebench.storage import RunStore, run_store
 
 Cell = Mapping[str, Any]
@@ -64,6 +65,11 @@ class Seed(NamedTuple):
     def has_record(self) -> bool:
         """Whether it has ended, be its record damaged."""
         return (self.store.path / "record.json").exists()
+
+
+def seeds(folder: Path, manifest: Mapping[str, Any]) -> list[Seed]:
+    """The runs that a grid's manifest lists."""
+    return [Seed(run.run_id, run.cell, run.seed, folder) for run in planned(manifest)]
 
 
 def short(axis: str) -> str:

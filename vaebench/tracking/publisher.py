@@ -8,20 +8,19 @@ another look.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.errors import VaebenchError
 from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label, median_seed
-from vaebench.schema.manifest import planned, read_manifest
+from vaebench.schema.manifest import read_manifest
 from vaebench.storage import RunStore, worker_of
 from vaebench.tracking import payload, views
 from vaebench.tracking.client import GridClient, Key, Shown
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
 from vaebench.tracking.failures import explained
 from vaebench.tracking.models import has_model, logged_model
-from vaebench.tracking.payload import Record, Seed
+from vaebench.tracking.payload import Record, Seed, seeds
 from vaebench.tracking.store import Window
 
 DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
@@ -274,11 +273,6 @@ class Publisher:
 
     def _colour(self, label: str) -> str:
         return payload.COLOURS[list(self.cells).index(label) % len(payload.COLOURS)]
-
-
-def seeds(folder: Path, manifest: Mapping[str, Any]) -> list[Seed]:
-    """The runs that a grid's manifest lists."""
-    return [Seed(run.run_id, run.cell, run.seed, folder) for run in planned(manifest)]
 
 
 def ended_record(store: RunStore) -> Record | None:

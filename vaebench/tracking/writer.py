@@ -17,7 +17,8 @@ from vaebench.schema.labels import cell_label
 from vaebench.schema.manifest import read_manifest
 from vaebench.tracking.describe import describe_sharing
 from vaebench.tracking.failures import explain
-from vaebench.tracking.publisher import Outcome, Publisher, seeds
+from vaebench.tracking.payload import seeds
+from vaebench.tracking.publisher import Outcome, Publisher
 from vaebench.tracking.replay import Say, Step, all_steps, carry_out, close_orphans
 from vaebench.tracking.store import Window
 
