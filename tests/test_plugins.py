@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -452,8 +453,11 @@ def test_figures_stand_in_the_report_and_what_is_broken_harms_no_run(
     shown = [f"runs/{record['run_id']}/figures/own-codes.png", "figures/own-bars.png"]
     assert all(f"]({path})" in text for path in shown)
     assert "broken" not in text.partition("## Further figures")[2].partition("## ")[0]
+    page = (results.folder / "report.html").read_text(encoding="utf-8")
     for path in shown:
-        assert (results.folder / path).read_bytes().startswith(b"\x89PNG")
+        picture = (results.folder / path).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert f'src="data:image/png;base64,{b64encode(picture).decode()}"' in page
 
 
 @pytest.mark.parametrize("command", ["report", "status", "compare"])

@@ -11,6 +11,7 @@ To add a section: a place in the template, and a module under ``js`` that ``main
 
 import json
 import re
+from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from vaebench.files import read_picture
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell
@@ -33,6 +35,7 @@ from vaebench.report.page import answers
 from vaebench.report.page.bundle import HERE, asset, policy, script
 from vaebench.report.page.data import page_data
 from vaebench.report.page.hints import hint
+from vaebench.report.pictures import own_pictures
 from vaebench.report.references import CEILINGS
 from vaebench.report.sections import EFFECT_HEADINGS, effect_texts
 from vaebench.report.tables import Table, cost_table, gap_table, run_table
@@ -43,6 +46,7 @@ SHOWN = {f"test/{name}" for name in ("elbo", "log_px", "rate", "psnr", "ssim")} 
     "cost/seconds_per_epoch"
 }
 MAX_EFFECTS = 60  # that are shown beside the verdicts
+MAX_FIGURE_BYTES = 2_000_000  # of all figures that plugins have drawn
 MAX_ROWS = 300  # of the tables run by run, and of runs that are not complete
 
 
@@ -78,6 +82,7 @@ def html_report(report: Analysis) -> str:
         table_notes=notes.table_notes(report),
         cost_notes=notes.cost_notes(found) if costs.columns else [],
         gap=gap_table(found),
+        figures=_own_figures(report),
         runs=_run_rows(found),
         tuning=tuning_table(tune, report.manifest.get("tuned", [])),
         unfinished=notes.unfinished_rows(report),
@@ -134,6 +139,17 @@ def _shown(main: Table, costs: Table) -> set[str]:
     # a row of real images has nothing else to say
     judged = set(CEILINGS) if any(its.kind == "real" for its in main.references) else set()
     return (present & (SHOWN | judged)) or present
+
+
+def _own_figures(report: Analysis) -> list[tuple[str, str]]:
+    """Titles and addresses (data:) of the figures of plugins; empty where the page has no room."""
+    shown, left = [], MAX_FIGURE_BYTES
+    for path, title, _ in own_pictures(report):
+        picture = read_picture(path, report.directory) or b""
+        left -= len(picture)
+        address = f"data:image/png;base64,{b64encode(picture).decode()}" if left >= 0 else ""
+        shown.append((title, address))
+    return shown
 
 
 def _run_rows(found: tuple[Cell, ...]) -> Table | None:
