@@ -7,7 +7,7 @@ import torch
 
 from vaebench.config import make_run
 from vaebench.estimators import ESTIMATORS
-from vaebench.likelihoods import LIKELIHOODS
+from vaebench.likelihoods import LIKELIHOODS, maps_of
 from vaebench.run import build
 from vaebench.run.building import plan
 from vaebench.training import Plan
@@ -78,8 +78,9 @@ def test_cells_of_a_seed_start_from_the_same_weights(model: str) -> None:  # tra
         return torch.cat([p.detach().flatten() for p in networks])
 
     first = start()
-    for name in LIKELIHOODS:
-        assert torch.equal(start(loss=name), first), name
+    for name, likelihood in LIKELIHOODS.items():
+        if maps_of(likelihood) == 1:  # more maps have more weights
+            assert torch.equal(start(loss=name), first), name
     for name in ESTIMATORS:
         assert torch.equal(start(estimator=name), first), name
     assert not torch.equal(start(seed=1), first)

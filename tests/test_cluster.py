@@ -80,7 +80,7 @@ def test_the_array_wants_a_grid_and_asks_for_a_signal_in_time() -> None:
     assert b"name the grid" in done.stderr
 
 
-def test_the_job_of_kubernetes_has_a_part_for_each_of_its_pods() -> None:
+def test_the_job_of_kubernetes_has_a_part_for_each_of_its_pods(tmp_path: Path) -> None:
     job: dict[str, Any] = yaml.safe_load((FOLDER / "kubernetes-job.yaml").read_text())
     spec = job["spec"]
     assert (job["kind"], spec["completionMode"]) == ("Job", "Indexed")
@@ -96,7 +96,8 @@ def test_the_job_of_kubernetes_has_a_part_for_each_of_its_pods() -> None:
         for index in range(spec["completions"])
     ]
     assert parts == [(k, spec["completions"]) for k in range(1, spec["completions"] + 1)]
-    plan = CliRunner().invoke(main, [command, "--dataset=digits", "--seeds=2", "--dry-run"])
+    asked = [command, "--dataset=digits", "--seeds=2", "--dry-run", f"--results={tmp_path}"]
+    plan = CliRunner().invoke(main, asked)
     assert "16 of 16 runs to do" in plan.output
 
 

@@ -126,11 +126,17 @@ def test_the_wheels_description_needs_no_file_of_the_repository():
     assert [link for link in links(text) if not re.match(r"https?:", link)] == []
 
 
-def test_the_grid_of_the_readme_is_valid():
-    [text] = code_blocks("README.md", "yaml")
-    grid = make_grid(yaml.safe_load(text))
+def test_the_grids_of_the_readme_are_valid():
+    first, second = map(yaml.safe_load, code_blocks("README.md", "yaml"))
+    grid = make_grid(first)
     assert grid.tune is not None
     assert len(grid.runs()) == 5 * 6
+
+    del second["plugins"]  # whose model is the reader's
+    second["axes"]["model"] = ["cnn", "fnn"]
+    second["claims"][0]["better"] = {"model": "fnn"}
+    grid = make_grid(second)
+    assert (grid.tune is not None, len(grid.runs()), len(grid.claims)) == (True, 18, 1)
 
 
 @pytest.mark.parametrize("page", ["README.md", "vaebench/README.md"])

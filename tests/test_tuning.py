@@ -160,7 +160,6 @@ def test_values_that_are_no_numbers_keep_their_order() -> None:
         ({"epochs": 0}, "tune.epochs: "),
         ({"epochs": {"loss": {"bce": 3}}}, "tune.epochs.loss: names no epochs for 'mse'"),
         ({"epochs": {"estimator": {"kl": 3}}}, "'estimator' is no axis of tune.per"),
-        ({"seeds": 100, "values": [*range(1, 101)], "per": ["loss"]}, "tuning runs"),
         ({"value": 3}, "tune.value: "),
     ],
 )
@@ -168,6 +167,13 @@ def test_what_is_wrong_is_said_before_anything_runs(tune: dict[str, Any], told: 
     with pytest.raises(ConfigError, match=r"^grid: ") as caught:
         make_grid(raw(tune=tune))
     assert told in str(caught.value)
+
+
+def test_no_more_tuning_runs_than_runs() -> None:
+    axes = {"loss": ["bce", "mse"], "model.latent_dim": [1, 2, 3, 4, 5, 6]}
+    tune = {"seeds": 100, "values": [*range(1, 101)], "per": [*axes]}
+    with pytest.raises(ConfigError, match=r"^grid: .*100,000 tuning runs"):
+        make_grid(raw(axes=axes, tune=tune))
 
 
 @pytest.mark.parametrize(

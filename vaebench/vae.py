@@ -52,9 +52,10 @@ class VAE(nn.Module):
 
     def __init__(self, networks: Networks, likelihood: Likelihood, latent_dim: int) -> None:
         super().__init__()
-        encoder, self.decoder = networks
+        encoder = networks.encoder
         # a class of somebody's own, one derived from ours too, may return what it likes
         self.encoder = encoder if type(encoder) is Encoder else Posterior(encoder)
+        self.decoder = networks.decoder  # after the encoder: optimisers number the parameters so
         self.likelihood = likelihood
         self.latent_dim = latent_dim
 

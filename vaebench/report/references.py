@@ -23,7 +23,7 @@ NOTES = {
     "real": "Real images: images that neither a model nor the classifier was trained on, against "
     "the test images. No row is bold whose precision or recall lies beyond theirs.",
     "ppca": "Exact pPCA: the optimum of a linear model with one Gaussian variance, fitted to the "
-    "training images, in closed form; its ELBO is its log p(x), a density of gray pixels.",
+    "training images, in closed form; its ELBO is its log p(x), a density of the pixels.",
     "untrained": "Untrained: the weights that training starts from, of the cheapest model; its "
     "precision means nothing, as all that it generates is one image.",
 }
