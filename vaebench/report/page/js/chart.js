@@ -9,13 +9,15 @@ const HEIGHT = 320;
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 const IDLE = "Point at the chart for its values; drag to zoom.";
 
+const large = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+
 /** Like a number on an axis: short, and never "1.2000000". */
-const tick = (value) =>
-  value == null
-    ? ""
-    : Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3)
-      ? value.toExponential(0)
-      : String(+value.toPrecision(6));
+const tick = (value) => {
+  if (value == null) return "";
+  if (Math.abs(value) >= 1e5) return large.format(value);
+  const small = value !== 0 && Math.abs(value) < 1e-3;
+  return small ? value.toExponential(0) : String(+value.toPrecision(6));
+};
 
 /**
  * A chart in a figure, with its buttons.

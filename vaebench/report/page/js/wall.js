@@ -28,6 +28,7 @@ export function startWall() {
     step: 1,
     value: state.at,
     id: "epoch",
+    ariaLabel: "Epoch",
   });
   const said = h("output", { htmlFor: "epoch" });
   const field = h("label", { className: "field grow" }, h("span", {}, "Epoch ", said), slider);
@@ -115,7 +116,9 @@ export function startWall() {
       draw();
     }),
     field,
-    ...(epochs.length > 1 ? [play, h("label", { className: "check" }, every, "Every epoch")] : []),
+    ...(epochs.length > 1
+      ? [play, h("label", { className: "check" }, every, "All saved epochs")]
+      : []),
   );
   draw();
   startDifference(shown);
@@ -162,7 +165,7 @@ function epochRows(i, kind, epochs) {
     sprite,
     rows,
     label: `${what} of ${cells[i].label}, ${when}`,
-    note: `${when}${quality(i)}${run.why && cells[i].seeds > 1 ? `, seed ${run.seed}` : ""}`,
+    note: `${when}${run.why && cells[i].seeds > 1 ? `, seed ${run.seed}` : ""}${quality(i)}`,
   };
 }
 
@@ -179,8 +182,11 @@ function rankedRows(i, kind) {
   };
 }
 
+// of the measured weights, and of all seeds: not of the pictures that are shown
 const quality = (i) =>
-  "test/psnr" in cells[i].values ? `, PSNR ${format(cells[i].values["test/psnr"][0], 2)} dB` : "";
+  "test/psnr" in cells[i].values
+    ? `; final PSNR ${format(cells[i].values["test/psnr"][0], 2)} dB${cells[i].seeds > 1 ? " (mean of seeds)" : ""}`
+    : "";
 
 async function fill(canvas, rows) {
   for (const [r, row] of rows.entries())
