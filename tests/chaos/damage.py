@@ -91,7 +91,7 @@ def mend(
     """Damage a copy of the undisturbed grid, start the command, and compare."""
     results = place.folder / f"damaged-{names[0].replace(' ', '-')}"
     shutil.copytree(
-        whole / "chaos", results / "chaos", ignore=shutil.ignore_patterns(".lock", ".mlflow*")
+        whole / "chaos", results / "chaos", ignore=shutil.ignore_patterns(".work", ".mlflow*")
     )
     runs = sorted((results / "chaos" / "runs").iterdir())
     folders = [*runs, results / "chaos"]
@@ -109,7 +109,7 @@ def mend(
         *faults_of_mlflow(results),
     ]
     for folder, name, damage in zip(folders, names, damages, strict=False):
-        warned = [line for line in done.said.splitlines() if line.startswith("Warning:")]
+        warned = [line for line in done.said.splitlines() if "Warning: " in line]
         silent = not any(damage.told in line and folder.name in line for line in warned)
         unheard = [f"no warning with {damage.told!r}: {warned}"] if silent else []
         tally.fault(name, [*unheard, *problems])

@@ -168,7 +168,7 @@ def _until_finished(
 def undisturbed(place: Workplace, tally: Tally) -> Path:
     """Run the grid once with nothing in its way, and return its results folder."""
     results, began = place.folder / "undisturbed", time.monotonic()
-    done = start(place, results)
+    done = start(place, results, options=["--keep-checkpoints"])  # which `damage` damages
     tally.usual = time.monotonic() - began
     faults = [*done.problems, *(faults_of_mlflow(results) if not done.code else [])]
     if done.code or faults:

@@ -93,7 +93,11 @@ def stop_all() -> None:
 
 
 def start(
-    place: Workplace, results: Path, shots: Sequence[Shot] = (), prefix: Sequence[str] = ()
+    place: Workplace,
+    results: Path,
+    shots: Sequence[Shot] = (),
+    prefix: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Start:
     """Start the command, wait for its end, and look for what it left running.
 
@@ -102,13 +106,14 @@ def start(
         results: The results folder.
         shots: What may hit it.
         prefix: Of the command line, such as ``prlimit``.
+        options: Further ones of ``run-grid``.
     """
     folder = place.folder / f"start-{time.time_ns()}"
     folder.mkdir()
     armed = [{**shot.to_dict(), "pause": PAUSE} for shot in shots]
     (folder / "shots.json").write_text(json.dumps(armed))
     command = [*prefix, sys.executable, "-P", "-m", "vaebench", "run-grid", str(place.grid)]
-    command += ["--jobs", "2", "--device", "cpu", "--results", str(results)]
+    command += ["--jobs", "2", "--device", "cpu", "--results", str(results), *options]
     with (folder / "said").open("wb") as out:
         process = subprocess.Popen(
             command,
