@@ -3,6 +3,7 @@
 Everything is text, escaped by the template.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -82,16 +83,40 @@ def _claim(judged: Judged) -> Answer:
     )
 
 
-def of_effects(found: Sequence[Effect]) -> list[Answer]:
-    """What each axis does by the headline metrics, averaged over the other axes."""
-    shown = [e for e in found if e.kind == "factor" and e.column.metric in HEADLINES]
-    reach: dict[str, float] = {}
+def of_effects(found: Sequence[Effect], claimed: Sequence[Judged]) -> list[Answer]:
+    """What each axis does by the headline metrics, averaged over the other axes.
+
+    A contrast that is claimed as well has its verdict there, in the claims' family, and is left
+    out here: two p values of one difference would only be confusing.
+    """
+    stated = [(its.column.metric, its.contrast.values) for its in claimed if its.tests is not None]
+    stated += [(metric, tuple(-value for value in values)) for metric, values in stated]
+    shown = [
+        effect
+        for effect in found
+        if effect.kind == "factor"
+        and effect.column.metric in HEADLINES
+        and (effect.column.metric, effect.contrast.values) not in stated
+    ]
+    reach: dict[tuple[str, str], float] = {}
     for effect in shown:
         known = effect.contrast.difference
         if known is not None:
             most = abs(known.mean) + (known.ci95 or 0.0)
-            reach[effect.column.metric] = max(reach.get(effect.column.metric, 0.0), most)
-    return [_effect(effect, reach.get(effect.column.metric) or 1.0) for effect in shown]
+            reach[_scale(effect)] = max(reach.get(_scale(effect), 0.0), most)
+    return [_effect(effect, reach.get(_scale(effect)) or 1.0) for effect in shown]
+
+
+def _scale(effect: Effect) -> tuple[str, str]:
+    """Which effects are drawn on one scale: those of a metric among cells that compare."""
+    return effect.column.metric, effect.where
+
+
+def in_short(claims: Sequence[Judged]) -> str:
+    """``3 claims: 2 supported, 1 refuted``; empty where there is none."""
+    counts = Counter(judged.verdict for judged in claims)
+    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    return f"{counted(len(claims), 'claim')}: {said}" if said else ""
 
 
 def of_published(row: Reproduction) -> Answer:
