@@ -34,6 +34,7 @@ _REPRODUCED = {
 }
 HEADLINES = ("test/elbo", "test/log_px", "test/psnr", "test/ssim")
 WIDTH = 160  # of an interval's picture
+EQUAL_RATE = 0.5  # nats: a wider gap is called unequal
 UNTESTED = "one seed: cannot be tested"
 
 
@@ -221,7 +222,10 @@ def _rates(first: Cell, second: Cell) -> str:
     """At which rates two cells reconstruct: more information makes better pictures."""
     summaries = [cell.summaries.get("test/rate") for cell in (first, second)]
     known = [s.mean for s in summaries if s is not None and s.mean is not None]
-    return f", at rates of {known[0]:.1f} and {known[1]:.1f} nats" if len(known) == 2 else ""
+    if len(known) < 2:
+        return ""
+    unequal = "unequal " if abs(known[0] - known[1]) > EQUAL_RATE else ""
+    return f", at {unequal}rates of {known[0]:.1f} and {known[1]:.1f} nats"
 
 
 def _estimate(contrast: Contrast, column: Column) -> str:
