@@ -14,7 +14,7 @@ from vaebench.report.loading import Record, setting
 from vaebench.schema.record import is_relaxed, support
 from vaebench.statistics import LEVEL, holm, sign_flip, smallest_p
 
-PICK: dict[object, Callable[[list[float]], float]] = {"higher": max, "lower": min}
+DIRECTIONS = ("higher", "lower")
 Values = Sequence[float]
 
 
@@ -33,7 +33,7 @@ def bold_rows(
         keys: What rows that compare share; None where a row compares with no other.
         direction: ``higher``, ``lower``, or anything else for neither.
     """
-    if direction not in PICK:
+    if direction not in DIRECTIONS:
         return set()
     groups: dict[str | None, list[int]] = {}
     for i, key in enumerate(keys):

@@ -21,7 +21,6 @@ from vaebench.report.numbers import (
     with_interval,
 )
 from vaebench.report.published import Reproduction
-from vaebench.report.ranking import PICK
 from vaebench.report.sections import estimate, in_stratum, rate_text
 from vaebench.report.tables import Column, Table, sets_apart
 from vaebench.schema.labels import cell_label
@@ -178,7 +177,7 @@ def leaders(table: Table, cells: Sequence[Cell]) -> list[Answer]:
     return [
         answer
         for column in table.columns
-        if column.metric in HEADLINES and column.direction in PICK
+        if column.metric in HEADLINES and column.direction is not None
         for answer in _leaders(column, cells)
     ]
 
