@@ -5,9 +5,9 @@ Compare them on the embedded digits, or at their own size (``--dataset mnist``):
     vaebench run-grid experiments/plugins/published_networks.yaml
 
 ``pytorch_examples`` is the perceptron of pytorch/examples, ``vae_mnist_fnn`` and ``vae_mnist_cnn``
-are those of Sh-31/VAE-MNIST. Both projects end their decoders in a sigmoid, which vaebench leaves to
-the likelihood. The settings in ``experiments/reproduce`` build the same functions from the built-in
-``fnn`` and ``cnn``; the tests copy weights from one to the other.
+are those of Sh-31/VAE-MNIST. Both projects end their decoders in a sigmoid, which vaebench leaves
+to the likelihood. The settings in ``experiments/reproduce`` build the same functions from the
+built-in ``fnn`` and ``cnn``; the tests copy weights from one to the other.
 
 References:
     https://github.com/pytorch/examples/tree/main/vae
@@ -15,6 +15,7 @@ References:
 """
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -73,7 +74,7 @@ def _perceptron(shape: Shape, latent_dim: int, maps: int, hidden: list[int]) -> 
 
 
 def _dense(widths: list[int]) -> list[nn.Module]:
-    pairs = zip(widths[:-1], widths[1:], strict=True)
+    pairs = pairwise(widths)
     return [layer for before, after in pairs for layer in (nn.Linear(before, after), nn.ReLU())]
 
 
