@@ -327,6 +327,17 @@ def test_nan_anywhere_in_a_record_is_null_in_the_json(grid):
     assert content["runs"][0]["rate_per_dimension"] == [None, 1.5]
 
 
+def test_a_json_report_comes_in_pieces_of_which_none_holds_two_runs(grid):
+    loaded = report.load(grid)
+    pieces = list(report.pieces(loaded, "json"))
+    assert "".join(pieces) == report.render(loaded, "json")
+    assert max(piece.count('"environment": ') for piece in pieces) == 1
+    assert sum(piece.count('"environment": ') for piece in pieces) == len(loaded.records) == 12
+    output = grid.parent / "elsewhere.json"
+    report.write(loaded, "json", output)
+    assert output.read_text(encoding="utf-8") == "".join(pieces)
+
+
 def test_one_seed_has_means_without_interval_and_says_so(tmp_path):
     text = markdown_of(make_results(tmp_path, seeds=[0]))
     assert "One seed per cell: no interval." in text

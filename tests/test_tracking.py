@@ -305,6 +305,27 @@ def test_run_shows_its_record(make: Results) -> None:
     assert files == {f"run/{name}" for name in names}
 
 
+def test_figures_of_plugins_stand_among_the_plots_of_their_run_and_of_the_grid(
+    make: Results,
+) -> None:
+    window = make()
+    picture = (window.folder / "comparison.png", *window.folder.rglob("*.png"))[-1].read_bytes()
+    folders = records.run_dirs(window.folder)
+    for folder, name in ((window.folder, "own-bars.png"), (folders[0], "own-codes.png")):
+        (folder / "figures").mkdir(exist_ok=True)
+        (folder / "figures" / name).write_bytes(picture)
+    sync(window)
+
+    def plots(run: "Run") -> set[str]:
+        return {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
+
+    client, found = shown(window)
+    [grid] = of_role(found, "grid")
+    assert "plots/own-bars.png" in plots(grid)
+    [run] = [r for r in found if r.data.tags.get("vaebench.run_id") == folders[0].name]
+    assert "plots/own-codes.png" in plots(run)
+
+
 def test_cell_shows_means_once_all_its_seeds_are_complete(make: Results) -> None:
     window = make(seeds=(0, 1, 2), axes={"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]})
     folders = records.run_dirs(window.folder)

@@ -34,6 +34,7 @@ GRID: dict[str, Any] = {
     },
     "training": {"epochs": 4, "batch_size": 24},
 }
+SHARDED = GRID | {"axes": {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}}  # two runs a shard
 
 
 class Workplace:
@@ -44,15 +45,17 @@ class Workplace:
         project: A copy of the package: it may be edited while this runs.
         grid: The grid's file.
         data: The data directory, which keeps the classifier of the digits.
+        usual: Seconds that the undisturbed grid took.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, grid: dict[str, Any] = GRID) -> None:
         self.folder = folder
+        self.usual = 0.0
         self.project = folder / "project"
         self.grid = folder / "grid.yaml"
         self.data = folder / "data"
         shutil.copytree(ROOT / "vaebench", self.project / "vaebench")
-        self.grid.write_text(json.dumps(GRID))  # which is YAML
+        self.grid.write_text(json.dumps(grid))  # which is YAML
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,15 @@ def mean_points(records: Sequence[Record]) -> list[Point]:
     return [Point(k, sum(v) / n, time, 0) for k, v in values.items() if len(v) == n]
 
 
+def pictures(folder: Path, within: Path) -> list[Path]:
+    """The figures in a folder, those of plugins included.
+
+    Raises:
+        ResultsError: The folder is a link, or cannot be read.
+    """
+    return [folder / name for name in names_in(folder, within) if name.endswith(".png")]
+
+
 def image_files(store: RunStore, times: Mapping[int, int]) -> dict[str, Path]:
     """Names under which MLflow knows the run's pictures: those that its ``log_image`` would give.
 

@@ -120,6 +120,8 @@ class Publisher:
             reports = [name for name in names_in(folder) if name.startswith("report.")]
             client.files(shown, "report", [folder / name for name in ("grid.yaml", *reports)])
             client.files(shown, "plots", [folder / "comparison.png"])
+            with client.leaving_out():
+                client.files(shown, "plots", payload.pictures(folder / "figures", folder))
         whole = "FAILED" if statuses["failed"] else "FINISHED"
         killed = statuses["to do"] or statuses["interrupted"]
         if ended or killed:  # what another process has closed by now stays closed
@@ -260,9 +262,7 @@ class Publisher:
         client, path, environment = self.client, run.store.path, record["environment"]
         client.finals(shown, payload.final_points(record), payload.measured(record))
         with client.leaving_out():
-            names = names_in(run.store.figures, run.store.within)
-            figures = [run.store.figures / name for name in names if name.endswith(".png")]
-            client.files(shown, "plots", figures)
+            client.files(shown, "plots", payload.pictures(run.store.figures, run.store.within))
         described = {"environment.json": json.dumps(environment, indent=1)}
         client.files(shown, "run", [path / name for name in DOWNLOAD], described)
         client.datasets(shown, environment.get("dataset"))
