@@ -305,6 +305,24 @@ def test_run_shows_its_record(make: Results) -> None:
     assert files == {f"run/{name}" for name in names}
 
 
+def test_metrics_of_plugins_are_columns_of_the_leaderboard(make: Results) -> None:
+    window = make()
+    before = Publisher(window)
+    before.send_views()
+    ours = {"title": "Sharpness", "plugin": "sharpness.py", "source": "0" * 12}
+    for folder in records.run_dirs(window.folder):
+        records.edit_record(folder, lambda r: r["metric_declarations"].update(sharpness=ours))
+        records.edit_record(folder, lambda r: r["metrics"].update({"test/sharpness": 0.5}))
+    after = Publisher(window)
+    after.send_views()
+    for old, new in zip(before._views[:1], after._views[:1], strict=True):
+        columns, added = old.state["selectedColumns"], "metrics.`test/sharpness`"
+        assert [name for name in new.state["selectedColumns"] if name != added] == columns
+        assert added in new.state["selectedColumns"]
+        assert new.state["columnWidths"].keys() == set(new.state["selectedColumns"])
+        assert not [name for name in columns if "own" in name]
+
+
 def test_figures_of_plugins_stand_among_the_plots_of_their_run_and_of_the_grid(
     make: Results,
 ) -> None:

@@ -31,6 +31,7 @@ COLOURS = (
 )
 
 
+_NAME = re.compile(r"[\w-]{1,64}")
 _TILE = re.compile(r"(?P<key>[\w-]{1,64})-(?P<epoch>[0-9]{1,9})\.png")
 
 
@@ -167,6 +168,20 @@ def mean_points(records: Sequence[Record]) -> list[Point]:
     time = max(int(record["finished"]) for record in records)
     n = len(records)
     return [Point(k, sum(v) / n, time, 0) for k, v in values.items() if len(v) == n]
+
+
+def own_metrics(records: Iterable[Record | None]) -> list[str]:
+    """Keys of the metrics of plugins, as the first complete run has them."""
+    for record in records:
+        if record and record["status"] == "complete":
+            declared = record.get("metric_declarations")
+            known = declared.items() if isinstance(declared, dict) else ()
+            return [
+                f"test/{name}"
+                for name, about in known
+                if isinstance(about, dict) and "plugin" in about and _NAME.fullmatch(name)
+            ]
+    return []
 
 
 def pictures(folder: Path, within: Path) -> list[Path]:

@@ -207,6 +207,7 @@ class Publisher:
             list(dict.fromkeys(likelihood for likelihood, _ in pages)),
             last_image=max((epochs for _, epochs in pages), default=0),
             seeds=max(map(len, self.cells.values()), default=1),
+            own=payload.own_metrics(ended_record(run.store) for run in self.runs.values()),
         )
         client, grid = self.client, self.window.grid
         written = views.write(client.mlflow, client.experiment_id, grid, found)
