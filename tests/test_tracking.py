@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections import Counter
@@ -698,6 +699,34 @@ def test_server_that_hangs_does_not_hold_the_end_up(
     assert time.monotonic() - started < 30
     assert outcome.unsent == 2
     assert "takes too long" in str(outcome.problem)
+
+
+@pytest.mark.parametrize("work", [0.0, 0.3])
+def test_who_traces_a_model_is_not_taken_for_one_who_waits_for_a_server(
+    work: float, make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``work``: seconds of processor time in a second."""
+    done = threading.Event()
+
+    class Clock:
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            if self.looks == 40:
+                done.set()
+            return float(self.looks)
+
+        def process_time(self) -> float:
+            return work * self.looks
+
+    writer = Writer(make())
+    monkeypatch.setattr(writer, "_thread", threading.Thread(target=done.wait, daemon=True))
+    writer._thread.start()
+    monkeypatch.setattr("vaebench.tracking.writer.time", Clock())
+    outcome = writer.close(timeout=30.0)
+    assert ("takes too long" in str(outcome.problem)) == (work == 0)
+    done.set()
 
 
 @pytest.mark.slow
