@@ -548,6 +548,46 @@ def test_new_attempt_is_a_new_run_and_supersedes_the_old(make: Results) -> None:
     ] == ["2"]
 
 
+@pytest.mark.parametrize("when", ["killed before it was marked", "told late"])
+def test_of_several_attempts_one_is_shown_whoever_was_killed_when(
+    when: str, make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    config, record = (folder / "config.yaml").read_text(), RunStore(folder).record
+    assert record is not None
+    if when == "killed before it was marked":
+        sync(window)
+    RunStore(folder).set_aside()
+    (folder / "config.yaml").write_text(config)
+    write_journal(folder, epochs=2)
+    (folder / "record.json").write_text(json.dumps({**record, "attempt": 2}))
+    with monkeypatch.context() as killed:
+        if when == "killed before it was marked":
+
+            def supersede(*_: object) -> None:
+                raise SystemExit
+
+            killed.setattr(GridClient, "supersede", supersede)
+            with pytest.raises(SystemExit):
+                sync(window)
+        else:  # by a process that has read the first attempt, and sends it when the second is shown
+            sync(window)
+            client, found = shown(window)
+            (run,) = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+            tags = {k: v for k, v in run.data.tags.items() if k.startswith("vaebench.")}
+            first = {**tags, "vaebench.attempt": "1", "vaebench.call": "another"}
+            client.create_run(run.info.experiment_id, tags=first, run_name="late")
+    sync(window)
+    _, found = shown(window)
+    roles = {
+        r.data.tags["vaebench.attempt"]: r.data.tags["vaebench.role"]
+        for r in found
+        if r.data.tags.get("vaebench.run_id") == folder.name
+    }
+    assert roles == {"1": "superseded", "2": "run"}
+
+
 def test_twin_runs_of_a_lost_answer_do_not_multiply(make: Results) -> None:
     window = make()
     sync(window)

@@ -19,6 +19,7 @@ from vaebench.storage import RunStore, run_store
 
 Cell = Mapping[str, Any]
 Record = Mapping[str, Any]
+Key = tuple[str, ...]
 
 WORDS = ("model", "loss", "estimator")
 MAX_PARAMS = 9  # more, and their list covers the pictures in the image grid
@@ -250,3 +251,12 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # containers run user ids that have no name
         return "unknown"
+
+
+def key_from(tags: Mapping[str, str]) -> Key | None:
+    """Whose run it is; None where the tags are not ours: they name folders."""
+    if "vaebench.run_id" in tags:
+        run_id, attempt = tags["vaebench.run_id"], tags.get("vaebench.attempt", "")
+        ours = re.fullmatch("[A-Za-z0-9_-]{1,64}", run_id) and re.fullmatch("[0-9]{1,6}", attempt)
+        return ("run", run_id, attempt) if ours else None
+    return ("cell", tags["vaebench.cell"]) if "vaebench.cell" in tags else ("grid",)

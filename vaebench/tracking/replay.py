@@ -16,9 +16,8 @@ from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import grid_dirs
 from vaebench.storage import RunStore, join, run_store
 from vaebench.tracking import payload
-from vaebench.tracking.client import Key
 from vaebench.tracking.failures import Locked, Unreachable, explained
-from vaebench.tracking.payload import Seed
+from vaebench.tracking.payload import Key, Seed
 from vaebench.tracking.publisher import Outcome, Publisher, ended_record, key_of
 from vaebench.tracking.store import Window, connect
 from vaebench.tracking.views import Link
@@ -177,10 +176,14 @@ def close_orphans(grid: Publisher) -> None:
 
     A process that is killed tells MLflow nothing. What still belongs to its grid is finished or
     closed when the grid is sent again; what does not is closed here: attempts that were set aside,
-    and runs of settings that were given up.
+    and runs of settings that were given up. Attempts that one who was killed has not marked as
+    superseded are marked.
     """
     current = {("grid",), *(("cell", label) for label in grid.cells)}
-    current |= {key_of(run) for run in grid.runs.values()}
+    runs = {key_of(run) for run in grid.runs.values()}
+    for _, run_id, attempt in runs:
+        grid.client.supersede(run_id, int(attempt))
+    current |= runs
     for key, shown in grid.client.runs.items():
         if shown.status == "RUNNING" and key not in current:
             grid.client.set_status(shown, *_what_became(grid.window.folder, key))
