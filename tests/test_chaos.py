@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from chaos import __main__ as command
 from chaos import launch
 from chaos.published import Watch, watched
+from click.testing import CliRunner
 
 
 def publish(grid: Path, status: str, name: str = "run") -> Path:
@@ -74,3 +76,13 @@ def test_time_without_a_processor_is_no_time_of_lingering(monkeypatch: pytest.Mo
     began = time.monotonic()
     assert launch._left_behind(orphan(1)) == []
     assert time.monotonic() - began > 0.5
+
+
+@pytest.mark.parametrize("options", [[], ["--short"], ["--only", "shards"]], ids=str)
+def test_the_command_takes_its_options(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr(command, "_all", lambda *given: begun.append(given[-2]))
+    done = CliRunner().invoke(command.main, [*options, "--seed", "1"])
+    assert begun == [options[1] if "--only" in options else None]
+    assert done.exit_code == 1  # nothing was killed, which proves nothing
+    assert done.output.startswith("chaos: seed 1, ")
