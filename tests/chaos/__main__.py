@@ -81,7 +81,10 @@ def _all(
             same = contents(undisturbed(sharded, tally) / "chaos")
         at_shards = deque(plan(seed + 1, SHORT_AT_SHARDS if short else AT_SHARDS))
         work += [
-            partial(shards_under_fire, sharded, at_shards, same, tally, f"shards {lane}.")
+            partial(
+                *(shards_under_fire, sharded, at_shards, same, tally, f"shards {lane}."),
+                again=not short,
+            )
             for lane in lanes_of_shards
         ]
     if only in (None, "grids"):
