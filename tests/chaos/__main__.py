@@ -38,10 +38,10 @@ SHORT_AT_SHARDS = 9
 @click.option("--short", is_flag=True, help=f"{SHORT} kills, and fewer of the other faults.")
 @click.option("--seed", type=int, help="Of the plan.  [default: another one each time]")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="At a time.")
-@click.option("--only", type=click.Choice(["grids", "shards", "files"]), default="", help="A part.")
+@click.option("--only", type=click.Choice(["grids", "shards", "files"]), help="A part of it.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A new folder to work in, and leave.")
 def main(
-    kills: int, short: bool, seed: int | None, jobs: int, only: str, keep: Path | None
+    kills: int, short: bool, seed: int | None, jobs: int, only: str | None, keep: Path | None
 ) -> None:
     """Kill, damage and fill up; exit 1 if anything is lost that should have survived."""
     seed = int(time.time()) % 1_000_000 if seed is None else seed
@@ -53,7 +53,7 @@ def main(
         "files": "no kills",
     }
     whole = f"{kills} kills, {at_shards} kills of shards"
-    click.echo(f"chaos: seed {seed}, {told.get(only, whole)}")
+    click.echo(f"chaos: seed {seed}, {told.get(only or '', whole)}")
     tally, began = Tally(), time.monotonic()
     if keep:
         keep.mkdir(parents=True)
@@ -66,14 +66,14 @@ def main(
 
 
 def _all(
-    place: Workplace, seed: int, kills: int, short: bool, jobs: int, only: str, tally: Tally
+    place: Workplace, seed: int, kills: int, short: bool, jobs: int, only: str | None, tally: Tally
 ) -> None:
     work: list[Callable[[], None]] = []
     lanes = string.ascii_uppercase[:jobs]
     if short or only != "shards":
         whole = undisturbed(place, tally)
         expected = contents(whole / "chaos")
-    if only in ("", "shards"):
+    if only in (None, "shards"):
         if short:
             sharded, same, lanes_of_shards = place, expected, lanes[:1]
         else:
@@ -81,15 +81,18 @@ def _all(
             same = contents(undisturbed(sharded, tally) / "chaos")
         at_shards = deque(plan(seed + 1, SHORT_AT_SHARDS if short else AT_SHARDS))
         work += [
-            partial(shards_under_fire, sharded, at_shards, same, tally, f"shards {lane}.")
+            partial(
+                *(shards_under_fire, sharded, at_shards, same, tally, f"shards {lane}."),
+                again=not short,
+            )
             for lane in lanes_of_shards
         ]
-    if only in ("", "grids"):
+    if only in (None, "grids"):
         shots = deque(plan(seed, kills))
         work += [
             partial(under_fire, place, shots, expected, tally, f"grid {lane}.") for lane in lanes
         ]
-    if only in ("", "files"):
+    if only in (None, "files"):
         work += _at_files(place, whole, expected, short, tally)
     with ThreadPoolExecutor(jobs) as pool:
         futures: list[Future[None]] = [pool.submit(job) for job in work]

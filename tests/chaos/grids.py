@@ -108,12 +108,19 @@ def under_fire(
 
 
 def shards_under_fire(
-    place: Workplace, waiting: "deque[Shot]", expected: dict[str, Any], tally: Tally, lane: str
+    place: Workplace,
+    waiting: "deque[Shot]",
+    expected: dict[str, Any],
+    tally: Tally,
+    lane: str,
+    *,
+    again: bool = True,
 ) -> None:
     """Fire at grids that three processes do at once: two shards, and one that shares both.
 
     Each is started again until it has ended well. A run whose process is killed is taken over by
     another one, which may be killed in turn; a run that was published stays the one that it was.
+    ``again``: whether a shot that found no occasion waits for the next grid.
     """
     grids = barren = 0
     while barren < MAX_BARREN and (batch := _some(waiting, AT_SHARDS)):
@@ -148,7 +155,7 @@ def shards_under_fire(
         waiting.extend(
             replace(shot, delay=0.0, event=(shot.event + 1) // 2)
             for shot in batch
-            if shot not in fired
+            if again and shot not in fired
         )
         barren = 0 if fired else barren + 1
         if not problems:
