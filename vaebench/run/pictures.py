@@ -6,6 +6,7 @@ runs with equally many latent dimensions show the same codes.
 """
 
 import io
+import itertools
 import math
 from typing import Any
 
@@ -184,12 +185,16 @@ def draw_own_figures(
     return drawn, missed
 
 
-def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) -> None:
+def draw_figures(
+    store: RunStore, arrays: Arrays, label: str, estimator: str, most: int | None = None
+) -> None:
     """Draw a run's figures from its arrays and its journal, and write them as PNG.
 
-    ``label`` is the run in their titles, ``estimator`` the one that trained it.
+    ``label`` is the run in their titles, ``estimator`` the one that trained it, ``most`` how many
+    of them are drawn, None for all.
     """
-    for name, figure in figures.run_figures(arrays, store.journal, label, estimator):
+    drawn = figures.run_figures(arrays, store.journal, label, estimator)
+    for name, figure in itertools.islice(drawn, most):
         store.write(f"figures/{name}.png", figures.to_png(figure))
 
 
