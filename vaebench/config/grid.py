@@ -91,6 +91,8 @@ class Grid(Section):
     def _no_seeds(cls, axes: dict[str, Any]) -> dict[str, Any]:
         if "seed" in axes:
             raise ValueError("seed is no axis; use seeds")
+        if "trial" in axes:
+            raise ValueError("trial is no axis: a trial is a grid of its own; use --trial")
         for axis, values in axes.items():
             if len(values) > MAX_RUNS:
                 raise ValueError(f"{shortened(axis)} has more than {MAX_RUNS:,} values")

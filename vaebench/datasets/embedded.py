@@ -1,10 +1,13 @@
 """Readers of the embedded digits, and of files in the IDX format."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vaebench.datasets.idx_format import decode_idx
 from vaebench.datasets.published import EMNIST_PARTS, IDX_FILES, emnist_file
@@ -21,12 +24,25 @@ def digits(_contents: Mapping[str, bytes]) -> Arrays:
     A fixed permutation makes the last 300 the test part. Source: UCI, Optical Recognition of
     Handwritten Digits, https://doi.org/10.24432/C50P49.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    order = torch.randperm(len(bunch.target), generator=stream(0, "digits/split")).numpy()
-    x, y = (bunch.images[order] / 16).astype(np.float32), bunch.target[order]
+    images, labels = _shipped_digits()
+    order = torch.randperm(len(labels), generator=stream(0, "digits/split")).numpy()
+    x, y = (images[order] / 16).astype(np.float32), labels[order]
     return Arrays(x[:-300], y[:-300], x[-300:], y[-300:])
+
+
+def _shipped_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What scikit-learn's ``load_digits`` gives: images (N, 8, 8) from 0 to 16, and labels (N,).
+
+    Its file is read where it lies, as scikit-learn takes almost as long as PyTorch to import.
+    """
+    package = find_spec("sklearn")
+    path = Path(str(package and package.origin)).parent / "datasets" / "data" / "digits.csv.gz"
+    if not path.is_file():  # another version has moved it
+        from sklearn.datasets import load_digits
+
+        return load_digits().images, load_digits().target
+    table = np.loadtxt(path, delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def idx(contents: Mapping[str, bytes]) -> Arrays:

@@ -18,6 +18,7 @@ from vaebench.report.effects import contrast_json, effects_json
 from vaebench.report.loading import Record
 from vaebench.report.pictures import Pictures
 from vaebench.report.published import reproductions_json
+from vaebench.schema.trial import TEXT, is_trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,8 @@ def json_report(analysis: Analysis, _: Pictures) -> Iterator[str]:
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
     null. ``references`` holds ``{"kind", "label", "values": {name: value}}``. Where the complete
-    runs are of several kinds of device, ``devices`` has their ids by kind. It comes in pieces: that
-    of 100,000 runs has 570 MB.
+    runs are of several kinds of device, ``devices`` has their ids by kind. A trial says under
+    ``trial`` that it is one. It comes in pieces: that of 100,000 runs has 570 MB.
     """
     devices = {
         kind: [record["run_id"] for record in records]
@@ -38,6 +39,7 @@ def json_report(analysis: Analysis, _: Pictures) -> Iterator[str]:
     }
     content = {
         "grid": analysis.name,
+        **({"trial": TEXT} if analysis.is_trial else {}),
         "manifest": analysis.manifest,
         "runs": list(analysis.records),
         "cells": [
@@ -90,14 +92,21 @@ def _claim(judged: Judged) -> dict[str, Any]:
 
 
 def csv_report(analysis: Analysis, _: Pictures) -> str:
-    """One row per cell: the axes, ``n``, ``seeds``, then mean, std, ci95 and n of each metric."""
+    """One row per cell: the axes, ``n``, ``seeds``, then mean, std, ci95 and n of each metric.
+
+    That of a trial has a column ``trial`` beside the axes, where every row says true.
+    """
+    trial = {"trial": "true"} if analysis.is_trial else {}
     axes = dict.fromkeys(axis for cell in analysis.cells for axis in cell.cell)
     metrics = dict.fromkeys(name for cell in analysis.cells for name in cell.summaries)
     parts = [f"{name}_{part}" for name in metrics for part in ("mean", "std", "ci95", "n")]
     buffer = io.StringIO()
     # every text quoted: the minimum leaves a carriage return bare, which ends a row for readers
     writer = csv.DictWriter(
-        buffer, [*axes, "n", "seeds", *parts], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+        buffer,
+        [*axes, *trial, "n", "seeds", *parts],
+        lineterminator="\n",
+        quoting=csv.QUOTE_NONNUMERIC,
     )
     writer.writeheader()
     for cell in analysis.cells:
@@ -107,7 +116,7 @@ def csv_report(analysis: Analysis, _: Pictures) -> str:
             for name, summary in cell.summaries.items()
             for part, value in vars(summary).items()
         }
-        writer.writerow(cell.cell | counts | numbers)
+        writer.writerow(cell.cell | trial | counts | numbers)
     return buffer.getvalue()
 
 
@@ -121,6 +130,7 @@ def to_frame(records: Iterable[Record]) -> "pd.DataFrame":
             **record["cell"],
             "seed": record["seed"],
             "status": record["status"],
+            **({"trial": True} if is_trial(record.get("config")) else {}),
             **record["metrics"],
         }
         for record in records

@@ -38,7 +38,9 @@ def summary(analysis: Analysis) -> str:
     training = [
         text
         for text in (
-            _phrase("{} epochs", _settings(analysis, "training", "epochs")),
+            _phrase(
+                "{} epochs", [] if analysis.is_trial else _settings(analysis, "training", "epochs")
+            ),
             _phrase("batch size {}", _settings(analysis, "training", "batch_size")),
             _phrase("latent size {}", _settings(analysis, "model", "latent_dim")),
             tuned_phrase(analysis.manifest),

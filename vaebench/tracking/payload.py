@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label
 from vaebench.schema.manifest import planned
+from vaebench.schema.trial import epochs_of, is_trial
 from vaebench.storage import RunStore, run_store
 
 Cell = Mapping[str, Any]
@@ -94,7 +95,7 @@ def params(cell: Cell, seed: int, config: Mapping[str, Any]) -> dict[str, str]:
         "seed": seed,
         "dataset": config.get("dataset", {}).get("name"),
         "latent_dim": config.get("model", {}).get("latent_dim"),
-        "epochs": training.get("epochs"),
+        "epochs": epochs_of(config),
         "batch_size": training.get("batch_size"),
         "learning_rate": training.get("learning_rate"),
     }
@@ -237,6 +238,7 @@ def run_tags(run: Seed, config: Mapping[str, Any], attempt: int, colour: str) ->
         "vaebench.cell": cell_label(run.cell),
         "vaebench.likelihood": likelihood_label(config),
         "mlflow.runColor": colour,
+        **({"vaebench.trial": "true"} if is_trial(config) else {}),
     }
 
 
