@@ -147,9 +147,13 @@ def cost_notes(cells: Sequence[Cell]) -> list[str]:
     if len(machines(cells)) > 1:
         return [
             "Machine, device, threads or number of runs at a time differ between runs (see the "
-            "environment): these costs are not comparable, and none is marked as best."
+            "environment): these costs are not comparable."
         ]
-    return [f"Measured on {machine(record)}." for record in records[:1]]
+    return [
+        f"Measured on {machine(record)}. What else ran there moves costs as well, so none is "
+        "marked as best."
+        for record in records[:1]
+    ]
 
 
 def machines(cells: Sequence[Cell]) -> set[str]:

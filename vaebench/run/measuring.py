@@ -16,7 +16,7 @@ from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.environment import resolve_device
 from vaebench.errors import ResultsError
 from vaebench.files import dump_json
-from vaebench.metrics import METRICS, Subject, measure, reference
+from vaebench.metrics import METRICS, ON_TRAIN, Subject, measure, reference
 from vaebench.metrics.subject import EVALUATION_DRAWS
 from vaebench.plugins import told
 from vaebench.run.arithmetic import same_arithmetic
@@ -34,7 +34,6 @@ from vaebench.training.gradient_variance import gradient_variance
 from vaebench.vae import VAE
 
 TRAIN_PART = 10_000  # training images on which the final ELBO is measured too
-ON_TRAIN = ("elbo", "rate", "distortion")
 
 
 def make_subject(
