@@ -174,7 +174,7 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     for option, key in (("dataset", "dataset"), ("epochs", "training.epochs"), ("name", "name")):
         if options[option] is not None:
             changed[key] = options[option]
-    if options["trial"]:
+    if options.get("trial"):
         changed["trial"] = True
     if options.get("seeds") is not None:
         changed["seeds"] = _seeds(options["seeds"])
