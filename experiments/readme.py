@@ -1,8 +1,8 @@
 """Regenerate the generated blocks of the documents: ``python -m experiments.readme [--check]``.
 
-cogapp finds them: a block stands between ``<!-- [[[cog cog.outl(readme.NAME()) ]]] -->`` and
-``<!-- [[[end]]] -->``, and NAME is a function of this module. With ``--check`` nothing is written,
-and the exit code is 5 where a block is out of date.
+cogapp finds them: a block stands between ``<!-- [[[cog cog.outl(readme.NAME("mnist")) ]]] -->``
+and ``<!-- [[[end]]] -->``, and NAME is a function of this module. With ``--check`` nothing is
+written, and the exit code is 5 where a block is out of date.
 """
 
 import ast
@@ -40,6 +40,7 @@ PUBLISHED = (
     "estimators",
     "ppca",
     "pytorch-examples",
+    "reference",
     "vae-mnist",
     "vae-mnist-cnn",
 )
@@ -50,27 +51,22 @@ PICTURED = {"model": "cnn", "loss": "bce", "estimator": "kl"}  # the cell whose 
 # ---------------------------------------------------------------- README.md
 
 
-def results() -> str:
-    """The main table of the published MNIST grid, its pictures left out."""
-    headings, rows = _first_table(_section("mnist", "Results on the test images"))
+def setting(grid: str) -> str:
+    """The summary of a published grid: data, seeds, epochs, machine."""
+    return _report(grid).partition("\n## ")[0].strip().rpartition("\n\n")[2]
+
+
+def results(grid: str) -> str:
+    """The main table of a published grid, its pictures left out."""
+    headings, rows = _first_table(section(grid, "Results on the test images"))
     wanted = [name for name in headings if name not in ("Reconstruction", "Generation")]
     return _columns(headings, rows, wanted)
 
 
-def setting() -> str:
-    """The summary of the published MNIST grid: data, seeds, epochs, machine."""
-    return _summary("mnist")
-
-
-def claims() -> str:
-    """Every published claim in a short row: difference, interval, verdict."""
-    headings, rows = _first_table(_section("claims", "Claims"))
+def claims(grid: str) -> str:
+    """Every claim of a published grid in a short row: difference, interval, verdict."""
+    headings, rows = _first_table(section(grid, "Claims"))
     return _columns(headings, rows, ["Claim", "Difference", "Verdict"])
-
-
-def claims_setting() -> str:
-    """The summary of the grid behind the claims."""
-    return _summary("claims")
 
 
 def command_list() -> str:
@@ -86,14 +82,14 @@ def command_list() -> str:
 # ---------------------------------------------------------------- results/README.md
 
 
-def mnist_report() -> str:
-    """Every table of the results on MNIST, with notes; pictures are linked relative to results/."""
-    return _section("mnist", "Results on the test images")
+def section(grid: str, title: str) -> str:
+    """What stands under a heading of a published report; pictures are relative to results/."""
+    return _part(_report(grid), title)
 
 
-def mnist_effects() -> str:
-    """What each axis does on MNIST."""
-    return _section("mnist", "Effects of the axes").partition("\n<details>")[0].strip()
+def effects(grid: str) -> str:
+    """What each axis does in a published grid, without the interactions."""
+    return section(grid, "Effects of the axes").partition("\n<details>")[0].strip()
 
 
 def mnist_figures() -> str:
@@ -104,11 +100,6 @@ def mnist_figures() -> str:
         f"![One latent dimension moved at a time, {label}]({folder}/traversals.png)\n\n"
         f"![ELBO, rate and distortion by epoch, {label}]({folder}/curves.png)"
     )
-
-
-def claims_report() -> str:
-    """The claims with metric, effect size, p value and notes."""
-    return _section("claims", "Claims")
 
 
 def estimators_figure() -> str:
@@ -132,7 +123,7 @@ def reproduced() -> str:
         if not grid.published:
             continue
         if path.stem in PUBLISHED:
-            text = _section(path.stem, "Published numbers")
+            text = section(path.stem, "Published numbers")
         else:
             with TemporaryDirectory() as folder:  # a grid that has not been run
                 manifest = dump_yaml(make_manifest(grid, grid.runs()))
@@ -248,15 +239,6 @@ def modules() -> str:
 def _report(name: str) -> str:
     """The report of a published grid; pictures are linked relative to results/."""
     return render(load(RESULTS / name), "md", RESULTS / "README.md")
-
-
-def _summary(name: str) -> str:
-    """The paragraph before the first section, after the question."""
-    return _report(name).partition("\n## ")[0].strip().rpartition("\n\n")[2]
-
-
-def _section(name: str, title: str) -> str:
-    return _part(_report(name), title)
 
 
 def _part(text: str, title: str) -> str:

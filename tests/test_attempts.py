@@ -1,6 +1,7 @@
 """Attempts at a run: each in its own folder, published once, by the first; none is overwritten."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from vaebench.storage import (
     run_store,
     take_up,
 )
+from vaebench.storage.copying import copy_file
 
 
 def begun(grid: Path, watch: Watch | None = None) -> Lease:
@@ -247,3 +249,15 @@ def test_a_folder_that_is_no_attempts_has_no_lease(tmp_path: Path) -> None:
 def test_a_run_that_another_process_does_is_not_begun(tmp_path: Path) -> None:
     begun(tmp_path)
     assert isinstance(attempt_at(tmp_path, "a", "runs", Watch()), Taken)
+
+
+def test_a_copy_takes_the_memory_of_the_file_not_of_its_bound(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        copy_file(tmp_path / "weights.pt", tmp_path / "copy", tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "copy").read_bytes() == b"x" * 1000
+    assert peak < 1_000_000

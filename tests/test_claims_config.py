@@ -10,7 +10,7 @@ from vaebench.grid.manifest import make_manifest
 
 BETTER = {"metric": "test/ssim", "better": {"loss": "bce"}, "than": {"loss": "mse"}}
 SAME = {"metric": "test/elbo", "same": [{"estimator": "sgvb"}, {"estimator": "kl"}]}
-PUBLISHED = {"source": "a log", "cell": {"model": "fnn"}, "metric": "val/elbo", "value": -105.6}
+PUBLISHED = {"source": "a log", "cell": {"model": "fnn"}, "metric": "test/elbo", "value": -105.6}
 
 
 def test_claims_stand_in_the_manifest_as_the_file_has_them() -> None:
@@ -48,12 +48,23 @@ def test_an_equivalence_of_another_metric_names_its_margin() -> None:
             "claims.0: 'los' is no axis; did you mean 'loss'",
         ),
         (BETTER | {"bettr": 1}, "claims.0.bettr: "),
+        (
+            BETTER | {"metric": "test/sim"},
+            "claims.0.metric: 'test/sim' is not measured after training; did you mean 'test/ssim'?",
+        ),
+        (BETTER | {"metric": "val/elbo"}, "'val/elbo' is not measured after training"),
     ],
 )
 def test_a_wrong_claim_is_explained(claim: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as found:
         make_grid({"claims": [claim]})
     assert message in str(found.value)
+
+
+def test_a_published_number_of_a_metric_that_is_not_measured_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"published\.0\.metric: 'val/elbo' is not measured"):
+        make_grid({"published": [PUBLISHED | {"metric": "val/elbo", "within": 0.5}]})
+    make_grid({"published": [PUBLISHED | {"metric": "val/elbo", "epoch": 1, "within": 0.5}]})
 
 
 @pytest.mark.parametrize("within", ["1 percent", "1 %", "%", -0.5, 0.0])

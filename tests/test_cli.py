@@ -118,7 +118,7 @@ def test_help_names_what_can_be_chosen(cli: Run) -> None:
         "fnn, cnn",
         "bce, mse",
         "sgvb, kl",
-        "mnist, fashion-mnist, kmnist, cifar10, svhn, digits",
+        "mnist, fashion-mnist, kmnist, emnist, cifar10, svhn, digits",
     ):
         assert known in text
     fetched = " ".join(cli("data", "fetch", "-h").stdout.split())

@@ -256,8 +256,8 @@ def test_downloaded_data_sets_take_addresses_and_md5_from_torchvision(
     remote, source = describe(), getattr(torchvision.datasets, folder)
     assert remote.folder == f"{folder}/raw"
     assert list(remote.mirrors) == source.mirrors
-    assert list(remote.md5.items()) == source.resources
-    assert tuple(remote.md5) == NAMES
+    assert list(remote.digests.items()) == source.resources
+    assert tuple(remote.digests) == NAMES
 
 
 def packed_again(contents: dict[str, bytes]) -> dict[str, bytes]:
@@ -607,7 +607,7 @@ def test_a_second_mirror_is_tried_when_the_first_serves_wrong_bytes(
     wrong = fill(tmp_path / "wrong", tiny_files(seed=1))
     describe = DATASETS["tiny"].files
     assert describe is not None
-    both = RemoteFiles("tiny", "Tiny/raw", (wrong.as_uri(), tiny.url), describe().md5)
+    both = RemoteFiles("tiny", "Tiny/raw", (wrong.as_uri(), tiny.url), describe().digests)
     entry = Dataset(read=idx, shape=(1, 4, 4), validation=4, files=lambda: both)
     exchange(monkeypatch, DATASETS, "tiny", entry)
     fetch("tiny", data_dir=tmp_path, report=silent)
@@ -854,9 +854,11 @@ def test_files_of_a_data_set_stay_in_the_data_directory(name: str) -> None:
     folder = Path("/data") / remote.folder
     assert ".." not in folder.parts
     assert folder.is_relative_to("/data")
-    for file, md5 in remote.md5.items():
+    for file, digest in remote.digests.items():
         assert Path(file).name == file
-        assert len(bytes.fromhex(md5)) == 16
+        assert len(bytes.fromhex(digest)) in (16, 32)  # md5, sha256
+    if remote.archive:
+        assert Path(remote.archive.name).name == remote.archive.name
     assert all(mirror.startswith(("https://", "http://")) for mirror in remote.mirrors)
 
 

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from plugin_files import forgotten
+from torch import Tensor, nn
 
 from vaebench import load_results, run_grid
 from vaebench.cli import main
 from vaebench.config import make_grid, read_yaml
 from vaebench.executors import Event
 from vaebench.grid import Listener, Options
+from vaebench.models import MODELS
+from vaebench.plugins import load as load_plugins
 from vaebench.run import model_cost
+from vaebench.seeding import seeded, stream
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "plugins"
 GRIDS = sorted(FOLDER.glob("*.yaml"))
@@ -51,6 +56,60 @@ def test_grid_is_valid_has_a_question_and_is_explained(path: Path) -> None:
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert f"`vaebench run-grid experiments/plugins/{path.name}`" in readme
     assert f"({path.stem}.py)" in readme
+
+
+LAYERS = nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d
+
+
+def weights(*modules: nn.Module) -> list[tuple[Tensor, ...]]:
+    """Parameters of each layer, in order: those of the two heads of an encoder side by side."""
+    layers = [m for module in modules for m in module.modules() if isinstance(m, LAYERS)]
+    found = [tuple(layer.parameters()) for layer in layers]
+    heads = [n for n in range(1, len(found)) if found[n][0].shape == found[n - 1][0].shape]
+    for n in [n for n in heads if isinstance(layers[n], nn.Linear)]:
+        found[n - 1 : n + 1] = [tuple(map(torch.cat, zip(found[n - 1], found[n], strict=True)))]
+    return found
+
+
+def channels_last(value: Tensor) -> Tensor:
+    """Weights of flattened feature maps (64, 7, 7) as the built-in cnn flattens them."""
+    for axis in [axis for axis, size in enumerate(value.shape) if size == 64 * 7 * 7]:
+        value = value.unflatten(axis, (64, 7, 7)).movedim(axis, axis + 2).flatten(axis, axis + 2)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "grid"),
+    [
+        ("pytorch_examples", "fnn", "pytorch-examples"),
+        ("vae_mnist_fnn", "fnn", "vae-mnist"),
+        ("vae_mnist_cnn", "cnn", "vae-mnist"),
+    ],
+)
+def test_published_networks_are_what_the_settings_that_reproduce_them_build(
+    theirs: str, ours: str, grid: str
+) -> None:
+    """The built-in network with the published one's weights computes the same."""
+    model = read_yaml(FOLDER.parent / "reproduce" / f"{grid}.yaml")["model"]
+    load_plugins([str(FOLDER / "published_networks.py")])
+    shape, latent_dim = (1, 28, 28), model["latent_dim"]
+    with seeded(0, "test/published"):
+        published = MODELS[theirs](shape, latent_dim)
+        built_in = MODELS[ours](shape, latent_dim, **model[ours])
+    for networks in (*published, *built_in):
+        networks.double()
+    with torch.no_grad():
+        pairs = zip(weights(*built_in), weights(*published), strict=True)
+        for to, of in pairs:
+            for parameter, value in zip(to, of, strict=False):
+                parameter.copy_(channels_last(value))
+            # a further bias of theirs is taken away again by the batch normalisation behind it
+            assert [value.ndim for value in of[len(to) :]] in ([], [1])
+    x = torch.rand(5, *shape, generator=stream(0, "test/published/x"), dtype=torch.float64)
+    q, (mean, log_var) = built_in.encoder(x), published.encoder(x)
+    torch.testing.assert_close((q.mean, q.log_var), (mean, log_var))
+    torch.testing.assert_close(built_in.decoder(mean), published.decoder(mean))
+    assert published.decoder(mean).std() > 0
 
 
 FRESH = """

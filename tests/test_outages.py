@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from vaebench.executors import Event, in_this_process
 from vaebench.grid import Listener, Options, Results, run_grid
 from vaebench.grid.folder import taking_part
 from vaebench.storage import Held, RunStore
-from vaebench.tracking import Window, Writer, connect, failures, sync
+from vaebench.tracking import Window, Writer, connect, failures, replay, sync
+from vaebench.tracking.failures import explain
 from vaebench.tracking.publisher import Publisher
 from vaebench.tracking.store import prepare_mlflow
 
@@ -217,6 +219,37 @@ def test_locked_database_is_an_outage_like_any_other(
     writer.touch(folder.name)
     wait_until(lambda: len(told) == 2)
     assert writer.close().unsent == 0
+    assert of_runs(points(store, GRID)) == expected(window.folder)
+
+
+@pytest.mark.parametrize("held", ["from the start", "at the first step"])
+def test_sync_tries_a_locked_database_again_however_long_that_took(
+    held: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow waits 20 seconds for it: longer than the patience with a server that hangs."""
+    monkeypatch.setattr("mlflow.store.db.utils.sql.text", _hasty)
+    monkeypatch.setattr(replay, "PATIENCE", 0.0)
+    window = connect(store.parents[1] / "results", GRID, f"sqlite:///{store}")
+    other = sqlite3.connect(store, check_same_thread=False)
+    pauses: list[float] = []
+
+    def rest(seconds: float) -> None:
+        pauses.append(seconds)
+        other.rollback()
+
+    def opened(window: Window, *, watches: bool) -> Publisher:
+        if held == "from the start" and not pauses:
+            raise explain(sqlite3.OperationalError("database is locked"), window.uri)
+        made = Publisher(window, watches=watches)
+        if held == "at the first step":
+            other.execute("BEGIN IMMEDIATE")
+        return made
+
+    monkeypatch.setattr(replay, "Publisher", opened)
+    monkeypatch.setattr(replay, "time", SimpleNamespace(monotonic=time.monotonic, sleep=rest))
+    assert sync(window).problem is None
+    other.close()
+    assert pauses == [0.05]
     assert of_runs(points(store, GRID)) == expected(window.folder)
 
 

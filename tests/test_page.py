@@ -315,7 +315,7 @@ def test_effects_say_who_is_better_or_that_nothing_is_shown(tmp_path: Path) -> N
     grid = make_results(tmp_path, axes=TWO, seeds=range(8))
     assign(grid, "test/psnr", psnr)
     analysis = report.load(grid)
-    found = {a.what: a for a in answers.of_effects(analysis.effects) if a.metric == "PSNR"}
+    found = {a.what: a for a in answers.of_effects(analysis.effects, ()) if a.metric == "PSNR"}
     assert found["cnn - fnn"].word == "cnn is better"
     assert found["cnn - fnn"].tone == "good"
     assert found["cnn - fnn"].numbers.startswith("+1.00")
@@ -324,14 +324,18 @@ def test_effects_say_who_is_better_or_that_nothing_is_shown(tmp_path: Path) -> N
     assert answers.WIDTH / 2 < low <= middle <= high <= answers.WIDTH
     assert (found["bce - mse"].word, found["bce - mse"].tone) == ("no difference shown", "open")
     # ELBO compares within a loss only
-    elbo = [a.metric for a in answers.of_effects(analysis.effects) if a.metric.startswith("ELBO")]
+    elbo = [
+        a.metric for a in answers.of_effects(analysis.effects, ()) if a.metric.startswith("ELBO")
+    ]
     assert elbo == ["ELBO, bce (relaxed)", "ELBO, mse (σ²=0.5)"]
 
 
 def test_the_better_side_of_a_negative_effect_is_the_second(tmp_path: Path) -> None:
     grid = make_results(tmp_path, axes=TWO, seeds=range(8))
     assign(grid, "test/psnr", lambda cell, seed: -psnr(cell, seed))
-    found = {a.what: a for a in answers.of_effects(report.load(grid).effects) if a.metric == "PSNR"}
+    found = {
+        a.what: a for a in answers.of_effects(report.load(grid).effects, ()) if a.metric == "PSNR"
+    }
     assert found["cnn - fnn"].word == "fnn is better"
 
 
@@ -340,7 +344,7 @@ def test_the_better_side_of_a_negative_effect_is_the_second(tmp_path: Path) -> N
 )
 def test_too_few_seeds_are_said(tmp_path: Path, seeds: int, word: str) -> None:
     grid = make_results(tmp_path, axes=TWO, seeds=range(seeds))
-    assert {a.word for a in answers.of_effects(report.load(grid).effects)} == {word}
+    assert {a.word for a in answers.of_effects(report.load(grid).effects, ())} == {word}
 
 
 def test_leaders_are_the_best_of_those_that_compare_with_the_next(tmp_path: Path) -> None:
@@ -355,7 +359,7 @@ def test_leaders_are_the_best_of_those_that_compare_with_the_next(tmp_path: Path
     assert (best.what, best.word, best.tone) == ("cnn / mse", "leads clearly", "good")
     assert best.metric == "PSNR: 21.10 dB"
     assert best.numbers.startswith("+0.20")
-    assert "over cnn / bce, at rates of 9.0 and 15.9 nats" in best.numbers
+    assert "over cnn / bce, at unequal rates of 9.0 and 15.9 nats" in best.numbers
 
 
 def test_claims_and_published_numbers_are_beside_their_verdicts(tmp_path: Path) -> None:
@@ -390,8 +394,21 @@ def test_claims_and_published_numbers_are_beside_their_verdicts(tmp_path: Path) 
     held = [answers.of_published(row) for row in analysis.reproductions]
     assert [(a.word, a.tone) for a in held] == [("reproduced", "good"), ("not reproduced", "bad")]
     assert "published 30.00, ours 21.00" in held[1].numbers
+    assert answers.in_short(analysis.claims) == "2 claims: 1 supported, 1 refuted"
     text = html(grid)
+    assert text.index("2 claims: ") < text.index("convolutions help")
     assert text.index("convolutions help") < text.index("Which cell leads")
+
+
+def test_a_contrast_that_is_claimed_has_its_verdict_among_the_claims_alone(tmp_path: Path) -> None:
+    grid = make_results(tmp_path, axes=TWO, seeds=range(8))
+    assign(grid, "test/psnr", psnr)
+    sides = {"better": {"model": "fnn"}, "than": {"model": "cnn"}}
+    edit_manifest(grid, claims=[{"metric": "test/psnr"} | sides])
+    analysis = report.load(grid)
+    shown = {(a.what, a.metric) for a in answers.of_effects(analysis.effects, analysis.claims)}
+    assert ("cnn - fnn", "PSNR") not in shown
+    assert {("bce - mse", "PSNR"), ("cnn - fnn", "SSIM")} <= shown
 
 
 # ---------------------------------------------------------------- nothing of others runs
@@ -630,7 +647,8 @@ def test_charts_are_saved_as_svg_and_csv(page: Any, grid: Path) -> None:
     cell = embedded((grid / "report.html").read_text(encoding="utf-8"))["cells"][0]
     assert float(table[1].split(",")[2]) == cell["curves"]["metrics"]["val/elbo"][0][0]
     trade = page.locator("#trade-charts figure").first
-    assert downloaded(page, trade.get_by_role("button", name="SVG").click).count("<circle") == 4
+    saved = downloaded(page, trade.get_by_role("button", name="SVG").click)
+    assert saved.count('transform="translate(') == 2 * 4  # in the chart and in the legend
 
 
 def pixels(page: Any, selector: str) -> np.ndarray[Any, Any]:
@@ -743,6 +761,30 @@ def test_a_decoder_of_another_kind_is_shown_by_its_traversals(
 
 
 # ---------------------------------------------------------------- for everybody
+
+
+def test_a_section_named_in_the_address_is_there_when_all_is_drawn(
+    chromium: Any, grid: Path
+) -> None:
+    with watched(chromium, grid / "report.html", fragment="details") as page:
+        page.wait_for_function("document.querySelectorAll('.pane .sliders').length === 2")
+        box = page.locator("#details").bounding_box()
+        assert 0 <= box["y"] < 500
+
+
+def test_cells_of_one_colour_have_other_marks(chromium: Any, tmp_path: Path) -> None:
+    sizes = {"model": ["fnn", "cnn"], "model.latent_dim": [2, 4, 8, 16, 32]}
+    folder = make_results(tmp_path, axes=sizes, seeds=[0])
+    (folder / "report.html").write_text(html(folder), encoding="utf-8")
+    with watched(chromium, folder / "report.html") as page:
+        swatches = page.locator("#legend .swatch")
+        looks = [
+            swatches.nth(i).evaluate("s => [s.style.stroke, s.lastChild.getAttribute('d')]")
+            for i in range(swatches.count())
+        ]
+        assert len(looks) == 10
+        assert len({tuple(look) for look in looks}) == 10
+        assert looks[0][0] == looks[8][0]
 
 
 def test_links_to_mlflow_are_those_of_this_machine(chromium: Any, grid: Path) -> None:

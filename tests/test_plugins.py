@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from plugin_files import forgotten, model_file, write
-from small_runs import in_this_process_only, settings, without_figures
+from small_runs import exchange, in_this_process_only, settings, without_figures
 from small_runs import task as small_task
 
 from vaebench import (
+    FIGURES,
     LIKELIHOODS,
     METRICS,
     MODELS,
+    load_results,
     load_run,
     plugins,
     repeat,
@@ -35,6 +37,7 @@ from vaebench.grid.evaluate import Outcome, evaluate
 from vaebench.models import fnn
 from vaebench.plugins import Registry, loaded
 from vaebench.run import run
+from vaebench.tracking.payload import fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -458,6 +461,37 @@ def test_figures_stand_in_the_report_and_what_is_broken_harms_no_run(
         picture = (results.folder / path).read_bytes()
         assert picture.startswith(b"\x89PNG")
         assert f'src="data:image/png;base64,{b64encode(picture).decode()}"' in page
+
+
+def test_a_figure_that_is_drawn_otherwise_later_is_told_to_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run's record says so, by which MLflow knows what it has not been sent."""
+    in_this_process_only(monkeypatch)
+    file = write(tmp_path / "pictures.py", PICTURES.partition('FIGURES["broken"]')[0])
+    grid = GRID | {"plugins": [str(file)], "axes": {"model": ["fnn"]}}
+    folder = run_grid(grid, Options(results=tmp_path / "results", device="cpu")).folder
+
+    def sent() -> str:
+        evaluate(folder, device="cpu")
+        [record] = load_results(folder).records
+        return fingerprint(record)
+
+    [record] = load_results(folder).records
+    assert sent() == fingerprint(record)  # the same pictures
+    with monkeypatch.context() as patch:  # undone before the plugin's entries are forgotten
+        exchange(patch, FIGURES, "codes", replace(FIGURES["codes"], function=_red))
+        drawn = sent()
+        assert drawn != fingerprint(record)
+        assert sent() == drawn
+
+
+def _red(arrays: Any, *, title: str) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.add_subplot().scatter(*arrays["latent_2d"].T, color="red")
+    return figure
 
 
 @pytest.mark.parametrize("command", ["report", "status", "compare"])

@@ -342,6 +342,19 @@ def test_an_attempt_that_is_set_aside_is_kept_and_the_next_one_starts_clean(
         assert (old.images / "samples-0001.png").read_bytes() == b"png"
 
 
+def test_what_was_half_written_is_not_set_aside(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    store.write("record.json", "{}")
+    store.write("images/samples-0001.png", b"png")
+    for folder in (store.path, store.images):
+        (folder / ".half.png.1234567890.tmp").write_bytes(b"pn")
+    store.set_aside()
+    assert sorted(path.name for path in store.path.rglob("*") if path.is_file()) == [
+        "record.json",
+        "samples-0001.png",
+    ]
+
+
 @pytest.mark.parametrize("moved", [1, 2, 3])
 def test_an_attempt_that_was_half_set_aside_passes_for_no_finished_run(
     store: RunStore, monkeypatch: pytest.MonkeyPatch, moved: int

@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections import Counter
@@ -305,6 +306,45 @@ def test_run_shows_its_record(make: Results) -> None:
     assert files == {f"run/{name}" for name in names}
 
 
+def test_metrics_of_plugins_are_columns_of_the_leaderboard(make: Results) -> None:
+    window = make()
+    before = Publisher(window)
+    before.send_views()
+    ours = {"title": "Sharpness", "plugin": "sharpness.py", "source": "0" * 12}
+    for folder in records.run_dirs(window.folder):
+        records.edit_record(folder, lambda r: r["metric_declarations"].update(sharpness=ours))
+        records.edit_record(folder, lambda r: r["metrics"].update({"test/sharpness": 0.5}))
+    after = Publisher(window)
+    after.send_views()
+    for old, new in zip(before._views[:1], after._views[:1], strict=True):
+        columns, added = old.state["selectedColumns"], "metrics.`test/sharpness`"
+        assert [name for name in new.state["selectedColumns"] if name != added] == columns
+        assert added in new.state["selectedColumns"]
+        assert new.state["columnWidths"].keys() == set(new.state["selectedColumns"])
+        assert not [name for name in columns if "own" in name]
+
+
+def test_figures_of_plugins_stand_among_the_plots_of_their_run_and_of_the_grid(
+    make: Results,
+) -> None:
+    window = make()
+    picture = (window.folder / "comparison.png", *window.folder.rglob("*.png"))[-1].read_bytes()
+    folders = records.run_dirs(window.folder)
+    for folder, name in ((window.folder, "own-bars.png"), (folders[0], "own-codes.png")):
+        (folder / "figures").mkdir(exist_ok=True)
+        (folder / "figures" / name).write_bytes(picture)
+    sync(window)
+
+    def plots(run: "Run") -> set[str]:
+        return {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
+
+    client, found = shown(window)
+    [grid] = of_role(found, "grid")
+    assert "plots/own-bars.png" in plots(grid)
+    [run] = [r for r in found if r.data.tags.get("vaebench.run_id") == folders[0].name]
+    assert "plots/own-codes.png" in plots(run)
+
+
 def test_cell_shows_means_once_all_its_seeds_are_complete(make: Results) -> None:
     window = make(seeds=(0, 1, 2), axes={"model": ["fnn"], "loss": ["bce"], "estimator": ["kl"]})
     folders = records.run_dirs(window.folder)
@@ -508,6 +548,46 @@ def test_new_attempt_is_a_new_run_and_supersedes_the_old(make: Results) -> None:
     ] == ["2"]
 
 
+@pytest.mark.parametrize("when", ["killed before it was marked", "told late"])
+def test_of_several_attempts_one_is_shown_whoever_was_killed_when(
+    when: str, make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = make()
+    folder = records.run_dirs(window.folder)[0]
+    config, record = (folder / "config.yaml").read_text(), RunStore(folder).record
+    assert record is not None
+    if when == "killed before it was marked":
+        sync(window)
+    RunStore(folder).set_aside()
+    (folder / "config.yaml").write_text(config)
+    write_journal(folder, epochs=2)
+    (folder / "record.json").write_text(json.dumps({**record, "attempt": 2}))
+    with monkeypatch.context() as killed:
+        if when == "killed before it was marked":
+
+            def supersede(*_: object) -> None:
+                raise SystemExit
+
+            killed.setattr(GridClient, "supersede", supersede)
+            with pytest.raises(SystemExit):
+                sync(window)
+        else:  # by a process that has read the first attempt, and sends it when the second is shown
+            sync(window)
+            client, found = shown(window)
+            (run,) = [r for r in found if r.data.tags.get("vaebench.run_id") == folder.name]
+            tags = {k: v for k, v in run.data.tags.items() if k.startswith("vaebench.")}
+            first = {**tags, "vaebench.attempt": "1", "vaebench.call": "another"}
+            client.create_run(run.info.experiment_id, tags=first, run_name="late")
+    sync(window)
+    _, found = shown(window)
+    roles = {
+        r.data.tags["vaebench.attempt"]: r.data.tags["vaebench.role"]
+        for r in found
+        if r.data.tags.get("vaebench.run_id") == folder.name
+    }
+    assert roles == {"1": "superseded", "2": "run"}
+
+
 def test_twin_runs_of_a_lost_answer_do_not_multiply(make: Results) -> None:
     window = make()
     sync(window)
@@ -659,6 +739,34 @@ def test_server_that_hangs_does_not_hold_the_end_up(
     assert time.monotonic() - started < 30
     assert outcome.unsent == 2
     assert "takes too long" in str(outcome.problem)
+
+
+@pytest.mark.parametrize("work", [0.0, 0.3])
+def test_who_traces_a_model_is_not_taken_for_one_who_waits_for_a_server(
+    work: float, make: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``work``: seconds of processor time in a second."""
+    done = threading.Event()
+
+    class Clock:
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            if self.looks == 40:
+                done.set()
+            return float(self.looks)
+
+        def process_time(self) -> float:
+            return work * self.looks
+
+    writer = Writer(make())
+    monkeypatch.setattr(writer, "_thread", threading.Thread(target=done.wait, daemon=True))
+    writer._thread.start()
+    monkeypatch.setattr("vaebench.tracking.writer.time", Clock())
+    outcome = writer.close(timeout=30.0)
+    assert ("takes too long" in str(outcome.problem)) == (work == 0)
+    done.set()
 
 
 @pytest.mark.slow

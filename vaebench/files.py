@@ -11,12 +11,13 @@ import re
 import secrets
 import stat
 import zipfile
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
 from filelock import FileLock
+from pydantic_core import from_json
 
 from vaebench.errors import ResultsError
 
@@ -29,16 +30,17 @@ MAX_TENSORS_BYTES = 4_000_000_000
 MAX_PICTURE_BYTES = 64_000_000  # a figure has some 100,000
 MAX_PIXELS = 50_000_000  # of a picture; the comparison of a hundred cells has 10 million
 
+Content = bytes | str | Iterable[str]
 TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")  # what write_atomic writes to: .<name>.<number>.tmp
 
 
 def write_atomic(
-    path: Path, content: bytes | str, within: Path | None = None, *, durable: bool = True
+    path: Path, content: Content, within: Path | None = None, *, durable: bool = True
 ) -> None:
     """Write a file so that it is there whole or not at all, and is on the disk when we return.
 
-    A link in its place is replaced, not followed. One between ``within`` and the file is refused.
-    Unless ``durable``, a crash of the machine may undo it.
+    Text may come in pieces. A link in its place is replaced, not followed. One between ``within``
+    and the file is refused. Unless ``durable``, a crash of the machine may undo it.
 
     Raises:
         ResultsError: There is such a link.
@@ -46,13 +48,13 @@ def write_atomic(
     """
     if within is not None:
         require_no_link(path.parent, within)
-    data = content.encode() if isinstance(content, str) else content
     make_folder(path.parent)
     # a number of its own: processes of two machines may have the same id
     temporary = path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}.tmp")
     try:
         with temporary.open("xb") as file:  # not through a link
-            file.write(data)
+            for piece in [content] if isinstance(content, bytes | str) else content:
+                file.write(piece.encode() if isinstance(piece, str) else piece)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
@@ -173,12 +175,11 @@ def read_json(path: Path, within: Path | None = None) -> dict[str, Any] | None:
     Raises:
         ResultsError: As for :func:`open_file`, or the file holds something else.
     """
-    content = read_file(path, MAX_RECORD_BYTES, within)
-    if content is None:
+    if (content := read_file(path, MAX_RECORD_BYTES, within)) is None:
         return None
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        value = from_json(content, cache_strings="keys")  # thrice as fast as `json`
+    except ValueError as error:
         raise ResultsError(f"{path}: damaged: {error}") from error
     if not isinstance(value, dict):
         raise ResultsError(f"{path}: damaged: not a JSON object")

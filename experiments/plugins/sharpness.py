@@ -46,7 +46,7 @@ def edge_spectrum(arrays: Mapping[str, NDArray[Any]], *, title: str) -> Figure:
     panel.axline((0, 0), slope=1, color="0.6", linewidth=1)
     panel.set_xlabel("edges of the image")
     panel.set_ylabel("edges of its reconstruction")
-    panel.set_title(title, fontsize=9)
+    panel.set_title(title.replace(": ", ":\n", 1), fontsize=9)
     return figure
 
 

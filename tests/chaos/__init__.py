@@ -6,7 +6,8 @@ nothing disturbed.
     shots      what is killed, in which phase, how: drawn from a seed
     site       loaded into every process of vaebench by its ``sitecustomize``: fires the shots
     launch     one start of the command, with the shots that may hit it
-    grids      a grid, started until it is finished
+    grids      a grid, started until it is finished, by one process or as shards
+    published  what is published stays published: watched while shards are done
     compare    a finished grid against the undisturbed one; MLflow's store against the journals
     damage     files that a crash of the machine leaves: torn, empty, garbled
     disks      a disk that is full, and one that is read-only

@@ -18,7 +18,7 @@ from chaos.shots import PAUSE, Shot
 ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent / "site"
 HANGS = 900.0  # seconds after which a start is taken for hung
-LINGERS = 10.0  # seconds after its parent's end by which a worker must be gone
+LINGERS = 10.0  # seconds, less those without a processor, in which an orphan must be gone
 EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "SIGTERM": 143}
 
 GRID: dict[str, Any] = {
@@ -34,6 +34,7 @@ GRID: dict[str, Any] = {
     },
     "training": {"epochs": 4, "batch_size": 24},
 }
+SHARDED = GRID | {"axes": {"model": ["fnn", "cnn"], "loss": ["bce", "mse"]}}  # two runs a shard
 
 
 class Workplace:
@@ -44,15 +45,17 @@ class Workplace:
         project: A copy of the package: it may be edited while this runs.
         grid: The grid's file.
         data: The data directory, which keeps the classifier of the digits.
+        usual: Seconds that the undisturbed grid took.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, grid: dict[str, Any] = GRID) -> None:
         self.folder = folder
+        self.usual = 0.0
         self.project = folder / "project"
         self.grid = folder / "grid.yaml"
         self.data = folder / "data"
         shutil.copytree(ROOT / "vaebench", self.project / "vaebench")
-        self.grid.write_text(json.dumps(GRID))  # which is YAML
+        self.grid.write_text(json.dumps(grid))  # which is YAML
 
 
 @dataclass(frozen=True)
@@ -160,26 +163,52 @@ def _notes(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _problems(code: int | None, said: str, left: list[int]) -> list[str]:
+def _problems(code: int | None, said: str, left: list[str]) -> list[str]:
     found = []
     if code is None:
         found.append(f"still ran after {HANGS:.0f} s")
     if left:
-        found.append(f"{len(left)} processes left behind for {LINGERS:.0f} s")
+        found.append(f"left behind: {'; '.join(left)}")
     if "Traceback" in said:
         found.append(f"a traceback: {said[said.index('Traceback') :][-600:]}")
     return found
 
 
-def _left_behind(leader: int) -> list[int]:
-    """Processes of a session whose leader has ended, which they must notice; they are killed."""
-    deadline = time.monotonic() + LINGERS
-    while (left := _session(leader)) and time.monotonic() < deadline:
+def _left_behind(leader: int) -> list[str]:
+    """Processes of a session whose leader has ended, which they must notice; they are killed.
+
+    One that waits for a processor, as on a machine that is busy with other things, cannot notice
+    anything: that time does not count.
+    """
+    began, before = time.monotonic(), dict[int, float]()
+    while left := _session(leader):
+        took = time.monotonic() - began
+        waited = {pid: (now := _waited(pid)) - before.setdefault(pid, now) for pid in left}
+        if max(took - waited[pid] for pid in left) > LINGERS:
+            break
         time.sleep(0.02)
+    told = [f"{pid}, {_command(pid)}, {took:.0f} s" for pid in left]
     for pid in left:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return left
+    return told
+
+
+def _waited(pid: int) -> float:
+    """Seconds for which a process, its first thread, has waited for a processor."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, LookupError):  # it has ended, or this kernel does not count it
+        return 0.0
+
+
+def _command(pid: int) -> str:
+    """The end of a process's command line."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return "which has ended"
+    return " ".join(words)[-80:].strip()
 
 
 def _session(leader: int) -> list[int]:

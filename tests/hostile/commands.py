@@ -21,7 +21,7 @@ class Command:
         do: Does it; the exit code of a command line, 0 or 1 of a call.
         codes: Exit codes that are documented for it.
         reads: Whether it changes nothing in the results folder.
-        slow: Whether it needs PyTorch or MLflow, which take seconds.
+        slow: Whether it draws, or needs PyTorch or MLflow, which take seconds.
         serves: Whether it does all grids, and what it then says of the one that is whole.
     """
 
@@ -125,10 +125,14 @@ COMMANDS = (
     line("report", "BAD", "--format", "json"),
     line("report", "BAD", "--format", "latex"),
     line("report", "BAD", "--output", "OUT/report.md"),
+    line("report", "BAD", "--format", "html", "--output", "OUT/report.html"),
+    line("export", "BAD", "--output", "OUT/bad.zip"),
+    line("merge", "BAD", "--into", "OUT/merged"),
     line("compare", "GOOD", "BAD", codes=(0, 1, 3)),
     line("compare", "BAD", "GOOD", "--json", codes=(0, 1, 3)),
     call("load_results(BAD)", _load_results),
     line("run-grid", "FILE", "--results", "RES", "--device", "cpu", "--dry-run", codes=(0, 1, 2)),
+    line("figures", "BAD", "--output", "OUT/paper", slow=True),
     call("write_reports(BAD)", _end, reads=False),
     call("load_run(RUN)", _load_run, slow=True),
     line("evaluate", "BAD", "--jobs", "1", "--device", "cpu", codes=(0, 1, 2), slow=True),
@@ -145,5 +149,10 @@ COMMANDS = (
 
 
 def outputs(folder: Path) -> list[Path]:
-    """Files that a command wrote where it was told to."""
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """Reports and pictures that a command wrote, but for what `merge` copied."""
+    kinds = (".md", ".csv", ".json", ".tex", ".html", ".png")
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.suffix in kinds and path.is_file() and "merged" not in path.parts
+    ]

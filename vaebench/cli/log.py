@@ -4,7 +4,7 @@ A line is an object with ``time`` (UTC, ISO 8601), ``event`` and what belongs to
 have its ``run_id``, ``cell`` and ``seed``::
 
     plan      action, why: of a run, with --dry-run
-    planned   runs, skipped, jobs, device
+    planned   runs, skipped, jobs, device, and trial where it is one
     started
     epoch     epoch, epochs, metrics
     done      status, reason, metrics
@@ -12,7 +12,8 @@ have its ``run_id``, ``cell`` and ``seed``::
     warning   text
     measuring what
     tuned     tune, tuned
-    end       status (done, failed, interrupted, error), and what is known: failed, report, unsent
+    end       status (done, failed, interrupted, error), and what is known: failed, report, unsent,
+              trial
 
 To add an event, write it in a method of :class:`Log`.
 """
@@ -77,6 +78,7 @@ class Log(Listener):
                 failed=[record["run_id"] for record in done.failed],
                 report=str(done.folder / FORMATS["md"].file),
                 unsent=done.tracking.unsent,
+                **({"trial": True} if done.analysis.is_trial else {}),
             )
         if self.path is not None:
             with suppress(OSError):
@@ -90,7 +92,9 @@ class Log(Listener):
     def planned(self, plan: Sequence[Planned], jobs: int, device: str) -> None:
         """Say how many runs there are to do."""
         todo = sum(entry.action != "skip" for entry in plan)
-        self._say("planned", runs=todo, skipped=len(plan) - todo, jobs=jobs, device=device)
+        trial = {"trial": True} if any(entry.run.config.trial for entry in plan) else {}
+        skipped = len(plan) - todo
+        self._say("planned", runs=todo, skipped=skipped, jobs=jobs, device=device, **trial)
 
     def listed(self, plan: Sequence[Planned]) -> None:
         """Say of every run of a plan what is to be done, and why."""
@@ -115,7 +119,7 @@ class Log(Listener):
         if event.kind != "started":
             said["metrics"] = {k: finite(v) for k, v in (data.get("metrics") or {}).items()}
         if event.kind == "epoch":
-            said |= {"epoch": data["epoch"], "epochs": task.config.training.epochs}
+            said |= {"epoch": data["epoch"], "epochs": task.config.epochs}
         if event.kind == "done":
             said |= {"status": data["status"], "reason": data.get("reason")}
         self._say(event.kind, run_id=task.key, cell=task.cell, seed=task.config.seed, **said)

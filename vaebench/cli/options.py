@@ -76,6 +76,12 @@ def run_options(command: _F) -> _F:
         click.option("--dataset", metavar="NAME", help=f"One of: {datasets}."),
         click.option("--epochs", type=int, metavar="N", help="Epochs of training."),
         click.option("--name", help="Grid name: its results folder and MLflow experiment."),
+        click.option(
+            "--trial",
+            is_flag=True,
+            help="Try whether it works, in seconds: one seed, one epoch of few images. The grid is "
+            "then NAME-trial, and is no result.",
+        ),
         set_option("Any configuration key, e.g. training.batch_size=128 (repeatable)."),
         plugin_option,
         device_option("train"),
@@ -168,6 +174,8 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     for option, key in (("dataset", "dataset"), ("epochs", "training.epochs"), ("name", "name")):
         if options[option] is not None:
             changed[key] = options[option]
+    if options.get("trial"):
+        changed["trial"] = True
     if options.get("seeds") is not None:
         changed["seeds"] = _seeds(options["seeds"])
     if options.get("seed") is not None:

@@ -29,6 +29,7 @@ from vaebench.report import FORMATS, tuning_text
 from vaebench.report.loading import counted
 from vaebench.run import SCORE, Task, model_cost
 from vaebench.schema.labels import cell_label, run_label
+from vaebench.schema.trial import TEXT, is_trial
 from vaebench.text import one_line
 
 
@@ -75,13 +76,13 @@ class Progress(Listener):
             f"{counted(len(configs), 'run')} to do on {device}, {jobs} at a time"
             + "".join(f"; {n} skipped: {why}" for why, n in skipped.items())
         )
-        for line in model_lines(plan):
+        for line in (*trial_lines(plan), *model_lines(plan)):
             self._say(line)
         if self.total is not None:  # of the tuning runs, which came before
             self.bars.remove_task(self.total)
         self.epoch_of = {}
-        self.epochs = sum(config.training.epochs for config in configs)
-        work = sum(model_cost(config)[1] * config.training.epochs for config in configs)
+        self.epochs = sum(config.epochs for config in configs)
+        work = sum(model_cost(config)[1] * config.epochs for config in configs)
         self.total = self.bars.add_task("all runs", total=work, count="", note="")
         self._count()
 
@@ -91,7 +92,7 @@ class Progress(Listener):
             event.task.config,
             one_line(run_label(event.task.cell, event.task.config.seed)),
         )
-        last, run_id, data = config.training.epochs, event.task.key, event.data
+        last, run_id, data = config.epochs, event.task.key, event.data
         if event.kind == "started":
             self.bar_of[run_id] = self.bars.add_task(escape(name), total=last, count="", note="")
         elif event.kind == "epoch":
@@ -122,7 +123,7 @@ class Progress(Listener):
 
     def passed(self, task: Task, why: str) -> None:
         """Count a run that is left out; it is told at the end."""
-        self._advance(task, task.config.training.epochs, trained=0)
+        self._advance(task, task.config.epochs, trained=0)
         self.left_out[why] += 1
 
     def warning(self, text: str) -> None:
@@ -176,6 +177,11 @@ def model_lines(plan: Sequence[Planned]) -> list[str]:
     return list(lines)
 
 
+def trial_lines(plan: Sequence[Planned]) -> list[str]:
+    """What a trial is, if the plan is that of one."""
+    return [f"{TEXT}."] if any(entry.run.config.trial for entry in plan) else []
+
+
 def print_dry_run(grid: Grid, options: Options) -> None:
     """What a call would do, a line per run; what is tuned comes first, or is shown as picked."""
     plan, tune, tuning = make_plan(grid, options, thorough=False), grid.tune, ""
@@ -204,7 +210,7 @@ def print_dry_run(grid: Grid, options: Options) -> None:
     todo = sum(entry.action != "skip" for entry in plan)
     count = f"{todo} of {len(plan)} runs to do; nothing has been run (--dry-run)."
     seeds = too_few_seeds(grid, options.results / grid.name)
-    for line in filter(None, (*model_lines(plan), count, tuning, seeds)):
+    for line in filter(None, (*trial_lines(plan), *model_lines(plan), count, tuning, seeds)):
         echo(line)
 
 
@@ -217,6 +223,8 @@ def print_results(results: Results, options: Options, rerun: str) -> None:
             tries = f" (tries: {record['retries'] + 1})" if record.get("retries") else ""
             say(f"  {run_label(record['cell'], record['seed'])}: {record['reason']}{tries}")
         say(f"just these again:  {rerun}")
+    if results.analysis.is_trial:
+        say(f"{TEXT}.")
     say(f"report:  {results.folder / FORMATS['md'].file}")
     say(f"page:    {results.folder / FORMATS['html'].file}")
     tracking = results.tracking
@@ -242,6 +250,8 @@ def print_metrics(record: dict[str, Any], folder: Path) -> None:
         unit = one_line(declared["unit"])
         table.add_row(one_line(name), "none" if value is None else f"{value:,.6g}", unit)
     console.print(table)
+    if is_trial(record["config"]):
+        console.print(f"{TEXT}.", soft_wrap=True)
     console.print(f"folder: {folder / 'runs' / record['run_id']}", soft_wrap=True)
 
 

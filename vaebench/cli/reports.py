@@ -38,14 +38,15 @@ def report(directory: Path, format_: str, output: Path | None, columns: list[str
     html is one file with curves, pictures and a latent explorer, which opens offline. Of a results
     folder with several grids it is a page that links to theirs.
     """
-    from vaebench.report import load, render, write, write_html
+    from vaebench.report import load, pieces, write, write_html
 
     if format_ == "html":
         click.echo(f"wrote {write_html(directory, output, columns)}")
         return
     analysis = load(directory, columns)
     if output is None:
-        echo(render(analysis, format_), nl=False)
+        for piece in pieces(analysis, format_):
+            echo(piece, nl=False)
     else:
         write(analysis, format_, output)
         echo(f"wrote {output}")

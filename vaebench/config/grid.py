@@ -13,9 +13,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from vaebench.config.messages import in_one_line, messages, shortened, unknown_axes
 from vaebench.config.run import RunConfig, run_type
 from vaebench.config.tuning import Tune, faults, group_key
+from vaebench.declarations import COSTS
 from vaebench.errors import ConfigError
+from vaebench.metrics import METRICS, ON_TRAIN
 from vaebench.schema.claims import Claim, Published
-from vaebench.schema.section import Section
+from vaebench.schema.section import Section, did_you_mean
 
 MAX_RUNS = 100_000
 _WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
@@ -89,6 +91,8 @@ class Grid(Section):
     def _no_seeds(cls, axes: dict[str, Any]) -> dict[str, Any]:
         if "seed" in axes:
             raise ValueError("seed is no axis; use seeds")
+        if "trial" in axes:
+            raise ValueError("trial is no axis: a trial is a grid of its own; use --trial")
         for axis, values in axes.items():
             if len(values) > MAX_RUNS:
                 raise ValueError(f"{shortened(axis)} has more than {MAX_RUNS:,} values")
@@ -169,7 +173,7 @@ class Grid(Section):
                     f"exclude one of them"
                 ] = None
             runs += [Run(cell, config.model_copy(update={"seed": s})) for s in self.seeds]
-        errors.update(dict.fromkeys(self._unknown_cells()))
+        errors.update(dict.fromkeys([*self._unknown_cells(), *self._unknown_metrics()]))
         if self.tune is not None:
             configs = [run.config for run in runs]
             mistakes = faults(self.tune, self.axes, self.seeds, self.settings, configs)
@@ -198,6 +202,24 @@ class Grid(Section):
         ]
         sides += [(f"published.{i}", entry.cell) for i, entry in enumerate(self.published)]
         return [text for where, side in sides for text in unknown_axes(where, side, self.axes)]
+
+    def _unknown_metrics(self) -> list[str]:
+        """What claims and published numbers name that no run measures after training."""
+        known = [f"test/{name}" for name in METRICS]
+        known += [f"cost/{name}" for name in COSTS]
+        known += [f"train_eval/{name}" for name in ON_TRAIN]
+        named = [(f"claims.{i}", claim.metric) for i, claim in enumerate(self.claims)]
+        named += [
+            (f"published.{i}", its.metric)
+            for i, its in enumerate(self.published)
+            if its.epoch is None
+        ]
+        return [
+            f"{where}.metric: {shortened(name)!r} is not measured after training; "
+            f"{did_you_mean(name[:60], known)}"
+            for where, name in named
+            if name not in known
+        ]
 
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key != "settings")

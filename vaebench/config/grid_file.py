@@ -15,6 +15,7 @@ from vaebench.config.run import make_run, run_type
 from vaebench.config.tuning import group_key
 from vaebench.errors import ConfigError
 from vaebench.plugins import is_path, load
+from vaebench.schema.trial import is_trial, trial_name
 
 DEMO = Path(__file__).parents[1] / "demo.yaml"
 MAX_FILE_BYTES = 2_000_000  # of a configuration file: a manifest of 10,000 runs has 1.2 million
@@ -90,6 +91,7 @@ def make_grid(
         ConfigError: Something is wrong; everything that is, is named.
     """
     asked = dict(overrides or {}).pop("plugins", None)
+    becomes_trial = not is_trial(raw) and is_trial(overrides)
     overrides = {key: value for key, value in (overrides or {}).items() if key != "plugins"}
     try:
         plugins = _load_plugins(None if is_manifest(raw) else raw.get("plugins"), asked)
@@ -153,7 +155,24 @@ def make_grid(
             mistakes += [f"tune.values: {shortened(repr(value))}: {text}" for text in wrong]
     if mistakes:
         raise _error(source, mistakes)
-    return grid
+    if not any(run.config.trial for run in runs):
+        return grid
+    return _as_trial(grid, one_seed=becomes_trial and not {"seed", "seeds"} & overrides.keys())
+
+
+def _as_trial(grid: Grid, *, one_seed: bool) -> Grid:
+    """A trial's grid: of another name, which judges no claim, if wanted with the first seed alone.
+
+    It is done after all that the file says has been checked.
+    """
+    changed: dict[str, Any] = {"name": trial_name(grid.name), "claims": (), "published": ()}
+    if one_seed:
+        changed["seeds"] = grid.seeds[:1]
+        if grid.tune is not None:
+            seeds = grid.tune.seeds
+            first = 1 if isinstance(seeds, int) else seeds[:1]
+            changed["tune"] = grid.tune.model_copy(update={"seeds": first})
+    return grid.model_copy(update=changed)
 
 
 def _error(source: str, mistakes: Sequence[str]) -> ConfigError:

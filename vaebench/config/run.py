@@ -26,6 +26,7 @@ from vaebench.likelihoods import LIKELIHOODS, maps_of
 from vaebench.models import MODELS, takes_maps
 from vaebench.plugins import Plugin, Registry, function_of, load_installed
 from vaebench.schema.section import Grown
+from vaebench.schema.trial import is_trial
 from vaebench.training import OPTIMIZERS, SCHEDULES
 
 NUMBERS_VERSION = 3
@@ -61,9 +62,11 @@ class RunConfig(Grown):
     Attributes:
         evaluate: The weights that are measured: those of the ``last`` epoch, or of the ``best``
             one by validation ELBO at beta 1.
+        trial: Cut it short to see whether it works: one epoch of few images, few draws, one figure.
+            Set by ``--trial``; the grid is then named ``<name>-trial``.
     """
 
-    LATER = frozenset({"diagnostics", "metrics"})
+    LATER = frozenset({"diagnostics", "metrics", "trial"})
 
     dataset: DatasetChoice
     model: ModelChoice
@@ -75,6 +78,7 @@ class RunConfig(Grown):
     figures: FigureOptions = FigureOptions()
     diagnostics: Diagnostics = Diagnostics()
     metrics: MetricOptions = MetricOptions()
+    trial: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -144,6 +148,11 @@ class RunConfig(Grown):
         return {key: value for key, value in self.to_dict().items() if key != "metrics"}
 
     @property
+    def epochs(self) -> int:
+        """Epochs that it trains, unless it stops early."""
+        return 1 if self.trial else self.training.epochs
+
+    @property
     def versions(self) -> dict[str, int]:
         """:data:`NUMBERS_VERSION` as ``numbers``, and the versions of the components in use."""
         named = {key: entries[getattr(self, key).name] for key, entries in REGISTRIES.items()}
@@ -208,7 +217,7 @@ def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key in sorted(Training.LATER):
         training.setdefault(key, Training.model_fields[key].default)
     diagnostics = settings.get("diagnostics", Diagnostics().model_dump())
-    later = {"training": training, "diagnostics": diagnostics}
+    later = {"training": training, "diagnostics": diagnostics, "trial": is_trial(settings)}
     if isinstance(settings.get("dataset"), Mapping):
         later["dataset"] = {**settings["dataset"]}
         later["dataset"].setdefault("dequantize", "none")

@@ -21,7 +21,7 @@ MAX_VALUES = 100
 
 # what does not change the training, or changes what the bound means so that values do not compare
 _OTHER_BOUNDS = ("dataset", "estimator", "training.beta", "training.beta_warmup")
-_NO_TRAINING = ("seed", "evaluate", "figures", "diagnostics", "metrics")
+_NO_TRAINING = ("seed", "evaluate", "figures", "diagnostics", "metrics", "trial")
 _FLOAT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 3e-4, which YAML takes for text
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

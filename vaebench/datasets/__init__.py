@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaebench.datasets.colour import cifar10, svhn
-from vaebench.datasets.embedded import digits, idx
+from vaebench.datasets.embedded import digits, emnist, idx
 from vaebench.datasets.files import (
     RemoteFiles,
     data_directory,
@@ -31,6 +31,7 @@ from vaebench.datasets.own import folder, folder_shape, folder_state, npz, npz_s
 from vaebench.datasets.pixels import dequantized, require_8_bits
 from vaebench.datasets.published import (
     cifar10_files,
+    emnist_files,
     fashion_mnist_files,
     kmnist_files,
     mnist_files,
@@ -84,7 +85,8 @@ class Dataset:
             options.
         validation: How many of the last training images are the validation split by default; None
             for `Uncut` images, of which their content decides.
-        files: Describes the files to download; None for a data set that is not downloaded.
+        files: Describes the files to download, given the options that it takes; None for a data set
+            that is not downloaded.
         version: Raised whenever the same configuration would give other numbers.
         is_8_bit: Whether its images are uint8, which can be dequantised.
         state: For data that lie on the disk already: a function of the data directory and the
@@ -94,7 +96,7 @@ class Dataset:
     read: Callable[..., Arrays | Uncut]
     shape: tuple[int, int, int] | Callable[..., tuple[int, int, int]]
     validation: int | None
-    files: Callable[[], RemoteFiles] | None = None
+    files: Callable[..., RemoteFiles] | None = None
     version: int = 1
     is_8_bit: bool = True
     state: Callable[..., Hashable] | None = None
@@ -102,6 +104,14 @@ class Dataset:
     def shape_with(self, options: Mapping[str, Any]) -> tuple[int, int, int]:
         """The shape of its images, (C, H, W), with some options."""
         return self.shape(**_complete(self, options)) if callable(self.shape) else self.shape
+
+    def files_with(self, options: Mapping[str, Any]) -> RemoteFiles | None:
+        """The files to download with some options; None for a data set that is not downloaded."""
+        if self.files is None:
+            return None
+        taken = inspect.signature(self.files).parameters
+        complete = _complete(self, options)
+        return self.files(**{name: complete[name] for name in taken})
 
 
 def load(
@@ -177,9 +187,9 @@ def load(
 def digest(name: str, data_dir: Path | None = None, **options: Any) -> str | None:
     """The digest of the source data, as in :class:`Splits`; None where it is not: no download."""
     dataset, root = _entry(name), data_directory(data_dir)
-    files = dataset.files() if dataset.files else None
+    files = dataset.files_with(options)
     try:
-        missing = files is not None and len(read_present(files, root)) < len(files.md5)
+        missing = files is not None and len(read_present(files, root)) < len(files.digests)
         return None if missing else _read(name, root, options).digest
     except DataError:  # told by who needs the data
         return None
@@ -213,11 +223,12 @@ def fetch(
         DataError: Unknown name, no mirror has the right bytes, or the folder cannot be written.
     """
     dataset, root = _entry(name), data_directory(data_dir)
-    if dataset.files is None:
+    files = dataset.files_with({})
+    if files is None:
         kind = "read where it lies" if dataset.state else "embedded"
         report(f"{name}: {kind}, nothing to download")
         return root
-    folder = fetch_files(dataset.files(), root, mirror, report)
+    folder = fetch_files(files, root, mirror, report)
     report(f"{name}: complete in {folder}")
     return folder
 
@@ -231,7 +242,7 @@ def _entry(name: str) -> Dataset:
 def _read(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     """The arrays of a data set and their digest, read once as long as its files stay the same."""
     dataset = DATASETS[name]
-    files = dataset.files() if dataset.files else None
+    files = dataset.files_with(options)
     state: Hashable = file_states(files, root) if files else ()
     if dataset.state:
         state = dataset.state(root, **_complete(dataset, options))
@@ -243,7 +254,8 @@ def _read(name: str, root: Path, options: Mapping[str, Any]) -> Source:
 def _read_once(
     dataset: Dataset, name: str, root: Path, options: tuple[tuple[str, Any], ...], _: Hashable
 ) -> Source:
-    given: Any = read_verified(dataset.files(), root) if dataset.files else {}
+    files = dataset.files_with(dict(options))
+    given: Any = read_verified(files, root) if files else {}
     found = dataset.read(root if dataset.state else given, **dict(options))
     if isinstance(found, Uncut):
         arrays, held_out = cut(name, found)
@@ -270,6 +282,7 @@ DATASETS: Registry[Dataset] = Registry(
             read=idx, shape=(1, 28, 28), validation=10_000, files=fashion_mnist_files
         ),
         "kmnist": Dataset(read=idx, shape=(1, 28, 28), validation=10_000, files=kmnist_files),
+        "emnist": Dataset(read=emnist, shape=(1, 28, 28), validation=10_000, files=emnist_files),
         "cifar10": Dataset(read=cifar10, shape=(3, 32, 32), validation=5_000, files=cifar10_files),
         "svhn": Dataset(read=svhn, shape=(3, 32, 32), validation=10_000, files=svhn_files),
         "digits": Dataset(read=digits, shape=(1, 8, 8), validation=297, is_8_bit=False),

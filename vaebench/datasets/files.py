@@ -4,15 +4,15 @@ torchvision knows the addresses and the md5 sums and gives the folder layout, so
 torchvision filled is used as it is. The bytes are fetched here, because torchvision's downloader
 has no timeout, prints, and writes to the final name. Nothing is ever read from a file that was not
 verified in the same breath: by its published md5 or, where somebody unpacked it or packed it again
-(Debian's package dataset-fashion-mnist does), by the sha256 of what it unpacks to. A new downloaded
-data set describes its files in a `RemoteFiles`.
+(Debian's package dataset-fashion-mnist does), by the sha256 of what it unpacks to. Files that are
+published in one zip archive are read out of it. A new downloaded data set describes its files in a
+`RemoteFiles`.
 """
 
 import hashlib
 import http.client
 import os
 import shlex
-import urllib.error
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +22,8 @@ from typing import Any
 
 from filelock import Timeout
 
-from vaebench.datasets.download import CHUNK, MAX_BYTES, get
+from vaebench.datasets.archive import Archive
+from vaebench.datasets.download import CHUNK, MAX_BYTES, base_url, get, reason
 from vaebench.errors import DataError, ResultsError, redact
 from vaebench.files import clean, lock, read_file, write_atomic
 
@@ -40,25 +41,39 @@ class RemoteFiles:
         name: The data set's name, for messages.
         folder: Where the files lie, relative to the data directory (torchvision's layout).
         mirrors: Base URLs, tried in this order.
-        md5: File name -> expected md5 (hexadecimal).
+        digests: File name -> expected md5 or sha256 (32 or 64 hexadecimal digits).
         mirror_variable: Environment variable with a base URL that replaces ``mirrors``, if any.
         unpacked: File name -> sha256 of the unpacked content, which a file that was packed again
             still has.
+        archive: The zip archive in which the files are published, if they are.
     """
 
     name: str
     folder: str
     mirrors: tuple[str, ...]
-    md5: Mapping[str, str]
+    digests: Mapping[str, str]
     mirror_variable: str | None = None
     unpacked: Mapping[str, str] = field(default_factory=dict)
+    archive: Archive | None = None
+
+    @property
+    def max_bytes(self) -> int:
+        """How large a file of it may be."""
+        return max(MAX_BYTES, self.archive.max_bytes if self.archive else 0)
+
+    def expected(self, name: str) -> str:
+        """The digest that a file, or the archive, should have."""
+        return (
+            self.archive.md5 if self.archive and name == self.archive.name else self.digests[name]
+        )
 
     def verified(self, name: str, content: bytes | None) -> str | None:
         """By which digest a file's content is the published one; None where it is not."""
         if content is None:
             return None
-        if (md5 := _md5(content)) == self.md5[name]:
-            return f"md5 {md5}"
+        kind, found = _digest_as(self.expected(name), content)
+        if found == self.expected(name):
+            return f"{kind} {found}"
         if name in self.unpacked and _sha256_unpacked(content) == self.unpacked[name]:
             return f"content (sha256 {self.unpacked[name][:12]}…, packed again)"
         if name in self.unpacked and hashlib.sha256(content).hexdigest() == self.unpacked[name]:
@@ -67,7 +82,8 @@ class RemoteFiles:
 
     def wrong(self, name: str, content: bytes) -> str:
         """What is wrong with a file's content that is not the published one."""
-        return f"md5 {_md5(content)}, expected {self.md5[name]}"
+        kind, found = _digest_as(self.expected(name), content)
+        return f"{kind} {found}, expected {self.expected(name)}"
 
 
 def data_directory(data_dir: Path | None = None) -> Path:
@@ -78,7 +94,8 @@ def data_directory(data_dir: Path | None = None) -> Path:
 
 def file_states(files: RemoteFiles, root: Path) -> FileStates:
     """What changes when a file does, wherever under ``root`` it may lie."""
-    names = [*files.md5, *map(_unpacked_name, files.unpacked)]
+    names = [*files.digests, *map(_unpacked_name, files.unpacked)]
+    names += [files.archive.name] if files.archive else []
     paths = [folder / name for folder in (root, root / files.folder) for name in names]
     return tuple(
         (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) if (s := _stat(path)) else None
@@ -103,7 +120,7 @@ def read_verified(files: RemoteFiles, root: Path) -> dict[str, bytes]:
         DataError: A file is corrupt (it is left as it is) or unreadable, or cannot be downloaded.
     """
     contents = read_present(files, root)
-    if len(contents) < len(files.md5):
+    if len(contents) < len(files.digests):
         fetch_files(files, root, mirror=None, report=lambda _: None)
         contents = read_present(files, root)
     return contents
@@ -124,15 +141,20 @@ def fetch_files(
         DataError: No mirror delivered the right bytes, or the folder cannot be written.
     """
     folder = _folder(files, root)
-    complete = all(files.verified(name, _present(files, folder, name)) for name in files.md5)
+    complete = all(files.verified(name, _present(files, folder, name)) for name in files.digests)
     # A complete folder may well be read-only: it needs neither a lock nor a place for one.
     with nullcontext() if complete else _locked(folder):
-        for name in files.md5:
+        packed = [] if complete or files.archive is None else [files.archive.name]
+        for name in [*packed, *files.digests]:
             present = _present(files, folder, name)
             if digest := files.verified(name, present):
                 report(f"{name}: present, {digest} verified")
                 continue
             state = "missing" if present is None else f"corrupt ({files.wrong(name, present)})"
+            if packed and name not in packed:
+                _write(folder / name, _member(files, folder, name))
+                report(f"{name}: {state}, taken from {packed[0]}")
+                continue
             report(f"{name}: {state}, downloading")
             content, url, digest = _download(files, name, root, mirror)
             _write(folder / name, content)
@@ -140,9 +162,17 @@ def fetch_files(
     return folder
 
 
+def _member(files: RemoteFiles, folder: Path, name: str) -> bytes:
+    """A file's content as the archive has it, which was verified."""
+    content = files.archive.read(folder, name) if files.archive else None
+    if content is None or not files.verified(name, content):
+        raise DataError(f"{folder}: its archive does not hold the published {name}")
+    return content
+
+
 def _folder(files: RemoteFiles, root: Path) -> Path:
     """``root`` if it directly holds a file of this data set, by its content; or torchvision's."""
-    own = any(files.verified(name, _present(files, root, name)) for name in files.md5)
+    own = any(files.verified(name, _present(files, root, name)) for name in files.digests)
     return root if own else root / files.folder
 
 
@@ -152,26 +182,31 @@ def _unpacked_name(name: str) -> str:
 
 def _present(files: RemoteFiles, folder: Path, name: str) -> bytes | None:
     """The content of a file or, where only that is there, of what somebody has unpacked it to."""
-    content = _read(folder / name)
+    content = _read(folder / name, files.max_bytes)
     if content is None and name in files.unpacked:
-        return _read(folder / _unpacked_name(name))
+        content = _read(folder / _unpacked_name(name), files.max_bytes)
+    if content is None and files.archive and name in files.digests:
+        content = files.archive.read(folder, name)
     return content
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, max_bytes: int) -> bytes | None:
     # Links are followed, as a folder of data sets is often shared: what they lead to is not used
     # unless it is the published file. (Path.resolve raises where they go in circles.)
     target = Path(os.path.realpath(path))
     try:
-        return read_file(target, MAX_BYTES)
+        return read_file(target, max_bytes)
     except ResultsError as error:
         where = "" if target == path else f"{path}: leads to "
         raise DataError(f"{where}{error}; move it away") from error
 
 
-def _md5(content: bytes) -> str:
+def _digest_as(expected: str, content: bytes) -> tuple[str, str]:
+    """The kind of an expected digest, and the content's digest of that kind."""
+    if len(expected) == 64:
+        return "sha256", hashlib.sha256(content).hexdigest()
     # Not for security: md5 is what the data sets publish. The flag lets FIPS machines compute it.
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return "md5", hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _sha256_unpacked(content: bytes) -> str | None:
@@ -198,7 +233,7 @@ def _fetch_command(files: RemoteFiles, root: Path) -> str:
 def read_present(files: RemoteFiles, root: Path) -> dict[str, bytes]:
     """The files that are there, verified; name -> content."""
     contents, folder = {}, _folder(files, root)
-    for name in files.md5:
+    for name in files.digests:
         if (content := _present(files, folder, name)) is None:
             continue
         if not files.verified(name, content):
@@ -245,11 +280,11 @@ def _download(
     mirror = mirror or os.environ.get(files.mirror_variable or "")
     failures = []
     for base in (mirror,) if mirror else files.mirrors:
-        url = f"{_base_url(base)}/{name}"
+        url = f"{base_url(base)}/{name}"
         try:
-            content = get(url)
+            content = get(url, files.max_bytes)
         except (OSError, ResultsError, http.client.HTTPException, ValueError) as error:
-            failures.append(redact(f"{base}: {_reason(error)}"))
+            failures.append(redact(f"{base}: {reason(error)}"))
             continue
         if digest := files.verified(name, content):
             return content, redact(url), digest
@@ -260,15 +295,3 @@ def _download(
         f"Try {_fetch_command(files, root)} later, name a mirror (URL or folder) with "
         f"--mirror{variable}, or use `--dataset digits`, which needs no download"
     )
-
-
-def _base_url(mirror: str) -> str:
-    url = mirror if "://" in mirror else Path(mirror).expanduser().absolute().as_uri()
-    return url.rstrip("/")
-
-
-def _reason(error: Exception) -> str:
-    """Return what went wrong without the wrapping ``<urlopen error ...>``."""
-    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
-        return str(error.reason)
-    return str(error) or type(error).__name__

@@ -16,7 +16,7 @@ from vaebench.environment import resolve_device
 from vaebench.errors import ConfigError, ResultsError, VaebenchError
 from vaebench.executors import Event, default_jobs, in_workers
 from vaebench.figures import FIGURES
-from vaebench.files import dump_json
+from vaebench.files import dump_json, names_in, read_picture
 from vaebench.grid.folder import draw_own_figures, taking_part, write_reports
 from vaebench.grid.listener import Listener
 from vaebench.grid.reference import write_reference
@@ -25,7 +25,9 @@ from vaebench.run import Task
 from vaebench.run.declared import outdated, unmeasured_notes
 from vaebench.run.loading import finished, no_weights, require_plugins
 from vaebench.run.pictures import draw_own_figures as run_figures
+from vaebench.run.record import now
 from vaebench.schema.labels import run_label
+from vaebench.schema.record import OWN_FIGURES
 from vaebench.schema.section import did_you_mean
 from vaebench.storage import RunStore
 
@@ -122,15 +124,23 @@ def _draw(folders: Sequence[Path]) -> list[str]:
             record, arrays = store.record, store.arrays()
             if record is None or record["status"] != "complete" or arrays is None:
                 continue
-            label = run_label(record["cell"], record["seed"])
+            label, before = run_label(record["cell"], record["seed"]), _pictures(store)
             drawn, undrawn = run_figures(store, arrays, label)
             missed += [f"{label}: {text}" for text in undrawn]
             figures = record.get("figures", {}) | drawn
-            if figures != record.get("figures", {}):
-                store.write("record.json", dump_json(record | {"figures": figures}))
+            if figures != record.get("figures", {}) or _pictures(store) != before:
+                # which MLflow is sent once more for that
+                changed = record | {"figures": figures, "evaluated": now()}
+                store.write("record.json", dump_json(changed))
         except VaebenchError as error:
             missed.append(str(error))
     return missed
+
+
+def _pictures(store: RunStore) -> dict[str, bytes | None]:
+    """The figures that plugins have drawn of a run."""
+    names = [name for name in names_in(store.figures, store.within) if name.startswith(OWN_FIGURES)]
+    return {name: read_picture(store.figures / name, store.within) for name in names}
 
 
 class _Told(Listener):

@@ -230,7 +230,7 @@ def _decide(
     if rerun == "failed":
         return "skip", f"{status or 'missing'}; --rerun failed leaves it"
     if epochs:
-        return "resume", f"after epoch {epochs} of {run.config.training.epochs}"
+        return "resume", f"after epoch {epochs} of {run.config.epochs}"
     return "run", status or "new"
 
 

@@ -31,13 +31,14 @@ def write_reference(
 
     Arguments:
         folder: The grid's folder.
-        configs: Of the runs that are complete.
+        configs: Of the runs that are complete; those of trials have none.
         data_dir: Where data sets lie; None for the default.
         listener: Told of what is measured, and of a failure.
 
     Returns:
         Whether the file has been written: it had other rows, or was not there.
     """
+    configs = [config for config in configs if not config.trial]
     if not configs:
         return False
 

@@ -9,7 +9,7 @@ from vaebench.run import model_cost
 
 def cost(run: Run) -> float:
     """FLOPs of a run's training, per training image: what runs of a grid differ in."""
-    return float(model_cost(run.config)[1] * run.config.training.epochs)
+    return float(model_cost(run.config)[1] * run.config.epochs)
 
 
 def part_of(runs: Sequence[Run], shard: tuple[int, int]) -> list[Run]:

@@ -34,6 +34,7 @@ from vaebench.plugins import Registry, no_instance
 
 __all__ = [
     "METRICS",
+    "ON_TRAIN",
     "Evaluation",
     "Evidence",
     "Generation",
@@ -103,6 +104,9 @@ def measure(subject: Subject, prefix: str, names: Iterable[str]) -> dict[str, fl
         values[f"{prefix}/{name}"] = value
     return values
 
+
+ON_TRAIN = ("elbo", "rate", "distortion")
+"""Those that are measured on training images as well, as ``train_eval/elbo``."""
 
 METRICS: Registry[Metric] = Registry(
     "metric",

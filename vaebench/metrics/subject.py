@@ -44,6 +44,7 @@ class Subject:
         seed: The run's seed.
         reference: Gives the data set's classifier; called only if something generated is measured.
         samples: K of ``log_px``; None where it is not measured.
+        draws: Of the noise, for each image of the evaluation.
         dequantized: The images are; the reconstructions are compared with the 8-bit ones.
         noise: Name of the stream of the evaluation's noise.
         batch_size: Images at a time; it does not change a number beyond float rounding.
@@ -55,6 +56,7 @@ class Subject:
     seed: int
     reference: Callable[[], Reference]
     samples: int | None = None
+    draws: int = EVALUATION_DRAWS
     dequantized: bool = False
     noise: str = "evaluation"
     batch_size: int = 500
@@ -62,7 +64,7 @@ class Subject:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The bound, its terms and reconstructions, image by image."""
-        shape = (EVALUATION_DRAWS, len(self.images.x), self.vae.latent_dim)
+        shape = (self.draws, len(self.images.x), self.vae.latent_dim)
         noise = torch.randn(shape, generator=stream(self.seed, self.noise))
         measured = evaluate(self.vae, self.images.x, noise, self.batch_size)
         return measured._replace(x=quantized(measured.x)) if self.dequantized else measured

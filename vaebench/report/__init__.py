@@ -18,7 +18,7 @@ To add a format: a function from :class:`Analysis` to text in a module of its ow
 :data:`FORMATS`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ __all__ = [
     "comparison_picture",
     "comparison_text",
     "load",
+    "pieces",
     "render",
     "status",
     "status_json",
@@ -72,11 +73,12 @@ class Format(NamedTuple):
 
     Attributes:
         file: The name of such a report in its grid's folder.
-        text: From an analysis, and where links to pictures come from, to the report.
+        text: From an analysis, and where links to pictures come from, to the report, whole or in
+            pieces.
     """
 
     file: str
-    text: Callable[[Analysis, Pictures], str]
+    text: Callable[[Analysis, Pictures], str | Iterable[str]]
 
 
 FORMATS: dict[str, Format] = {
@@ -100,7 +102,16 @@ def render(analysis: Analysis, format: str, output: Path | str | None = None) ->
     Raises:
         ResultsError: There is no such format.
     """
-    return _render(analysis, format, Pictures(Path(output) if output else None))
+    return "".join(_pieces(analysis, format, Pictures(Path(output) if output else None)))
+
+
+def pieces(analysis: Analysis, format: str) -> Iterator[str]:  # noqa: A002
+    """The report piece by piece, as it is printed: a large one is never there as a whole.
+
+    Raises:
+        ResultsError: There is no such format.
+    """
+    return _pieces(analysis, format, Pictures(None))
 
 
 def write(analysis: Analysis, format: str, output: Path | str) -> None:  # noqa: A002
@@ -115,7 +126,7 @@ def write(analysis: Analysis, format: str, output: Path | str) -> None:  # noqa:
     if output.exists() and not output.is_file():
         raise ResultsError(f"{output}: is no file; leave --output out for the terminal")
     pictures = Pictures(output)
-    text = _render(analysis, format, pictures)
+    text = _pieces(analysis, format, pictures)
     try:
         write_copies(pictures)
         # a link stays one, but for those in the grid's folder: who made them is not known
@@ -152,7 +163,8 @@ def write_html(
     return output
 
 
-def _render(analysis: Analysis, format: str, pictures: Pictures) -> str:  # noqa: A002
+def _pieces(analysis: Analysis, format: str, pictures: Pictures) -> Iterator[str]:  # noqa: A002
     if format not in FORMATS:
         raise ResultsError(f"no report format {format!r}; choose from {', '.join(FORMATS)}")
-    return lines(FORMATS[format].text(analysis, pictures))
+    text = FORMATS[format].text(analysis, pictures)
+    return map(lines, [text] if isinstance(text, str) else text)

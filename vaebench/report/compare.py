@@ -20,6 +20,7 @@ from vaebench.report.numbers import p_text
 from vaebench.report.ranking import dataset_key
 from vaebench.report.tables import ARROWS, Column
 from vaebench.schema.record import versions
+from vaebench.schema.trial import is_trial
 from vaebench.statistics import Difference, difference
 
 BETTER, WORSE = "better", "worse"
@@ -189,6 +190,8 @@ def _obstacle(column: Column, old: Cell, new: Cell, clash: bool) -> str | None:
     if not set(old.seeds) & set(new.seeds):
         return "no seed in common"
     records = (*old.records, *new.records)
+    if len({is_trial(record.get("config")) for record in records}) > 1:
+        return "one of them is a trial"
     for cell in (old, new):
         if len({repr(versions(record)) for record in cell.records}) > 1:
             return "run by several versions of vaebench that give other numbers"

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +18,20 @@ from vaebench.report.effects import contrast_json, effects_json
 from vaebench.report.loading import Record
 from vaebench.report.pictures import Pictures
 from vaebench.report.published import reproductions_json
+from vaebench.schema.trial import TEXT, is_trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def json_report(analysis: Analysis, _: Pictures) -> str:
+def json_report(analysis: Analysis, _: Pictures) -> Iterator[str]:
     """``{"grid", "manifest", "runs", "cells", "effects", "claims", "published", ...}``, unrounded.
 
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
     null. ``references`` holds ``{"kind", "label", "values": {name: value}}``. Where the complete
-    runs are of several kinds of device, ``devices`` has their ids by kind.
+    runs are of several kinds of device, ``devices`` has their ids by kind. A trial says under
+    ``trial`` that it is one. It comes in pieces: that of 100,000 runs has 570 MB.
     """
     devices = {
         kind: [record["run_id"] for record in records]
@@ -37,6 +39,7 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
     }
     content = {
         "grid": analysis.name,
+        **({"trial": TEXT} if analysis.is_trial else {}),
         "manifest": analysis.manifest,
         "runs": list(analysis.records),
         "cells": [
@@ -56,7 +59,7 @@ def json_report(analysis: Analysis, _: Pictures) -> str:
         "foreign": list(analysis.foreign),
         "damaged": [{**asdict(found.run), "reason": found.reason} for found in analysis.damaged],
     }
-    return json_lines(content)
+    return _pieces(content)
 
 
 def _claim(judged: Judged) -> dict[str, Any]:
@@ -89,14 +92,21 @@ def _claim(judged: Judged) -> dict[str, Any]:
 
 
 def csv_report(analysis: Analysis, _: Pictures) -> str:
-    """One row per cell: the axes, ``n``, ``seeds``, then mean, std, ci95 and n of each metric."""
+    """One row per cell: the axes, ``n``, ``seeds``, then mean, std, ci95 and n of each metric.
+
+    That of a trial has a column ``trial`` beside the axes, where every row says true.
+    """
+    trial = {"trial": "true"} if analysis.is_trial else {}
     axes = dict.fromkeys(axis for cell in analysis.cells for axis in cell.cell)
     metrics = dict.fromkeys(name for cell in analysis.cells for name in cell.summaries)
     parts = [f"{name}_{part}" for name in metrics for part in ("mean", "std", "ci95", "n")]
     buffer = io.StringIO()
     # every text quoted: the minimum leaves a carriage return bare, which ends a row for readers
     writer = csv.DictWriter(
-        buffer, [*axes, "n", "seeds", *parts], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+        buffer,
+        [*axes, *trial, "n", "seeds", *parts],
+        lineterminator="\n",
+        quoting=csv.QUOTE_NONNUMERIC,
     )
     writer.writeheader()
     for cell in analysis.cells:
@@ -106,7 +116,7 @@ def csv_report(analysis: Analysis, _: Pictures) -> str:
             for name, summary in cell.summaries.items()
             for part, value in vars(summary).items()
         }
-        writer.writerow(cell.cell | counts | numbers)
+        writer.writerow(cell.cell | trial | counts | numbers)
     return buffer.getvalue()
 
 
@@ -120,6 +130,7 @@ def to_frame(records: Iterable[Record]) -> "pd.DataFrame":
             **record["cell"],
             "seed": record["seed"],
             "status": record["status"],
+            **({"trial": True} if is_trial(record.get("config")) else {}),
             **record["metrics"],
         }
         for record in records
@@ -129,22 +140,35 @@ def to_frame(records: Iterable[Record]) -> "pd.DataFrame":
 
 def json_lines(content: dict[str, Any]) -> str:
     """JSON with a line per entry of a list; what is not finite is null."""
-    try:
-        return _lines(content)
-    except ValueError:  # rare, and walking 10,000 records to look for it first would be slow
-        return _lines(_without_nan(content))
+    return "".join(_pieces(content))
 
 
-def _lines(content: dict[str, Any]) -> str:
+def _pieces(content: dict[str, Any]) -> Iterator[str]:
     """A line per entry: diffs stay readable, and ``indent`` is ten times as slow."""
+    before = "{\n"
+    for key, value in content.items():
+        yield f"{before}{json.dumps(key)}: "
+        yield from _encoded(value)
+        before = ",\n"
+    yield "\n}\n"
 
-    def encoded(value: Any) -> str:
-        if isinstance(value, list) and value:
-            return "[\n" + ",\n".join(encoded(item) for item in value) + "\n]"
+
+def _encoded(value: Any, before: str = "") -> Iterator[str]:
+    if not isinstance(value, list) or not value:
+        yield before + _one(value)
+        return
+    before += "[\n"
+    for item in value:
+        yield from _encoded(item, before)
+        before = ",\n"
+    yield "\n]"
+
+
+def _one(value: Any) -> str:
+    try:
         return json.dumps(value, allow_nan=False, default=str)
-
-    entries = (f"{json.dumps(key)}: {encoded(value)}" for key, value in content.items())
-    return "{\n" + ",\n".join(entries) + "\n}\n"
+    except ValueError:  # rare, and walking all records to look for it first would be slow
+        return json.dumps(_without_nan(value), allow_nan=False, default=str)
 
 
 def _without_nan(value: Any) -> Any:

@@ -18,6 +18,7 @@ from vaebench.report.pictures import Pictures
 from vaebench.report.sections import estimate, rate_text
 from vaebench.report.tables import MAIN_COLUMNS, Column, Entry
 from vaebench.report.tuning import tuning_table
+from vaebench.schema.trial import MARK, TEXT
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -50,7 +51,9 @@ def latex_report(analysis: Analysis, _: Pictures) -> str:
     columns = table.columns
     if analysis.columns is None:
         columns = tuple(column for column in columns if column.metric in MAIN_COLUMNS)
-    said = [f"{analysis.name}: {notes.summary(analysis)}", *notes.table_notes(analysis)]
+    trial = analysis.is_trial
+    said = [f"{TEXT}."] if trial else []
+    said += [f"{analysis.name}: {notes.summary(analysis)}", *notes.table_notes(analysis)]
     rows = []
     for i, (labels, remark) in enumerate(zip(table.labels, table.remarks, strict=True)):
         texts = [_entry(column.entries[i]) for column in columns]
@@ -65,6 +68,7 @@ def latex_report(analysis: Analysis, _: Pictures) -> str:
     lines = [
         r"% Needs \usepackage{booktabs} and UTF-8 input.",
         *map(_comment, said),
+        *([rf"\textbf{{{MARK}.}}", ""] if trial else []),
         *_tabular("l" * len(table.axes) + "r" * len(columns), headings, rows, below),
         *_claims(analysis.claims),
         *_effects(analysis.effects),

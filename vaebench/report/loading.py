@@ -20,6 +20,7 @@ from vaebench.schema import record as schema
 from vaebench.schema.faults import first_fault
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.section import Section
+from vaebench.schema.trial import is_trial
 from vaebench.text import one_line
 
 MAX_REASON = 300  # characters of what is said of a damaged record
@@ -93,6 +94,11 @@ class Report:
     def name(self) -> str:
         """The grid's name."""
         return str(self.manifest.get("name") or self.directory.name)
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether its runs were cut short to see whether they work."""
+        return is_trial(self.manifest.get("settings"))
 
     def run_dir(self, run_id: str) -> Path:
         """The folder of one run."""

@@ -36,6 +36,7 @@ from vaebench.report.tables import (
 )
 from vaebench.report.tuning import tuning_section
 from vaebench.schema.labels import run_label
+from vaebench.schema.trial import TEXT
 
 WIDTH = 140  # pixels of a tile
 
@@ -65,6 +66,7 @@ def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
 
 def _head(analysis: Analysis) -> list[str]:
     lines = [f"# {escape(analysis.name)}", ""]
+    lines += [f"**{TEXT}.**", ""] if analysis.is_trial else []
     if analysis.manifest.get("question"):
         lines += [f"**Question.** {escape(analysis.manifest['question'])}", ""]
     return [*lines, escape(notes.summary(analysis))]

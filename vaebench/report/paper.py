@@ -45,8 +45,10 @@ def write_figures(
         The PDF files.
 
     Raises:
-        ResultsError: There is nothing to draw, or the folder cannot be written.
+        ResultsError: There is nothing to draw, it is a trial, or the folder cannot be written.
     """
+    if analysis.is_trial:
+        raise ResultsError(f"{analysis.directory}: is a trial, which has no figures for a paper")
     from vaebench.figures import to_pdf, to_png, untitled  # matplotlib is slow to import
 
     folder = analysis.directory / FOLDER if output is None else output

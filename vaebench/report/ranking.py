@@ -14,7 +14,7 @@ from vaebench.report.loading import Record, setting
 from vaebench.schema.record import is_relaxed, support
 from vaebench.statistics import LEVEL, holm, sign_flip, smallest_p
 
-PICK: dict[object, Callable[[list[float]], float]] = {"higher": max, "lower": min}
+DIRECTIONS = ("higher", "lower")
 Values = Sequence[float]
 
 
@@ -22,8 +22,6 @@ def bold_rows(
     values: Sequence[Values | None],
     keys: Sequence[str | None],
     direction: object,
-    *,
-    one_group: bool = False,
 ) -> set[int]:
     """Of the rows that compare, the best and all that are not significantly worse than it.
 
@@ -34,16 +32,13 @@ def bold_rows(
         values: Of each row one value per seed; None for a row that is never bold.
         keys: What rows that compare share; None where a row compares with no other.
         direction: ``higher``, ``lower``, or anything else for neither.
-        one_group: Rank only where all rows compare, as costs of one machine under one load do.
     """
-    if direction not in PICK:
+    if direction not in DIRECTIONS:
         return set()
     groups: dict[str | None, list[int]] = {}
     for i, key in enumerate(keys):
         if values[i] is not None and key is not None:
             groups.setdefault(key, []).append(i)
-    if one_group and len(set(keys)) > 1:
-        return set()
     bold: set[int] = set()
     for rows in groups.values():
         group = {i: values[i] or () for i in rows}

@@ -19,6 +19,7 @@ from vaebench.report.sharing import Sharing
 from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import Planned, grid_dirs, planned, read_manifest
 from vaebench.schema.record import finite, outdated
+from vaebench.schema.trial import epochs_of
 from vaebench.storage import run_store, worker_of
 from vaebench.text import lines as printable
 
@@ -201,7 +202,7 @@ def _started(grid: Path, run: Planned, manifest: dict[str, Any]) -> Started | No
         return None
     with suppress(*unreadable):
         config = store.config
-    epochs = dig(config, "training", "epochs") or dig(manifest, "settings", "training", "epochs")
+    epochs = epochs_of(config or {}) or epochs_of(manifest.get("settings") or {})
     return Started(
         run=run,
         epochs=len(journal),

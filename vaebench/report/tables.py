@@ -251,11 +251,12 @@ def _column(
             continue
         width = rounded(summary.ci95, decimals) if varies and summary.ci95 is not None else None
         entries.append(Entry(mean=rounded(summary.mean, decimals), half_width=width))
+    if comparable == "machine":
+        ranked = ()  # what else the machine did moves a cost as well, and no test knows of that
     bold = bold_rows(
         [_ranked_values(cell, metric) for cell in ranked],
         [cell.key(comparable) for cell in ranked],
         direction,
-        one_group=comparable == "machine",
     )
     return Column(
         metric=metric,

@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench import datasets
 from vaebench.config import RunConfig
 from vaebench.environment import peak_memory, resolve_device
 from vaebench.errors import ResultsError, StorageError
@@ -54,8 +53,10 @@ from vaebench.run.record import (
     journal_line,
 )
 from vaebench.run.scoring import SCORE, scored_record
+from vaebench.run.trial import load_splits
 from vaebench.schema.labels import run_label
 from vaebench.schema.record import plugin_digests
+from vaebench.schema.trial import FIGURES, MARK
 from vaebench.storage import LostError, RunStore
 from vaebench.tensors import misfit
 from vaebench.training import State, train
@@ -122,7 +123,7 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     config, device = task.config, torch.device(resolve_device(task.device))
 
     # 5 the data
-    splits = datasets.load(data_dir=task.data_dir, **config.dataset.arguments)
+    splits = load_splits(config, task.data_dir)
     parts = (splits.train, splits.validation, splits.test)
     x, validation, test = (part.x.to(device) for part in parts)
 
@@ -147,8 +148,8 @@ def _run(task: Task, store: RunStore, on_epoch: OnEpoch, warn: Warn) -> dict[str
     save_snapshot(store, state.vae, test, epoch=measured)
     arrays = figure_arrays(subject, config.figures)
     store.save_arrays(arrays)
-    label = run_label(task.cell, config.seed)
-    draw_figures(store, arrays, label, config.estimator.name)
+    label = run_label(task.cell, config.seed) + (f" ({MARK.lower()})" if config.trial else "")
+    draw_figures(store, arrays, label, config.estimator.name, FIGURES if config.trial else None)
     pictured, unpictured = draw_own_figures(store, arrays, label)
 
     # 10 the record

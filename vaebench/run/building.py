@@ -27,7 +27,7 @@ def build(config: RunConfig, shape: Shape, device: torch.device | str) -> State:
     training = config.training
     by, along = training.optimizer, training.schedule
     optimizer = OPTIMIZERS[by.name](vae, training.learning_rate, **by.options)
-    schedule = SCHEDULES[along.name](optimizer, training.epochs, **along.options)
+    schedule = SCHEDULES[along.name](optimizer, config.epochs, **along.options)
     return State(vae, optimizer, schedule)
 
 
@@ -144,7 +144,7 @@ def plan(config: RunConfig) -> Plan:
     """Read the training plan off the configuration."""
     training = config.training
     return Plan(
-        epochs=training.epochs,
+        epochs=config.epochs,
         batch_size=training.batch_size,
         samples=config.estimator.samples,
         beta=training.beta,

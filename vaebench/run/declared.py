@@ -8,6 +8,7 @@ from vaebench.declarations import COSTS, definition
 from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import METRICS
 from vaebench.plugins import Registry
+from vaebench.schema.trial import SAMPLES
 
 
 def measured_names(config: RunConfig, *, labelled: bool = True) -> list[str]:
@@ -19,7 +20,7 @@ def measured_names(config: RunConfig, *, labelled: bool = True) -> list[str]:
         name
         for name, metric in METRICS.items()
         if name not in impossible(config, labelled=labelled)
-        and (not metric.opt_in or _samples(config, name))
+        and (not metric.opt_in or samples(config, name))
     ]
 
 
@@ -29,8 +30,8 @@ def declarations(config: RunConfig, names: Iterable[str]) -> dict[str, dict[str,
     for name in names:
         registry: Registry[Any] = COSTS if name in COSTS else METRICS
         declaration, plugin = registry[name].declaration, registry.plugin(name)
-        samples = _samples(config, name)
-        declared[name] = (declaration.with_samples(samples) if samples else declaration).to_dict()
+        k = samples(config, name)
+        declared[name] = (declaration.with_samples(k) if k else declaration).to_dict()
         if plugin:  # of another source it may be another number
             declared[name] |= {"plugin": plugin.name, "source": plugin.digest}
     return declared
@@ -48,10 +49,10 @@ def outdated(config: RunConfig, record: dict[str, Any]) -> list[str]:
     return old
 
 
-def _samples(config: RunConfig, name: str) -> int | None:
+def samples(config: RunConfig, name: str) -> int | None:
     """K of an opt-in metric; None where it is not asked for."""
-    samples: int | None = getattr(config.metrics, name, None)
-    return samples
+    asked: int | None = getattr(config.metrics, name, None)
+    return min(asked, SAMPLES) if asked and config.trial else asked
 
 
 def is_relaxed(config: RunConfig) -> bool:
@@ -68,6 +69,9 @@ def impossible(config: RunConfig, *, labelled: bool = True) -> dict[str, str]:
     """Metrics that mean nothing for a run, and why."""
     unlabelled = [name for name, metric in METRICS.items() if metric.needs_labels and not labelled]
     reasons = dict.fromkeys(unlabelled, "the images have no labels")
+    if config.trial:  # it would have to be trained
+        judged = [name for name, metric in METRICS.items() if metric.part == "generation"]
+        reasons |= dict.fromkeys(judged, "a trial has no classifier")
     if config.dataset.dequantize == "none":
         reasons["bits_per_dim"] = "the images are not dequantised"
     if is_relaxed(config):
@@ -80,5 +84,5 @@ def unmeasured_notes(config: RunConfig) -> list[str]:
     return [
         f"{METRICS[name].declaration.title} is not measured: {why}."
         for name, why in impossible(config).items()
-        if _samples(config, name)
+        if samples(config, name)
     ]

@@ -10,21 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench import datasets
 from vaebench.config import RunConfig
 from vaebench.datasets import Split, Splits
 from vaebench.datasets.pixels import binarize, dequantized
 from vaebench.environment import resolve_device
 from vaebench.errors import ResultsError
 from vaebench.files import dump_json
-from vaebench.metrics import METRICS, Subject, measure, reference
+from vaebench.metrics import METRICS, ON_TRAIN, Subject, measure, reference
+from vaebench.metrics.subject import EVALUATION_DRAWS
 from vaebench.plugins import told
 from vaebench.run.arithmetic import same_arithmetic
 from vaebench.run.building import placed
-from vaebench.run.declared import declarations, unmeasured_notes
+from vaebench.run.declared import declarations, samples, unmeasured_notes
 from vaebench.run.failures import failed
 from vaebench.run.loading import load_run
 from vaebench.run.record import Task, now
+from vaebench.run.trial import load_splits
+from vaebench.schema.trial import DRAWS
 from vaebench.seeding import stream
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics
@@ -32,7 +34,6 @@ from vaebench.training.gradient_variance import gradient_variance
 from vaebench.vae import VAE
 
 TRAIN_PART = 10_000  # training images on which the final ELBO is measured too
-ON_TRAIN = ("elbo", "rate", "distortion")
 
 
 def make_subject(
@@ -49,7 +50,8 @@ def make_subject(
         training=Split(x, splits.train.y),
         seed=config.seed,
         reference=partial(reference, splits.name, splits.digest, data_dir, options),
-        samples=config.metrics.log_px,
+        samples=samples(config, "log_px"),
+        draws=DRAWS if config.trial else EVALUATION_DRAWS,
         dequantized=config.dataset.dequantize == "uniform",
     )
 
@@ -135,7 +137,7 @@ def remeasure(task: Task) -> dict[str, Any]:
 
 def _remeasured(task: Task, names: tuple[str, ...]) -> dict[str, Any]:
     config, (vae, _, _, record) = task.config, load_run(task.folder, whole=True)
-    splits = datasets.load(data_dir=task.data_dir, **config.dataset.arguments)
+    splits = load_splits(config, task.data_dir)
     if splits.digest != record["environment"]["dataset"]["digest"]:
         raise ResultsError(f"{task.folder}: was trained on another {splits.name} than lies here")
     device = torch.device(resolve_device(task.device))

@@ -6,10 +6,12 @@ runs with equally many latent dimensions show the same codes.
 """
 
 import io
+import itertools
 import math
 from typing import Any
 
 import torch
+import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -63,18 +65,28 @@ def tile(images: Tensor) -> bytes:
     Arguments:
         images: Shape (N, C, H, W), C of 1 or 3; clipped to [0, 1].
     """
-    from torchvision.transforms.functional import to_pil_image  # slow to import
-    from torchvision.utils import make_grid
+    # torchvision, which makes such grids too, takes almost as long as PyTorch to import
+    from PIL import Image
 
     n = min(MAX_ROWS, math.isqrt(len(images)))
     factor = math.ceil(MIN_SIDE / (n * (max(images.shape[2:]) + GAP)))
     large = images[: n * n].cpu().clamp(0, 1)
     large = large.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    grid = make_grid(large, nrow=n, padding=factor * GAP, pad_value=GAP_LEVEL / 255)
-    levels = (255 * grid[: images.shape[1]]).round().byte()
+    levels = _framed((255 * large).round().byte(), n, factor * GAP).permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    to_pil_image(levels).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(levels.squeeze(2) if levels.shape[2] == 1 else levels).save(
+        buffer, format="PNG", optimize=True
+    )
     return buffer.getvalue()
+
+
+def _framed(images: Tensor, n: int, gap: int) -> Tensor:
+    """n rows of n images (N, C, H, W) with gaps around each, (C, H', W'); one alone has none."""
+    if n == 1:
+        return images[0]
+    framed = functional.pad(images, (gap, 0, gap, 0), value=GAP_LEVEL)
+    rows = framed.reshape(n, n, *framed.shape[1:]).permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2)
+    return functional.pad(rows, (0, gap, 0, gap), value=GAP_LEVEL)
 
 
 def paired_tile(originals: Tensor, reconstructions: Tensor) -> bytes:
@@ -184,12 +196,16 @@ def draw_own_figures(
     return drawn, missed
 
 
-def draw_figures(store: RunStore, arrays: Arrays, label: str, estimator: str) -> None:
+def draw_figures(
+    store: RunStore, arrays: Arrays, label: str, estimator: str, most: int | None = None
+) -> None:
     """Draw a run's figures from its arrays and its journal, and write them as PNG.
 
-    ``label`` is the run in their titles, ``estimator`` the one that trained it.
+    ``label`` is the run in their titles, ``estimator`` the one that trained it, ``most`` how many
+    of them are drawn, None for all.
     """
-    for name, figure in figures.run_figures(arrays, store.journal, label, estimator):
+    drawn = figures.run_figures(arrays, store.journal, label, estimator)
+    for name, figure in itertools.islice(drawn, most):
         store.write(f"figures/{name}.png", figures.to_png(figure))
 
 

@@ -16,6 +16,7 @@ from vaebench.likelihoods import LIKELIHOODS
 from vaebench.metrics import METRICS, Subject, ssim_window
 from vaebench.run.declared import declarations, is_relaxed, measured_names, unmeasured_notes
 from vaebench.schema.record import SCHEMA_VERSION
+from vaebench.schema.trial import TEXT
 from vaebench.storage import RunStore
 from vaebench.training import EpochStatistics, State
 from vaebench.vae import VAE, flops_per_image, parameter_count
@@ -197,7 +198,7 @@ def completed_record(
         **({} if splits.labelled else {"labelled": False}),
     }
     record["environment"]["dataset"] = dataset
-    if splits.labelled:
+    if splits.labelled and not config.trial:
         record["environment"]["classifier"] = subject.reference().describe()
     return record
 
@@ -224,7 +225,8 @@ def _sigma2_notes(fitted: FittedGaussian) -> list[str]:
 def notes(config: RunConfig, splits: Splits, vae: VAE) -> list[str]:
     """What a reader of the numbers must know."""
     window = ssim_window(*splits.shape[1:])
-    said = [f"SSIM window: {window.description}; data range 1."]
+    said = [f"{TEXT}."] if config.trial else []
+    said += [f"SSIM window: {window.description}; data range 1."]
     if is_relaxed(config):
         said.append(
             f"{config.loss.name} on {'colour' if splits.shape[0] == 3 else 'gray'} pixels is the "

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vaebench.errors import ResultsError
-from vaebench.files import MAX_TENSORS_BYTES, TEMPORARY, names_in, open_file, write_atomic
+from vaebench.files import MAX_TENSORS_BYTES, TEMPORARY, names_in, read_file, write_atomic
 
 MAX_DEPTH = 3  # of folders in that of a run: attempts/1/images
 # What of a run goes first and last: its checkpoint must not be newer than its journal, and what
@@ -31,16 +31,12 @@ def copy_folder(source: Path, target: Path, within: Path, depth: int = 0) -> Non
             copy_file(source / name, target / name, within)
 
 
-def copy_file(source: Path, target: Path, within: Path, max_bytes: int = MAX_TENSORS_BYTES) -> int:
-    """Copy a plain file, and return its size; nothing is copied, and 0, if it is gone by now.
+def copy_file(source: Path, target: Path, within: Path, max_bytes: int = MAX_TENSORS_BYTES) -> None:
+    """Copy a plain file; nothing if it is gone by now.
 
     Raises:
         ResultsError: As for :func:`vaebench.files.open_file`.
     """
-    file = open_file(source, max_bytes, within)
-    if file is None:
-        return 0
-    with file:
-        content = file.read(max_bytes)
-    write_atomic(target, content)
-    return len(content)
+    content = read_file(source, max_bytes, within)
+    if content is not None:
+        write_atomic(target, content)

@@ -1,7 +1,8 @@
 """A line of a run's journal: an epoch, with metrics that are numbers."""
 
-import json
 from typing import Any
+
+from pydantic_core import from_json
 
 MAX_VALUE = 1e300  # of a metric: neither NaN nor a whole number that is no float
 
@@ -9,8 +10,8 @@ MAX_VALUE = 1e300  # of a metric: neither NaN nor a whole number that is no floa
 def epoch_of(raw: bytes, epoch: int) -> dict[str, Any] | None:
     """The line of an epoch, with metrics that are numbers or were not measured; None of others."""
     try:
-        line = json.loads(raw) if raw.endswith(b"\n") else None
-    except (ValueError, RecursionError):
+        line = from_json(raw, cache_strings="keys") if raw.endswith(b"\n") else None
+    except ValueError:
         return None
     if not isinstance(line, dict) or not isinstance(line.get("metrics"), dict):
         return None

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -231,8 +232,11 @@ class RunStore:
     def set_aside(self) -> None:
         """Move what this attempt left into ``attempts/<n>``, so that the next starts clean.
 
-        The record goes first: whatever a crash leaves here must not pass for a finished run.
+        The record goes first: whatever a crash leaves here must not pass for a finished run. What
+        was half-written is removed.
         """
+        with suppress(ResultsError):  # a link goes aside as it is
+            self.clean()
         old = self.path / "attempts" / str(self.attempt)
         require_no_link(old, self.within)
         names = [name for name in names_in(self.path, self.within) if name != "attempts"]

@@ -18,7 +18,7 @@ from vaebench.errors import ResultsError
 from vaebench.files import clean, read_file, write_atomic
 from vaebench.storage import locked
 from vaebench.tracking.own_files import require_own_targets
-from vaebench.tracking.payload import Point, common_tags
+from vaebench.tracking.payload import Key, Point, common_tags, key_from
 from vaebench.tracking.staging import stage, stage_picture
 from vaebench.tracking.store import Window, open_store
 
@@ -29,8 +29,6 @@ FOLDER, CALL = "vaebench.folder", "vaebench.call"  # tags
 MAX_ID_BYTES = 1000
 MAX_DIGEST = 36  # characters; MLflow's limit
 PAGE = 1000
-
-Key = tuple[str, ...]
 
 
 @dataclass
@@ -156,6 +154,12 @@ class GridClient:
             self.mlflow.log_batch(shown.id, tags=listed, synchronous=True)
             shown.tags.update(new)
 
+    def supersede(self, run_id: str, attempt: int) -> None:
+        """Take the attempts at a run before this one out of the views, which ask for one role."""
+        for number in range(1, attempt):
+            if old := self.runs.get(("run", run_id, str(number))):
+                self.tags(old, {"vaebench.superseded": "true", "vaebench.role": "superseded"})
+
     def images(self, shown: Shown, images: Mapping[str, Path]) -> None:
         """Send pictures under the names of MLflow's ``log_image``: stem to PNG file.
 
@@ -271,7 +275,7 @@ class GridClient:
                 page_token=token,
             )
             for run in page:
-                tags, key = run.data.tags, _key(run.data.tags)
+                tags, key = run.data.tags, key_from(run.data.tags)
                 if key is None:
                     continue
                 if (theirs := tags.get(FOLDER, self._folder)) != self._folder:
@@ -288,12 +292,3 @@ class GridClient:
 def _shown(run: "Run") -> Shown:
     tags, known = dict(run.data.tags), bool(run.data.params)
     return Shown(run.info.run_id, run.info.artifact_uri, run.info.status, tags, known)
-
-
-def _key(tags: Mapping[str, str]) -> Key | None:
-    """Whose run it is; None where the tags are not ours: they name folders."""
-    if "vaebench.run_id" in tags:
-        run_id, attempt = tags["vaebench.run_id"], tags.get("vaebench.attempt", "")
-        ours = re.fullmatch("[A-Za-z0-9_-]{1,64}", run_id) and re.fullmatch("[0-9]{1,6}", attempt)
-        return ("run", run_id, attempt) if ours else None
-    return ("cell", tags["vaebench.cell"]) if "vaebench.cell" in tags else ("grid",)

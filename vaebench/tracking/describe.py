@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vaebench.schema.labels import cell_label, likelihood_label, run_label
+from vaebench.schema.trial import MARK, TEXT, epochs_of, is_trial
 from vaebench.tracking.payload import Point, Record, Seed
 
 HEADLINE = ("test/ssim", "test/psnr", "test/elbo")
@@ -21,7 +22,8 @@ COMPARABLE = {
 def describe_run(run: Seed, config: Mapping[str, Any], record: Record | None) -> str:
     """What a run is and what came out."""
     state = f"**{record['status']}**{_summary(record)}" if record else "**training**"
-    lines = [f"### {run_label(run.cell, run.seed)}", "", state, "", _setting(config), ""]
+    title = run_label(run.cell, run.seed) + (f" ({MARK.lower()})" if is_trial(config) else "")
+    lines = [f"### {title}", "", state, "", _setting(config), ""]
     if record is None:
         return "\n".join(lines)
     points = {k: v for k, v in record["metrics"].items() if k.startswith(("test/", "cost/"))}
@@ -44,7 +46,8 @@ def describe_cell(
 ) -> str:
     """What a cell is, its means over seeds, and which seed became the cell's model."""
     state = f"{len(complete)} of {len(seeds)} seeds ({_listed(seeds)}) complete."
-    lines = [f"### {cell_label(cell)}", "", state]
+    trial = any(is_trial(record.get("config")) for record in complete)
+    lines = [f"### {cell_label(cell)}{f' ({MARK.lower()})' if trial else ''}", "", state]
     if means:
         declared = complete[0].get("metric_declarations", {})
         shown = {p.key: p.value for p in means if p.key.startswith(("test/", "cost/"))}
@@ -63,6 +66,7 @@ def describe_grid(
     axes = [f"- `{axis}`: {_listed(values)}" for axis, values in manifest["axes"].items()]
     told = ", ".join(f"{n} {status}" for status, n in counts.items() if n) or "nothing yet"
     lines = [f"### vaebench grid {manifest['name']}", ""]
+    lines += [f"**{TEXT}.**", ""] if is_trial(manifest.get("settings")) else []
     lines += [str(manifest["question"]), ""] if manifest.get("question") else []
     lines += [*axes, f"- seeds: {_listed(manifest['seeds'])}", "", f"Runs: {told}.", ""]
     lines += [*links, ""] if links else []
@@ -121,7 +125,7 @@ def _setting(config: Mapping[str, Any]) -> str:
         "": dataset.get("name"),
         "likelihood ": likelihood_label(config),
         "latent size ": config.get("model", {}).get("latent_dim"),
-        "epochs ": training.get("epochs"),
+        "epochs ": epochs_of(config),
         "batch size ": training.get("batch_size"),
         "learning rate ": training.get("learning_rate"),
     }

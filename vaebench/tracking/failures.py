@@ -21,6 +21,7 @@ QUIET = {
     "urllib3.connectionpool": logging.ERROR,
 }
 SPOKEN = ("mlflow", "alembic", "sqlalchemy.engine")  # loggers with a handler of MLflow's
+LOCKED = r"database is locked"
 # patterns of an HTTP status, or of a URI's first letters and what was said -> what it means, with
 # the part that was found in place of {}
 MEANINGS = {
@@ -32,9 +33,7 @@ MEANINGS = {
     r"API request to|^http.*Connection": (
         "does not answer; start it, or choose another --tracking-uri"
     ),
-    r"database is locked": (
-        "is locked by another program; close that and run the same command again"
-    ),
+    LOCKED: ("is locked by another program; close that and run the same command again"),
     r"(?<=file lock ').*(?=' could not)": (
         "waits for {}, which another process holds; end that and try again"
     ),
@@ -51,6 +50,10 @@ _DATABASE = re.compile(r"OperationalError|unable to open database|readonly datab
 
 class Unreachable(TrackingError):
     """MLflow takes nothing at present, whatever it is sent: trying the next thing is no use."""
+
+
+class Locked(Unreachable):
+    """Another process writes to the database, for longer than MLflow waits (20 seconds)."""
 
 
 def hide(text: str, uri: str) -> str:
@@ -112,7 +115,8 @@ def explain(exc: Exception, uri: str) -> VaebenchError:
     status = f"HTTP {code[code.lastindex or 0]}" if code else ""
     for pattern, meaning in MEANINGS.items():
         if found := re.search(pattern, status or f"{uri[:5]} {said}", re.DOTALL):
-            return Unreachable(f"{where} {meaning.format(found[0])}")
+            kind = Locked if pattern == LOCKED else Unreachable
+            return kind(f"{where} {meaning.format(found[0])}")
     if not status and _DATABASE.search(said):
         return Unreachable(f"{where}: {first}")
     if type(exc).__module__ == "builtins" and not isinstance(exc, OSError):

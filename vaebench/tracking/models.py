@@ -15,6 +15,7 @@ from vaebench.errors import ResultsError
 from vaebench.plugins import known, told
 from vaebench.schema.labels import cell_label
 from vaebench.schema.record import plugin_digests
+from vaebench.schema.trial import is_trial
 from vaebench.text import one_line
 from vaebench.tracking.payload import Seed, final_points, run_name
 
@@ -41,10 +42,13 @@ def has_model(run: Seed) -> bool:
     """Whether a model can be made of a run.
 
     Published folders lack what it is made of, and a plugin that is not loaded is not loaded for it.
+    None is made of a trial.
     """
-    used = plugin_digests(run.store.record or {})
+    record = run.store.record or {}
+    used = plugin_digests(record)
     there = all((run.store.path / name).exists() for name in ("weights.pt", "arrays.npz"))
-    return there and used.keys() <= {plugin.name for plugin in known()}
+    loaded = used.keys() <= {plugin.name for plugin in known()}
+    return there and loaded and not is_trial(record.get("config"))
 
 
 def logged_model(client: "MlflowClient", experiment_id: str, run: Seed, mlflow_run_id: str) -> Made:

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label
 from vaebench.schema.manifest import planned
+from vaebench.schema.trial import epochs_of, is_trial
 from vaebench.storage import RunStore, run_store
 
 Cell = Mapping[str, Any]
 Record = Mapping[str, Any]
+Key = tuple[str, ...]
 
 WORDS = ("model", "loss", "estimator")
 MAX_PARAMS = 9  # more, and their list covers the pictures in the image grid
@@ -31,6 +33,7 @@ COLOURS = (
 )
 
 
+_NAME = re.compile(r"[\w-]{1,64}")
 _TILE = re.compile(r"(?P<key>[\w-]{1,64})-(?P<epoch>[0-9]{1,9})\.png")
 
 
@@ -92,7 +95,7 @@ def params(cell: Cell, seed: int, config: Mapping[str, Any]) -> dict[str, str]:
         "seed": seed,
         "dataset": config.get("dataset", {}).get("name"),
         "latent_dim": config.get("model", {}).get("latent_dim"),
-        "epochs": training.get("epochs"),
+        "epochs": epochs_of(config),
         "batch_size": training.get("batch_size"),
         "learning_rate": training.get("learning_rate"),
     }
@@ -169,6 +172,29 @@ def mean_points(records: Sequence[Record]) -> list[Point]:
     return [Point(k, sum(v) / n, time, 0) for k, v in values.items() if len(v) == n]
 
 
+def own_metrics(records: Iterable[Record | None]) -> list[str]:
+    """Keys of the metrics of plugins, as the first complete run has them."""
+    for record in records:
+        if record and record["status"] == "complete":
+            declared = record.get("metric_declarations")
+            known = declared.items() if isinstance(declared, dict) else ()
+            return [
+                f"test/{name}"
+                for name, about in known
+                if isinstance(about, dict) and "plugin" in about and _NAME.fullmatch(name)
+            ]
+    return []
+
+
+def pictures(folder: Path, within: Path) -> list[Path]:
+    """The figures in a folder, those of plugins included.
+
+    Raises:
+        ResultsError: The folder is a link, or cannot be read.
+    """
+    return [folder / name for name in names_in(folder, within) if name.endswith(".png")]
+
+
 def image_files(store: RunStore, times: Mapping[int, int]) -> dict[str, Path]:
     """Names under which MLflow knows the run's pictures: those that its ``log_image`` would give.
 
@@ -212,6 +238,7 @@ def run_tags(run: Seed, config: Mapping[str, Any], attempt: int, colour: str) ->
         "vaebench.cell": cell_label(run.cell),
         "vaebench.likelihood": likelihood_label(config),
         "mlflow.runColor": colour,
+        **({"vaebench.trial": "true"} if is_trial(config) else {}),
     }
 
 
@@ -226,3 +253,12 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # containers run user ids that have no name
         return "unknown"
+
+
+def key_from(tags: Mapping[str, str]) -> Key | None:
+    """Whose run it is; None where the tags are not ours: they name folders."""
+    if "vaebench.run_id" in tags:
+        run_id, attempt = tags["vaebench.run_id"], tags.get("vaebench.attempt", "")
+        ours = re.fullmatch("[A-Za-z0-9_-]{1,64}", run_id) and re.fullmatch("[0-9]{1,6}", attempt)
+        return ("run", run_id, attempt) if ours else None
+    return ("cell", tags["vaebench.cell"]) if "vaebench.cell" in tags else ("grid",)

@@ -16,11 +16,11 @@ from vaebench.schema.labels import cell_label, likelihood_label, median_seed
 from vaebench.schema.manifest import read_manifest
 from vaebench.storage import RunStore, worker_of
 from vaebench.tracking import payload, views
-from vaebench.tracking.client import GridClient, Key, Shown
+from vaebench.tracking.client import GridClient, Shown
 from vaebench.tracking.describe import describe_cell, describe_grid, describe_run
 from vaebench.tracking.failures import explained
 from vaebench.tracking.models import has_model, logged_model
-from vaebench.tracking.payload import Record, Seed, seeds
+from vaebench.tracking.payload import Key, Record, Seed, seeds
 from vaebench.tracking.store import Window
 
 DOWNLOAD = ("config.yaml", "record.json", "journal.jsonl", "weights.pt")
@@ -120,6 +120,8 @@ class Publisher:
             reports = [name for name in names_in(folder) if name.startswith("report.")]
             client.files(shown, "report", [folder / name for name in ("grid.yaml", *reports)])
             client.files(shown, "plots", [folder / "comparison.png"])
+            with client.leaving_out():
+                client.files(shown, "plots", payload.pictures(folder / "figures", folder))
         whole = "FAILED" if statuses["failed"] else "FINISHED"
         killed = statuses["to do"] or statuses["interrupted"]
         if ended or killed:  # what another process has closed by now stays closed
@@ -140,6 +142,7 @@ class Publisher:
         if run.store.path != store.path:
             return
         shown = client.runs.get(key_of(run)) or self._new_run(run, config, journal)
+        client.supersede(run_id, run.store.attempt)
         client.params(shown, payload.params(run.cell, run.seed, config))
         client.metrics(shown, payload.journal_points(journal[shown.epochs :]))
         shown.epochs = len(journal)
@@ -205,6 +208,7 @@ class Publisher:
             list(dict.fromkeys(likelihood for likelihood, _ in pages)),
             last_image=max((epochs for _, epochs in pages), default=0),
             seeds=max(map(len, self.cells.values()), default=1),
+            own=payload.own_metrics(ended_record(run.store) for run in self.runs.values()),
         )
         client, grid = self.client, self.window.grid
         written = views.write(client.mlflow, client.experiment_id, grid, found)
@@ -249,20 +253,13 @@ class Publisher:
             tags={**tags, NOTE: describe_run(run, config, None)},
             start=payload.start_time(run.store.record, journal),
         )
-        # the role takes it out of the views, whose filters ask for one role
-        superseded = {"vaebench.superseded": "true", "vaebench.role": "superseded"}
-        for other, old in self.client.runs.items():
-            if other[:2] == key[:2] and int(other[2]) < int(key[2]):
-                self.client.tags(old, superseded)
         return shown
 
     def _finish(self, run: Seed, shown: Shown, config: Mapping[str, Any], record: Record) -> None:
         client, path, environment = self.client, run.store.path, record["environment"]
         client.finals(shown, payload.final_points(record), payload.measured(record))
         with client.leaving_out():
-            names = names_in(run.store.figures, run.store.within)
-            figures = [run.store.figures / name for name in names if name.endswith(".png")]
-            client.files(shown, "plots", figures)
+            client.files(shown, "plots", payload.pictures(run.store.figures, run.store.within))
         described = {"environment.json": json.dumps(environment, indent=1)}
         client.files(shown, "run", [path / name for name in DOWNLOAD], described)
         client.datasets(shown, environment.get("dataset"))

@@ -16,15 +16,14 @@ from vaebench.schema.labels import run_label
 from vaebench.schema.manifest import grid_dirs
 from vaebench.storage import RunStore, join, run_store
 from vaebench.tracking import payload
-from vaebench.tracking.client import Key
-from vaebench.tracking.failures import Unreachable, explained
-from vaebench.tracking.payload import Seed
+from vaebench.tracking.failures import Locked, Unreachable, explained
+from vaebench.tracking.payload import Key, Seed
 from vaebench.tracking.publisher import Outcome, Publisher, ended_record, key_of
 from vaebench.tracking.store import Window, connect
 from vaebench.tracking.views import Link
 
 PAUSES = (1.0, 2.0)  # seconds before a step is tried again
-PATIENCE = 15.0  # seconds after which a step is not: the server hangs
+PATIENCE = 15.0  # seconds after which a step is not: the server hangs; a locked database does not
 
 Say = Callable[[str], None]
 
@@ -60,8 +59,9 @@ def carry_out(
                 with explained(uri):
                     do()
                 break
-            except Unreachable:
-                if pause is None or time.monotonic() > until:
+            except Unreachable as error:
+                is_late = time.monotonic() > until and not isinstance(error, Locked)
+                if pause is None or is_late:
                     raise
                 time.sleep(pause)
             except VaebenchError as error:
@@ -96,9 +96,19 @@ def sync(window: Window) -> Outcome:
     """
     problems: list[str] = []
     with untrained(window.folder) as ended:
-        grid = Publisher(window, watches=not ended)
+        grid = _opened(window, watches=not ended)
         carry_out(all_steps(grid, ended=ended), window.uri, lambda _, why: problems.append(why))
     return grid.outcome(problems[0] if problems else None)
+
+
+def _opened(window: Window, *, watches: bool) -> Publisher:
+    """A grid's publisher; on a busy machine others may hold the database for long."""
+    for pause in PAUSES:
+        try:
+            return Publisher(window, watches=watches)
+        except Locked:
+            time.sleep(pause)
+    return Publisher(window, watches=watches)
 
 
 def sync_all(directory: Path, uri: str | None, say: Say) -> None:
@@ -166,10 +176,14 @@ def close_orphans(grid: Publisher) -> None:
 
     A process that is killed tells MLflow nothing. What still belongs to its grid is finished or
     closed when the grid is sent again; what does not is closed here: attempts that were set aside,
-    and runs of settings that were given up.
+    and runs of settings that were given up. Attempts that one who was killed has not marked as
+    superseded are marked.
     """
     current = {("grid",), *(("cell", label) for label in grid.cells)}
-    current |= {key_of(run) for run in grid.runs.values()}
+    runs = {key_of(run) for run in grid.runs.values()}
+    for _, run_id, attempt in runs:
+        grid.client.supersede(run_id, int(attempt))
+    current |= runs
     for key, shown in grid.client.runs.items():
         if shown.status == "RUNNING" and key not in current:
             grid.client.set_status(shown, *_what_became(grid.window.folder, key))

@@ -45,7 +45,12 @@ class View(NamedTuple):
 
 
 def build(
-    grid: str, axes: Sequence[str], likelihoods: Sequence[str], last_image: int, seeds: int
+    grid: str,
+    axes: Sequence[str],
+    likelihoods: Sequence[str],
+    last_image: int,
+    seeds: int,
+    own: Sequence[str] = (),
 ) -> list[View]:
     """The views of a grid.
 
@@ -56,10 +61,12 @@ def build(
             each has its own page of curves.
         last_image: The step at which the pictures start.
         seeds: Seeds per cell; with one, the means over seeds are no news.
+        own: Metrics of plugins (``test/sharpness``), which become columns, too.
     """
     names = dict.fromkeys(["model", "loss", "estimator", *map(short, axes)])
     params = json.dumps([f"params.`{name}`" for name in names])[1:-1]
     text = Path(__file__).with_name("views.json").read_text(encoding="utf-8")
+    text = text.replace(', "$own"', "".join(f', "metrics.`{name}`"' for name in own))
     text = text.replace('"$params"', params).replace('"$last_image"', str(last_image))
     text = text.replace("$grid", grid)
     found = [View(f"{grid}-leaderboard", "leaderboard", _state(text, "leaderboard"))]

@@ -24,6 +24,7 @@ from vaebench.tracking.store import Window
 
 INTERVAL = 5.0  # seconds between two looks at the folders
 RESTS = (5.0, 10.0, 20.0, 40.0, 60.0)  # seconds without MLflow, after the first failure, ...
+WORK = 0.5  # seconds of processor time that count as progress
 MAX_TOLD = 3  # outages: one that comes and goes for days would fill the screen
 
 
@@ -79,7 +80,8 @@ class Writer:
         """Send the rest and stop.
 
         Arguments:
-            timeout: Give up when nothing could be sent for so many seconds.
+            timeout: Give up when nothing could be sent for so many seconds in which this process
+                did nothing else either: a model is traced here before it is sent.
             limit: Give up after so many seconds in any case.
             ended: Whether nobody else trains the grid, so that it can be closed; else only what
                 this process has done is sent.
@@ -89,12 +91,13 @@ class Writer:
             self._closing = True
             self._changed.notify()
         began = time.monotonic()
-        seen, since = -1, began
+        seen, since = (-1, 0), began
         while self._thread.is_alive() and (now := time.monotonic()) - since < timeout:
             if now - began > limit:
                 break
-            if self._progress != seen:
-                seen, since = self._progress, now
+            done = self._progress, int(time.process_time() / WORK)
+            if done != seen:
+                seen, since = done, now
             self._thread.join(0.05)
         self._given_up = self._thread.is_alive()
         if self._given_up and not self._problem:

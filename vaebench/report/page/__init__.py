@@ -41,6 +41,7 @@ from vaebench.report.sections import EFFECT_HEADINGS, effect_texts
 from vaebench.report.tables import Table, cost_table, gap_table, run_table
 from vaebench.report.tuning import tuning_table
 from vaebench.schema.labels import cell_label
+from vaebench.schema.trial import TEXT
 
 SHOWN = {f"test/{name}" for name in ("elbo", "log_px", "rate", "psnr", "ssim")} | {
     "cost/seconds_per_epoch"
@@ -64,9 +65,11 @@ def html_report(report: Analysis) -> str:
         decoders=data.decoders,
         report=report,
         summary=notes.summary(report),
+        trial=f"{TEXT}.",
         claims=answers.of_claims(report.claims),
         leaders=answers.leaders(main, found),
-        effects=answers.of_effects(report.effects),
+        effects=answers.of_effects(report.effects, report.claims),
+        in_short=answers.in_short(report.claims),
         max_effects=MAX_EFFECTS,
         claim_rows=[claim_texts(judged) for judged in report.claims],
         claim_headings=CLAIM_HEADINGS,

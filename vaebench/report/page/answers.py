@@ -3,6 +3,7 @@
 Everything is text, escaped by the template.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,6 @@ from vaebench.report.numbers import (
     with_interval,
 )
 from vaebench.report.published import Reproduction
-from vaebench.report.ranking import PICK
 from vaebench.report.sections import estimate, in_stratum, rate_text
 from vaebench.report.tables import Column, Table, sets_apart
 from vaebench.schema.labels import cell_label
@@ -33,6 +33,7 @@ _REPRODUCED = {
 }
 HEADLINES = ("test/elbo", "test/log_px", "test/psnr", "test/ssim")
 WIDTH = 160  # of an interval's picture
+EQUAL_RATE = 0.5  # nats: a wider gap is called unequal
 UNTESTED = "one seed: cannot be tested"
 
 
@@ -82,16 +83,40 @@ def _claim(judged: Judged) -> Answer:
     )
 
 
-def of_effects(found: Sequence[Effect]) -> list[Answer]:
-    """What each axis does by the headline metrics, averaged over the other axes."""
-    shown = [e for e in found if e.kind == "factor" and e.column.metric in HEADLINES]
-    reach: dict[str, float] = {}
+def of_effects(found: Sequence[Effect], claimed: Sequence[Judged]) -> list[Answer]:
+    """What each axis does by the headline metrics, averaged over the other axes.
+
+    A contrast that is claimed as well has its verdict there, in the claims' family, and is left
+    out here: two p values of one difference would only be confusing.
+    """
+    stated = [(its.column.metric, its.contrast.values) for its in claimed if its.tests is not None]
+    stated += [(metric, tuple(-value for value in values)) for metric, values in stated]
+    shown = [
+        effect
+        for effect in found
+        if effect.kind == "factor"
+        and effect.column.metric in HEADLINES
+        and (effect.column.metric, effect.contrast.values) not in stated
+    ]
+    reach: dict[tuple[str, str], float] = {}
     for effect in shown:
         known = effect.contrast.difference
         if known is not None:
             most = abs(known.mean) + (known.ci95 or 0.0)
-            reach[effect.column.metric] = max(reach.get(effect.column.metric, 0.0), most)
-    return [_effect(effect, reach.get(effect.column.metric) or 1.0) for effect in shown]
+            reach[_scale(effect)] = max(reach.get(_scale(effect), 0.0), most)
+    return [_effect(effect, reach.get(_scale(effect)) or 1.0) for effect in shown]
+
+
+def _scale(effect: Effect) -> tuple[str, str]:
+    """Which effects are drawn on one scale: those of a metric among cells that compare."""
+    return effect.column.metric, effect.where
+
+
+def in_short(claims: Sequence[Judged]) -> str:
+    """``3 claims: 2 supported, 1 refuted``; empty where there is none."""
+    counts = Counter(judged.verdict for judged in claims)
+    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    return f"{counted(len(claims), 'claim')}: {said}" if said else ""
 
 
 def of_published(row: Reproduction) -> Answer:
@@ -152,7 +177,7 @@ def leaders(table: Table, cells: Sequence[Cell]) -> list[Answer]:
     return [
         answer
         for column in table.columns
-        if column.metric in HEADLINES and column.direction in PICK
+        if column.metric in HEADLINES and column.direction is not None
         for answer in _leaders(column, cells)
     ]
 
@@ -196,7 +221,10 @@ def _rates(first: Cell, second: Cell) -> str:
     """At which rates two cells reconstruct: more information makes better pictures."""
     summaries = [cell.summaries.get("test/rate") for cell in (first, second)]
     known = [s.mean for s in summaries if s is not None and s.mean is not None]
-    return f", at rates of {known[0]:.1f} and {known[1]:.1f} nats" if len(known) == 2 else ""
+    if len(known) < 2:
+        return ""
+    unequal = "unequal " if abs(known[0] - known[1]) > EQUAL_RATE else ""
+    return f", at {unequal}rates of {known[0]:.1f} and {known[1]:.1f} nats"
 
 
 def _estimate(contrast: Contrast, column: Column) -> str:

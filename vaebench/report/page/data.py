@@ -13,9 +13,9 @@ numbers (``test/elbo``) and of those of the journal (``val/elbo``). A SPRITE is 
 - ``groups``: by how far a metric compares (likelihood, dataset, machine), the number of the group
   whose cells it is compared with, or null: with none;
 - ``values``: ``{metric: [mean, half width of the 95 % interval or null, n]}``;
-- ``curves``: null, or ``{"epochs": [...], "seconds": shorts(seconds[places]) if timed else None,
-  high]}}``: over the seeds, the interval being that between the quartiles of five seeds or more,
-  else from the lowest to the highest; low and high are null for one seed;
+- ``curves``: null, or ``{"epochs": [...], "seconds": [...] or null, "metrics": {metric: [median,
+  low, high]}}``: over the seeds, low and high being the quartiles of five seeds or more, else the
+  lowest and the highest; null for one seed;
 - ``run``: null, or the run whose pictures stand for the cell: ``{"id", "seed", "why", "rates",
   "epochs", "original", "reconstruction", "samples", "ranked", "traversals", "values", "codes"}``.
   ``epochs`` are those of the rows of the sprites ``reconstruction`` and ``samples``, the last that

@@ -1,7 +1,6 @@
 """``index.html``: the grids of a results folder, each with its question and what came out."""
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +37,12 @@ def index_page(folders: Sequence[Path], output: Path) -> str:
 def _entry(folder: Path, output: Path) -> Entry:
     try:
         report = load(folder)
-        counts = Counter(judged.verdict for judged in report.claims)
     except VaebenchError as error:
         return Entry(folder.name, problem=str(error))
     page = folder / NAME
     if not page.is_file():
         write_atomic(page, html_report(report))
-    said = [f"{n} of {counts.total()} claims {verdict}" for verdict, n in counts.items()]
+    said = [text for text in [answers.in_short(report.claims)] if text]
     held = [row.reproduced for row in report.reproductions if row.reproduced is not None]
     if held:
         said.append(f"{held.count('yes')} of {len(held)} published numbers reproduced")

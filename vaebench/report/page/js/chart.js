@@ -90,7 +90,7 @@ export function chart(options) {
         stroke,
         dash,
         width: 2,
-        points: { show: points || one.xs.length < 3, size: 9, fill: stroke, stroke },
+        points: { show: !points && one.xs.length < 3, size: 9, fill: stroke, stroke },
       };
       if (points) line.paths = () => null;
       columns.push(aligned(one, one.ys));
@@ -162,7 +162,7 @@ export function chart(options) {
         ],
         series,
         bands,
-        hooks: { setCursor: [(u) => read(u)], draw: [(u) => points && bars(u)] },
+        hooks: { setCursor: [(u) => read(u)], draw: [(u) => points && marks(u)] },
       },
       columns,
       frame,
@@ -245,8 +245,8 @@ export function chart(options) {
     return h("span", {}, mark, `${cells[cell].label}: `, h("b", {}, text));
   }
 
-  /** Bars for the intervals of points. */
-  function bars(u) {
+  /** The marks of points, with bars for their intervals. */
+  function marks(u) {
     const { ctx, bbox } = u;
     ctx.save();
     ctx.beginPath();
@@ -254,7 +254,15 @@ export function chart(options) {
     ctx.clip();
     ctx.lineWidth = 1.5 * devicePixelRatio;
     for (const one of options.series) {
-      ctx.strokeStyle = look(one.cell).colour;
+      const { colour: ink, shape } = look(one.cell);
+      ctx.strokeStyle = ctx.fillStyle = ink;
+      const [x, y] = [u.valToPos(one.xs[0], "x", true), u.valToPos(one.ys[0], "y", true)];
+      const mark = new Path2D();
+      mark.addPath(
+        new Path2D(shape),
+        new DOMMatrix([devicePixelRatio, 0, 0, devicePixelRatio, x, y]),
+      );
+      ctx.fill(mark);
       for (const [from, to] of crosses(one)) {
         ctx.beginPath();
         ctx.moveTo(u.valToPos(from[0], "x", true), u.valToPos(from[1], "y", true));

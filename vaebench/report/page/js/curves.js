@@ -140,7 +140,7 @@ function lines(shown) {
 }
 
 const PRESETS = [
-  ["Quality at equal rate", "test/rate", "test/psnr"],
+  ["Quality over rate", "test/rate", "test/psnr"],
   ["Rate and distortion", "test/rate", "test/distortion"],
   ["Score over time", "cost/seconds_per_epoch", "test/elbo"],
   ["Score over size", "cost/parameters", "test/elbo"],

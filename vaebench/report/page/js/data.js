@@ -6,8 +6,15 @@ export const cells = data.cells;
 
 const COLOURS = 8;
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
+// marks of points around (0, 0): a circle, a square, a triangle, a diamond
+const SHAPES = [
+  "M-4.5 0A4.5 4.5 0 1 1 4.5 0A4.5 4.5 0 1 1 -4.5 0Z",
+  "M-4 -4H4V4H-4Z",
+  "M0 -5.2L5 4H-5Z",
+  "M0 -5.8L5.8 0L0 5.8L-5.8 0Z",
+];
 
-/** Colour and dash of every cell: the same everywhere on the page. */
+/** Colour, dash and mark of every cell: the same everywhere on the page. */
 const looks = (() => {
   const axes = Object.keys(cells[0]?.axes ?? {});
   const last = axes.filter((axis) => new Set(cells.map((cell) => cell.axes[axis])).size > 1).pop();
@@ -15,35 +22,29 @@ const looks = (() => {
   const dashed = cells.length <= COLOURS && values.length <= DASHES.length;
   return cells.map((cell, i) => ({
     variable: `--c${i % COLOURS}`,
+    shape: SHAPES[Math.floor(i / COLOURS) % SHAPES.length],
     dash: DASHES[
       dashed ? Math.max(values.indexOf(cell.axes[last]), 0) : Math.floor(i / COLOURS) % 4
     ],
   }));
 })();
 
-export const look = (i) => ({ colour: colour(looks[i].variable), dash: looks[i].dash });
+export const look = (i) => ({ ...looks[i], colour: colour(looks[i].variable) });
 
-/** A small line in the colour and dash of a cell. */
+function drawn(kind, attributes) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", kind);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+/** A small line in the colour and dash of a cell, with its mark where marks differ. */
 export function swatch(i) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  for (const [name, value] of Object.entries({
-    viewBox: "0 0 26 8",
-    class: "swatch",
-    "aria-hidden": "true",
-  }))
-    svg.setAttribute(name, value);
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  const values = {
-    x1: 1,
-    x2: 25,
-    y1: 4,
-    y2: 4,
-    "stroke-width": 3,
-    "stroke-dasharray": looks[i].dash.join(" ") || "none",
-  };
-  for (const [name, value] of Object.entries(values)) line.setAttribute(name, value);
-  line.style.stroke = `var(${looks[i].variable})`;
-  svg.append(line);
+  const { variable, dash, shape } = looks[i];
+  const svg = drawn("svg", { viewBox: "-13 -6 26 12", class: "swatch", "aria-hidden": "true" });
+  const line = { d: "M-12 0H12", "stroke-width": 3, "stroke-dasharray": dash.join(" ") || "none" };
+  svg.append(drawn("path", line));
+  if (cells.length > COLOURS) svg.append(drawn("path", { d: shape, transform: "scale(0.9)" }));
+  svg.style.stroke = svg.style.fill = `var(${variable})`;
   return svg;
 }
 

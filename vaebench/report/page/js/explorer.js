@@ -51,14 +51,8 @@ export function startExplorer() {
       for (const one of panes) one.centre();
     }),
   );
-  // decoding starts when somebody comes near
-  const watch = new IntersectionObserver(
-    (entries) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      watch.disconnect();
-      for (const one of panes) one.load();
-    },
-    { rootMargin: "400px" },
-  );
-  watch.observe(place_);
+  // after the rest of the page is there: what grows later would push aside what is being read
+  setTimeout(() => {
+    for (const one of panes) one.load();
+  });
 }

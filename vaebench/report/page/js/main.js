@@ -14,6 +14,8 @@ for (const start of [startTheme, startTable, startHints, startCurves, startWall,
     console.error(error);
   }
 }
+// the browser went there before the parts above had their height
+document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" });
 for (const text of data.limits) $("#limits").append(h("li", {}, text));
 // `vaebench ui` opens the page with links to MLflow on this machine: #mlflow=TITLE URL&mlflow=...
 for (const text of new URLSearchParams(location.hash.slice(1)).getAll("mlflow")) {

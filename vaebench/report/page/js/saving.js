@@ -60,7 +60,7 @@ export function toSvg(plot, options) {
   );
   out.push(`<g clip-path="url(#inside)">`);
   options.series.forEach((one) => {
-    const { colour: stroke, dash } = look(one.cell);
+    const { colour: stroke, dash, shape } = look(one.cell);
     const along = (values) =>
       one.xs.map((x, i) => [x, values[i]]).filter(([x, y]) => x != null && y != null);
     if (one.xs.length === 1) {
@@ -68,7 +68,9 @@ export function toSvg(plot, options) {
         out.push(
           `<path d="M${X(from[0])} ${Y(from[1])}L${X(to[0])} ${Y(to[1])}" stroke="${stroke}" stroke-width="1.5"/>`,
         );
-      out.push(`<circle cx="${X(one.xs[0])}" cy="${Y(one.ys[0])}" r="4.5" fill="${stroke}"/>`);
+      out.push(
+        `<path d="${shape}" transform="translate(${X(one.xs[0])} ${Y(one.ys[0])})" fill="${stroke}"/>`,
+      );
       return;
     }
     const path = (pairs) => pairs.map(([x, y]) => `${X(x)} ${Y(y)}`).join("L");
@@ -82,8 +84,12 @@ export function toSvg(plot, options) {
   });
   out.push("</g>");
   options.series.forEach((one, i) => {
-    const { colour: stroke, dash } = look(one.cell);
+    const { colour: stroke, dash, shape } = look(one.cell);
     const y = plot.height + 10 + 18 * i;
+    if (one.xs.length === 1)
+      out.push(
+        `<path d="${shape}" transform="translate(${box.left + 14} ${y})" fill="${stroke}"/>`,
+      );
     out.push(
       `<path d="M${box.left} ${y}h28" stroke="${stroke}" stroke-width="2.5" stroke-dasharray="${dash.join(" ") || "none"}"/>`,
     );
