@@ -215,6 +215,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("PYTHONPATH", f"{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         patch.setenv("RAY_worker_register_timeout_seconds", "300")  # on a machine that is busy
+        patch.setenv("RAY_worker_niceness", "0")  # of 15, a busy machine leaves them nothing
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setattr("ray._private.services.get_node", patient_get_node())
         from ray.cluster_utils import Cluster
