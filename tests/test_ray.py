@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,12 +18,16 @@ import small_runs
 from vaebench.errors import ClusterError, ConfigError, StorageError
 from vaebench.executors import Event, in_this_process, ray_node
 from vaebench.executors.messages import to_message
+from vaebench.executors.ray_cluster import Cluster, connected
+from vaebench.executors.ray_driver import _Doer, _Tasks
 from vaebench.executors.ray_node import PREFIX, serve, versions
 from vaebench.executors.ray_results import Apart, next_attempt
 from vaebench.files import make_folder
 from vaebench.grid import Listener, Options, Results, run_grid
 from vaebench.run import Task, publish_run
 from vaebench.storage import Lease, RunStore, Watch, attempt_at, content_of
+
+UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 
 # without a cluster
 
@@ -182,6 +187,77 @@ def test_without_ray_the_command_says_what_to_install(
     with pytest.raises(ConfigError, match=r"pip install 'vaebench\[ray\]'"):
         run_grid(grid, Options(results=tmp_path, executor="ray"), Listener())
     assert list(tmp_path.iterdir()) == []
+
+
+# with a pretended Ray
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError("Could not find any running Ray instance."), "with `ray start --head`$"),
+        (RuntimeError("Authentication failed: no token"), "the same ~/.ray/auth_token belong on"),
+        (OSError("no route"), "^Ray: OSError: no route$"),
+    ],
+)
+def test_cluster_that_is_not_there_or_refuses_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def init(**_: Any) -> None:
+        raise error
+
+    pretended = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(sys.modules, "ray", pretended)
+    monkeypatch.setenv(UV, "1")
+    monkeypatch.delenv(UV)
+    with pytest.raises(ClusterError, match=said) as caught, connected():
+        pass
+    assert "\n" not in str(caught.value)
+    assert os.environ[UV] == "0"  # below `uv run`, Ray would make an environment on every node
+
+
+def pretended_cluster(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> Cluster:
+    nodes = [
+        {"Alive": True, "NodeID": str(n), "NodeManagerHostname": f"host{n}", "Resources": each}
+        for n, each in enumerate(resources)
+    ]
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
+    cluster = Cluster()
+    cluster.close()
+    return cluster
+
+
+def test_cluster_takes_as_many_runs_as_it_has_cpus_and_shares_of_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = pretended_cluster(monkeypatch, {"CPU": 0}, {"CPU": 8, "GPU": 2}, {"CPU": 4})
+    assert cluster.able == {"1", "2"}
+    assert (cluster.device("auto"), cluster.device("cpu")) == ("cuda", "cpu")
+    assert cluster.room("cpu", 1) == 12
+    assert [cluster.room("cuda", each) for each in (1, 3, 9)] == [2, 6, 12]
+    without = pretended_cluster(monkeypatch, {"CPU": 1})
+    assert without.device("auto") == "cpu"
+    with pytest.raises(ConfigError, match="no node of the Ray cluster has a GPU; use --device cpu"):
+        without.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "alone", "share"), [("cpu", False, 0.0), ("cuda", False, 0.25), ("cuda", True, 1.0)]
+)
+def test_run_is_given_a_share_of_a_gpu_or_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, share: float, *, alone: bool
+) -> None:
+    given: list[dict[str, Any]] = []
+    started = SimpleNamespace(remote=lambda *_: object())
+    program = SimpleNamespace(options=lambda **options: given.append(options) or started)
+    cluster = pretended_cluster(monkeypatch, {"CPU": 8, "GPU": 2})
+    monkeypatch.setattr("ray.remote", lambda **_: lambda _: program, raising=False)
+    cluster.left_out = {"7", "3"}
+    doer = _Doer(_Tasks(cluster, each=4))
+    doer.alone = alone
+    doer.give(replace(taken(tmp_path / "grid")[0], device=device), 60.0)
+    assert given[0]["num_gpus"] == share
+    assert given[0]["label_selector"] == {"ray.io/node-id": "!in(3,7)"}
 
 
 # two nodes of a cluster, in this machine

@@ -3,6 +3,7 @@
 ::
 
     pool       the parent: who does what, who dies, who takes too long, what is tried again
+    doers      what a worker and a task of Ray have in common
     process    the parent's side of one worker
     worker     the worker's side
     gpus       which GPU takes the next run
@@ -21,9 +22,10 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from vaebench.executors.doers import Event, Hear
 from vaebench.executors.gpus import Gpus, visible_gpus
 from vaebench.executors.messages import require_loadable
-from vaebench.executors.pool import Event, Hear, in_workers
+from vaebench.executors.pool import in_workers
 from vaebench.executors.process import single_threaded, worker_environment
 from vaebench.executors.worker import Kind, do
 from vaebench.run import Task

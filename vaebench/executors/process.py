@@ -27,7 +27,7 @@ Messages = queue.SimpleQueue[tuple["Worker", list[Any] | None]]
 
 
 class Worker:
-    """A worker process, a :class:`vaebench.executors.pool.Doer`.
+    """A worker process, a :class:`vaebench.executors.doers.Doer`.
 
     Arguments:
         messages: Gets every message, kind and data, with its worker; None when it is dead.

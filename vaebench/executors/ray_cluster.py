@@ -23,11 +23,13 @@ class Cluster:
 
     Attributes:
         nodes: Host names of the nodes that live, by their ids.
+        able: Ids of those with a CPU: a head may have none.
         left_out: Ids of nodes that get no run.
     """
 
     def __init__(self) -> None:
         self.nodes: dict[str, str] = {}
+        self.able: set[str] = set()
         self.left_out: set[str] = set()
         self._resources: dict[str, float] = {}
         self._heard = time.monotonic()
@@ -41,6 +43,7 @@ class Cluster:
 
         alive = [node for node in ray.nodes() if node["Alive"]]
         self.nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in alive}
+        self.able = {node["NodeID"] for node in alive if node["Resources"].get("CPU", 0.0) >= 1}
         names = ("CPU", "GPU")
         self._resources = {n: sum(node["Resources"].get(n, 0.0) for node in alive) for n in names}
         self._heard = time.monotonic()

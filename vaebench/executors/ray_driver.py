@@ -17,8 +17,9 @@ from dataclasses import replace
 from typing import Any
 
 from vaebench.errors import ClusterError, ResultsError
+from vaebench.executors.doers import Hear
 from vaebench.executors.messages import to_message
-from vaebench.executors.pool import Hear, Pool
+from vaebench.executors.pool import Pool
 from vaebench.executors.process import MAX_DUMP_SECONDS, worker_settings
 from vaebench.executors.ray_cluster import LOOK, MAX_SAID, Cluster
 from vaebench.executors.ray_node import versions
@@ -72,7 +73,7 @@ def in_ray(
 
 
 class _Doer:
-    """One run at a time, as a task of Ray; a :class:`vaebench.executors.pool.Doer`."""
+    """One run at a time, as a task of Ray; a :class:`vaebench.executors.doers.Doer`."""
 
     def __init__(self, tasks: "_Tasks") -> None:
         self.tasks = tasks
@@ -105,7 +106,7 @@ class _Doer:
 
 
 class _Tasks:
-    """The tasks of Ray under way; a :class:`vaebench.executors.pool.Source` of what they say."""
+    """The tasks of Ray under way; a :class:`vaebench.executors.doers.Source` of what they say."""
 
     def __init__(self, cluster: Cluster, each: int) -> None:
         import ray
@@ -134,7 +135,7 @@ class _Tasks:
         there = replace(
             task,
             folder=task.folder.absolute(),
-            jobs=-(-task.jobs // max(1, len(self.cluster.nodes))),
+            jobs=-(-task.jobs // max(1, len(self.cluster.able))),
             data_dir=None if task.data_dir is None else task.data_dir.absolute(),
         )
         message = to_message(there) | {"attempt": next_attempt(task)}
@@ -166,7 +167,7 @@ class _Tasks:
         doer.items = None
 
     def get(self, *, timeout: float) -> tuple[_Doer, list[Any] | None]:
-        """What a task has said; see :class:`vaebench.executors.pool.Source`."""
+        """What a task has said; see :class:`vaebench.executors.doers.Source`."""
         until = time.monotonic() + timeout
         while not self.said:
             self.cluster.require_head()
@@ -252,7 +253,7 @@ class _Tasks:
         name = self._name(doer)
         self.cluster.left_out.add(doer.node)
         self._close(doer)
-        if self.cluster.nodes.keys() <= self.cluster.left_out:
+        if self.cluster.able <= self.cluster.left_out:
             raise ClusterError(f"Ray: no node is left: {name}: {reason}")
         self.submit(doer)
         text = f"the node {name} is left out: {reason}"

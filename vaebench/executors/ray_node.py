@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,19 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 def versions() -> dict[str, str]:
     """What must be the same on every node: vaebench, to the letter, and PyTorch."""
-    folder = Path(vaebench.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\n" + path.read_bytes())
     return {
-        "vaebench": f"{vaebench.__version__} (source {digest.hexdigest()[:12]})",
+        "vaebench": f"{vaebench.__version__} (source {_source(Path(vaebench.__file__).parent)})",
         "numbers": str(NUMBERS_VERSION),
         "torch": torch.__version__,
     }
+
+
+@cache  # as it was when this process began: who edits it meanwhile changes no process
+def _source(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\n" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def serve(message: dict[str, Any], nonce: str, wanted: Mapping[str, str]) -> Iterator[Message]:
@@ -127,10 +132,7 @@ def _do_apart(task: Task, attempt: int, tell: Tell) -> None:
 
         try:
             do(local, tell_with_archive)
-        except (
-            StorageError,
-            OSError,
-        ) as error:  # other nodes have other disks
+        except (StorageError, OSError) as error:  # other nodes have other disks
             tell("refused", {"reason": str(error)})
 
 
