@@ -25,7 +25,7 @@ from chaos.compare import contents, differences, faults_of_mlflow
 from chaos.disks import CannotTry, disk, fill
 from chaos.grids import Tally, undisturbed
 from chaos.launch import GRID, Start, Workplace, start, stop_all
-from chaos.nodes import HEAD, MLFLOW_PORT, Cluster, inside, two_machines
+from chaos.nodes import ADDRESS, HEAD, MLFLOW_PORT, PORT, Cluster, inside, two_machines
 from chaos.published import watched
 
 AXES = {"loss": ["bce", "mse"], "estimator": ["sgvb", "kl"], "model.latent_dim": [2, 3]}
@@ -198,6 +198,7 @@ def main(only: str | None, keep: Path | None) -> None:
 
 def _all(place: Workplace, only: str | None, tally: Tally) -> None:
     os.environ.update(
+        RAY_ADDRESS=f"{ADDRESS[HEAD]}:{PORT}",  # there may be other clusters on this machine
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(16),
         RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",

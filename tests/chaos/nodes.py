@@ -136,6 +136,7 @@ class Cluster:
 
     def _call(self, machine: str, command: Sequence[str], mine: dict[str, str]) -> None:
         environment = os.environ | {"PYTHONPATH": str(self.place.project)} | mine
+        environment.pop("RAY_ADDRESS", None)
         done = subprocess.run(
             [*inside(machine), *command], env=environment, stdin=subprocess.DEVNULL,
             stdout=self.log, stderr=self.log, timeout=PATIENCE, check=False,
