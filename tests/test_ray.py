@@ -196,8 +196,14 @@ def test_without_ray_the_command_says_what_to_install(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ConnectionError("Could not find any running Ray instance."), "with `ray start --head`$"),
-        (RuntimeError("Authentication failed: no token"), "the same ~/.ray/auth_token belong on"),
+        (
+            ConnectionError("Could not find any running Ray instance."),
+            r"\. Start a cluster .*; if it runs, .*auth_token belong",
+        ),
+        (
+            RuntimeError("Authentication failed: no token"),
+            "; RAY_AUTH_MODE=token and its ~/.ray/auth_token belong",
+        ),
         (OSError("no route"), "^Ray: OSError: no route$"),
     ],
 )

@@ -16,6 +16,7 @@ from vaebench.text import one_line
 LOOK = 1.0  # seconds between two looks at the cluster
 SILENCE = 20.0  # seconds after which a head is given up; Ray ends this process after 60
 MAX_SAID = 300  # characters of what Ray says of an error
+_TOKEN = "RAY_AUTH_MODE=token and its ~/.ray/auth_token belong on every node and here"
 
 
 class Cluster:
@@ -130,10 +131,7 @@ def connected() -> Iterator[Cluster]:
 def _unreachable(error: Exception) -> str:
     said = one_line(error, MAX_SAID)
     if isinstance(error, ConnectionError):
-        return f"Ray: {said} Start a cluster with `ray start --head`"
+        return f"Ray: {said.rstrip('.')}. Start a cluster with `ray start --head`; if it runs, {_TOKEN}"
     if "uthenticat" in said or "oken" in said:
-        return (
-            f"Ray: {said} RAY_AUTH_MODE=token and the same ~/.ray/auth_token belong on every node "
-            f"and here"
-        )
+        return f"Ray: {said}; {_TOKEN}"
     return f"Ray: {type(error).__name__}: {said}"
