@@ -198,7 +198,7 @@ def test_without_ray_the_command_says_what_to_install(
     [
         (
             ConnectionError("Could not find any running Ray instance."),
-            r"\. Start a cluster .*; if it runs, .*auth_token belong",
+            r"\. Start one with .*; if it runs, .*auth_token belong",
         ),
         (
             RuntimeError("Authentication failed: no token"),

@@ -131,7 +131,7 @@ def connected() -> Iterator[Cluster]:
 def _unreachable(error: Exception) -> str:
     said = one_line(error, MAX_SAID)
     if isinstance(error, ConnectionError):
-        return f"Ray: {said.rstrip('.')}. Start a cluster with `ray start --head`; if it runs, {_TOKEN}"
+        return f"Ray: {said.rstrip('.')}. Start one with `ray start --head`; if it runs, {_TOKEN}"
     if "uthenticat" in said or "oken" in said:
         return f"Ray: {said}; {_TOKEN}"
     return f"Ray: {type(error).__name__}: {said}"
