@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -348,6 +349,9 @@ def nodes(ports_of_ray: None, cluster: Any) -> Iterator[Callable[..., Any]]:
         return added[-1]
 
     yield add
+    import ray
+
+    ray.shutdown()  # where a test ended before vaebench did
     for node in added:
         if node in cluster.list_all_nodes():
             cluster.remove_node(node)
@@ -442,7 +446,11 @@ def test_run_of_a_node_that_is_lost_goes_on_elsewhere_in_another_attempt(
 @pytest.mark.slow
 @needs_ray
 def test_process_that_is_killed_fails_its_run_unless_retries_are_wanted(
-    nodes: Callable[..., Any], undisturbed: dict[str, Any], tmp_path: Path, no_mlflow: None
+    cluster: Any,
+    nodes: Callable[..., Any],
+    undisturbed: dict[str, Any],
+    tmp_path: Path,
+    no_mlflow: None,
 ) -> None:
     nodes()
     killed: list[str] = []
@@ -450,7 +458,7 @@ def test_process_that_is_killed_fails_its_run_unless_retries_are_wanted(
     def kill(event: Event) -> None:
         if event.kind == "epoch" and event.task.key not in killed:
             killed.append(event.task.key)
-            (pid,) = worker_pids()
+            (pid,) = worker_pids(cluster)
             os.kill(pid, signal.SIGKILL)
 
     told = Told(kill)
@@ -460,15 +468,21 @@ def test_process_that_is_killed_fails_its_run_unless_retries_are_wanted(
     assert "its process was killed or crashed" in told.warnings[0]
 
 
-def worker_pids() -> list[int]:
-    """Processes of Ray that do a run now."""
+def worker_pids(cluster: Any) -> list[int]:
+    """Processes of a cluster that do a run now; there may be other clusters on this machine."""
+    raylets = {
+        each.process.pid
+        for node in cluster.list_all_nodes()
+        for each in node.all_processes["raylet"]
+    }
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             title = (folder / "cmdline").read_bytes()
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if title.startswith(b"ray::") and b"IDLE" not in title and b"Agent" not in title:
+        if parent in raylets and re.match(rb"ray::[0-9a-f]{12}\b", title):  # named after its run
             found.append(int(folder.name))
     return found
 
@@ -488,7 +502,7 @@ def test_node_with_other_software_is_left_out_by_name_and_alone_it_ends_the_grid
 @pytest.mark.slow
 @needs_ray
 def test_run_that_takes_too_long_is_ended(
-    nodes: Callable[..., Any], tmp_path: Path, no_mlflow: None
+    cluster: Any, nodes: Callable[..., Any], tmp_path: Path, no_mlflow: None
 ) -> None:
     nodes()
     results = run_grid(*grid_of(tmp_path, epochs=100_000, timeout=3.0, fail_fast=True), Told())
@@ -496,9 +510,9 @@ def test_run_that_takes_too_long_is_ended(
     assert len(reasons) == 1
     assert "timed out after 3 s" in reasons[0]
     deadline = time.monotonic() + 20
-    while worker_pids() and time.monotonic() < deadline:
+    while worker_pids(cluster) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert worker_pids() == []
+    assert worker_pids(cluster) == []
 
 
 @pytest.mark.slow

@@ -37,23 +37,28 @@ URI = f"http://127.0.0.1:{MLFLOW_PORT}"
 
 @dataclass(frozen=True)
 class Act:
-    """Something that is done to a grid when so many runs are published."""
+    """Something that is done to a grid when so many runs are published.
+
+    Attributes:
+        exit: The exit code of the driver, if that ends by it.
+    """
 
     runs: int
     what: str
     do: Callable[[], object]
+    exit: int | None = None
 
 
 def killing(cluster: Cluster) -> list[Act]:
     """One after the other, all that can be killed, and what comes back by itself."""
     return [
         Act(1, "worker killed", cluster.kill_worker),
-        Act(3, "MLflow's server killed", cluster.kill_mlflow),
-        Act(5, "MLflow's server started", cluster.start_mlflow),
-        Act(6, "node killed", cluster.kill_node),
-        Act(8, "node started", cluster.start_node),
-        Act(10, "driver killed", kill_driver),
-        Act(13, "head killed", cluster.kill_head),
+        Act(2, "MLflow's server killed", cluster.kill_mlflow),
+        Act(3, "MLflow's server started", cluster.start_mlflow),
+        Act(4, "node killed", cluster.kill_node),
+        Act(4, "node started", cluster.start_node),
+        Act(6, "driver killed", kill_driver, exit=-signal.SIGKILL),
+        Act(8, "head killed", cluster.kill_head, exit=1),
     ]
 
 
@@ -108,11 +113,11 @@ def _until_finished(
         before = len(done)
         ended = _start(place, cluster, acts, done)
         click.echo(f"    exit {ended.code} after {', '.join(a.what for a in done[before:])}")
-        killed = {act.what for act in done[before:]}
-        fine = -signal.SIGKILL if "driver killed" in killed else 1 if "head killed" in killed else 0
-        if ended.problems or ended.code not in (0, fine):
+        exits = [act.exit for act in done[before:] if act.exit is not None]
+        fine = exits[0] if exits else 0
+        if ended.problems or ended.code != fine:
             return [*ended.problems, f"exit code {ended.code}, not {fine}: {ended.said[-600:]}"]
-        if ended.code == 0:
+        if not exits:
             return []
     return [f"not finished after {MAX_STARTS} starts"]
 
@@ -151,6 +156,8 @@ def _start(place: Workplace, cluster: Cluster, acts: Sequence[Act], done: list[A
                 stop_all()
                 return
             done.append(each)
+            if each.exit is not None:
+                return
 
     thread = threading.Thread(target=act)
     thread.start()
@@ -224,10 +231,10 @@ def filling(cluster: Cluster) -> list[Act]:
 
     return [
         Act(2, "disk filled", take),
-        Act(6, "disk freed", lambda: full[0].unlink()),
-        Act(7, "driver killed", kill_driver),
-        Act(11, "node killed", cluster.kill_node),
-        Act(12, "node started", cluster.start_node),
+        Act(5, "disk freed", lambda: full[0].unlink()),
+        Act(6, "driver killed", kill_driver, exit=-signal.SIGKILL),
+        Act(9, "node killed", cluster.kill_node),
+        Act(9, "node started", cluster.start_node),
     ]
 
 
