@@ -17,7 +17,13 @@ from vaebench.config import make_grid
 
 ROOT = Path(__file__).parents[1]
 MAX_README_BYTES = 15 * 1024
-PAGES = [*readme.DOCUMENTS, "results/README.md", "experiments/README.md", "CONTRIBUTING.md", "SECURITY.md"]
+PAGES = [
+    *readme.DOCUMENTS,
+    "results/README.md",
+    "experiments/README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+]
 
 
 def text_of(page):
