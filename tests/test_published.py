@@ -31,8 +31,10 @@ def test_committed_report_is_what_the_committed_records_give(name, format_):
     assert render(load(path.parent), format_, path) == path.read_text(encoding="utf-8")
 
 
-def test_the_committed_page_has_the_numbers_of_the_committed_records():
-    path = RESULTS / "mnist" / FORMATS["html"].file
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "decoders"), [("mnist", 8), ("reference", 10)])
+def test_a_committed_page_has_the_numbers_of_the_committed_records(name, decoders):
+    path = RESULTS / name / FORMATS["html"].file
     pages = (path.read_text(encoding="utf-8"), render(load(path.parent), "html"))
     committed, given = (
         json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["cells"] for page in pages
@@ -40,7 +42,9 @@ def test_the_committed_page_has_the_numbers_of_the_committed_records():
     for key in ("label", "axes", "values", "curves"):
         assert [cell[key] for cell in committed] == [cell[key] for cell in given]
     assert all(cell["run"]["codes"] for cell in committed)  # of the whole runs, with their arrays
-    assert len(re.findall(r'id="decoder-\d+"', pages[0])) == 8
+    assert len(re.findall(r'id="decoder-\d+"', pages[0])) == decoders
+    published = {path.parent.name for path in RESULTS.glob(f"{name}/runs/*/decoder.safetensors")}
+    assert published == {cell["run"]["id"] for cell in committed}
     assert path.stat().st_size < 10_000_000
 
 
