@@ -187,7 +187,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + 4 * PATIENCE
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -209,7 +209,7 @@ def test_two_hundred_runs_through_a_server_that_is_killed_in_the_middle(
 
     sender = threading.Thread(target=send)
     sender.start()
-    wait_until(lambda: len({point[0] for point in points(team.database, "large")}) > 60)
+    wait_until(lambda: len({point[0] for point in points(team.database, "large")}) > 40)
     team.kill()
     sender.join(PATIENCE)
     assert not sender.is_alive()

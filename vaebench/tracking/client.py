@@ -235,8 +235,8 @@ class GridClient:
             try:
                 self.mlflow.log_inputs(shown.id, inputs)
             except MlflowException:
-                there = self.mlflow.get_run(shown.id).inputs.dataset_inputs
-                if len(there) < len(inputs):
+                there = self.mlflow.get_run(shown.id).inputs
+                if there is None or len(there.dataset_inputs) < len(inputs):
                     raise  # else another process was faster
 
     def set_status(self, shown: Shown, status: str, time: int | None = None) -> None:
