@@ -31,6 +31,7 @@ from chaos.published import watched
 AXES = {"loss": ["bce", "mse"], "estimator": ["sgvb", "kl"], "model.latent_dim": [2, 3]}
 SIXTEEN = GRID | {"axes": {"model": ["fnn", "cnn"], **AXES}}
 DISK = 100_000_000  # bytes of the node's own disk
+SMALL = 40_000  # bytes, in which no run fits
 MAX_STARTS = 6  # of the driver
 URI = f"http://127.0.0.1:{MLFLOW_PORT}"
 
@@ -226,8 +227,8 @@ def filling(cluster: Cluster) -> list[Act]:
     full = [Path()]
 
     def take() -> None:
-        system = os.statvfs(cluster.disk)
-        full[0] = fill(cluster.disk, system.f_bavail * system.f_frsize)
+        system = os.statvfs(cluster.disk)  # a little less than is free: others write meanwhile
+        full[0] = fill(cluster.disk, max(0, system.f_bavail * system.f_frsize - SMALL))
 
     return [
         Act(2, "disk filled", take),
