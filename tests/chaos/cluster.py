@@ -90,13 +90,13 @@ def under_acts(
                     stranger(place, cluster, tally)
                 problems = _until_finished(place, cluster, acts, done)
             problems += watch.problems
+            problems += [f"left behind: {path}" for path in own.glob("vaebench-*")]
         finally:
             cluster.end()
     tally.twice += len(watch.problems)
     if not problems:
         problems = [*differences(results / "chaos", expected), *faults_of_mlflow(results)]
         problems += [f"left behind: {path}" for path in (results / "chaos").glob(".work/runs/*")]
-        problems += [f"left behind: {path}" for path in own.glob("vaebench-*")]
     problems += [f"{act.what}: it never came to that" for act in acts if act not in done]
     for act in done:
         tally.fault(f"{name}: {act.what}", [])
