@@ -456,7 +456,7 @@ def test_process_that_is_killed_fails_its_run_unless_retries_are_wanted(
     killed: list[str] = []
 
     def kill(event: Event) -> None:
-        if event.kind == "epoch" and event.task.key not in killed:
+        if event.kind == "epoch" and not killed:
             killed.append(event.task.key)
             (pid,) = worker_pids(cluster)
             os.kill(pid, signal.SIGKILL)
@@ -464,8 +464,8 @@ def test_process_that_is_killed_fails_its_run_unless_retries_are_wanted(
     told = Told(kill)
     results = run_grid(*grid_of(tmp_path, retries=1), told)
     assert contents(results.folder) == undisturbed
-    assert len(told.warnings) == len(undisturbed)
-    assert "its process was killed or crashed" in told.warnings[0]
+    [text] = told.warnings
+    assert "its process was killed or crashed" in text
 
 
 def worker_pids(cluster: Any) -> list[int]:
