@@ -15,7 +15,7 @@ from pathlib import Path
 from chaos.disks import CannotTry, call
 from chaos.launch import Workplace
 
-HEAD, NODE = "vaebench-head", "vaebench-node"
+HEAD, NODE = (f"vaebench-{what}-{os.getpid()}" for what in ("head", "node"))
 ADDRESS = {HEAD: "10.77.13.1", NODE: "10.77.13.2"}
 PORT, MLFLOW_PORT = 6380, 5000
 PATIENCE = 300.0  # seconds that something may take to start, on a busy machine
