@@ -97,6 +97,19 @@ DRAW: dict[str, Draw] = {
         },
         title=title,
     ),
+    "budget_curves": lambda title: figures.budget_curves(
+        {
+            f"validation ELBO, {loss}, nats per image": [
+                figures.CellCurve(
+                    f"fnn / {loss} / {k}", np.arange(1, 9), -series(3, 8, seed=k), 2.0 + k
+                )
+                for k in range(3)
+            ]
+            for loss in ("bce", "mse (σ²=0.5) or gaussian (σ² optimal)")
+        },
+        title=title,
+        clock="CPU seconds",
+    ),
     "comparison": lambda title: figures.comparison(
         [cell("fnn / bce / kl"), cell("cnn / bce / kl")], title=title
     ),
@@ -228,6 +241,24 @@ def test_one_seed_has_no_band_and_wrong_curves_are_refused() -> None:
             figures.learning_curves({"ELBO": [one._replace(values=wrong)]}, title=TITLE)
     with pytest.raises(ValueError, match="at least one"):
         figures.learning_curves({}, title=TITLE)
+
+
+def test_budgets_stand_on_logarithmic_axes_and_seconds_are_those_of_the_cell() -> None:
+    fast, slow = (
+        figures.CellCurve(label, np.arange(1, 4), np.array([[-3.0, -2.0, -1.0]]), seconds)
+        for label, seconds in (("fnn", 2.0), ("cnn", 10.0))
+    )
+    panels = {"ELBO, nats": [fast, slow]}
+    left, right = figures.budget_curves(panels, title=TITLE, clock="CPU seconds").axes
+    assert [axes.get_xscale() for axes in (left, right)] == ["log", "log"]
+    assert [line.get_xdata().tolist() for line in left.lines] == [[1, 2, 3]] * 2
+    assert [line.get_xdata().tolist() for line in right.lines] == [[2, 4, 6], [10, 20, 30]]
+    assert left.get_ylim() == right.get_ylim()
+    untimed = {"ELBO, nats": [fast, slow._replace(seconds=None)]}
+    (alone,) = figures.budget_curves(untimed, title=TITLE, clock="").axes
+    assert alone.get_xlabel() == "epochs"
+    with pytest.raises(ValueError, match="at least one"):
+        figures.budget_curves({}, title=TITLE, clock="")
 
 
 def test_drawing_imports_neither_pyplot_nor_torch() -> None:
