@@ -63,6 +63,13 @@ def cell(
 
 
 # Every figure, drawn from what a run would give, and that of the benchmarks.
+def rate_curve(label: str, offset: float = 0.0) -> figures.RateCurve:
+    rates = np.linspace(2.0, 6.0, 4)
+    line = np.stack([rates, offset + 10 / rates], axis=1)
+    seeds = line[:, 1] + np.arange(3.0)[:, None]
+    return figures.RateCurve(label, line, ("0.5", "1", "2", "4"), line, rates, seeds)
+
+
 DRAW: dict[str, Draw] = {
     "reconstructions": lambda title: figures.reconstructions(images(20), images(20), title=title),
     "samples": lambda title: figures.samples(images(64), title=title),
@@ -110,6 +117,17 @@ DRAW: dict[str, Draw] = {
         title=title,
         clock="CPU seconds",
     ),
+    "rate_curves": lambda title: figures.rate_curves(
+        {
+            f"{score}, nats": [
+                rate_curve(f"{loss} (σ²=0.5)", offset) for offset, loss in enumerate(("bce", "mse"))
+            ]
+            for score in ("Distortion, mse", "SSIM", "PSNR")
+        },
+        title=title,
+        shared=(3.0, 5.0),
+        numbers="beta",
+    ),
     "comparison": lambda title: figures.comparison(
         [cell("fnn / bce / kl"), cell("cnn / bce / kl")], title=title
     ),
@@ -155,6 +173,7 @@ def test_every_public_figure_is_under_contract() -> None:
         "run_figures",
         "CellImages",
         "CellCurve",
+        "RateCurve",
         "FIGURES",
         "Plot",
     }
@@ -259,6 +278,22 @@ def test_budgets_stand_on_logarithmic_axes_and_seconds_are_those_of_the_cell() -
     assert alone.get_xlabel() == "epochs"
     with pytest.raises(ValueError, match="at least one"):
         figures.budget_curves({}, title=TITLE, clock="")
+
+
+def test_rates_that_arms_share_are_shaded_and_wrong_points_refused() -> None:
+    one = rate_curve("bce")
+    for shared, spans in (((3.0, 5.0), 1), ((5.0, 3.0), 0), (None, 0)):
+        (axes,) = figures.rate_curves(
+            {"SSIM, ": [one]}, title=TITLE, shared=shared, numbers="beta"
+        ).axes
+        assert len(axes.patches) == spans
+    (band,) = axes.collections
+    assert band.get_paths()[0].vertices[:, 1].max() == 10 / 2 + 2
+    wrong = one._replace(names=("1",))
+    with pytest.raises(ValueError, match="bce: points must have shape"):
+        figures.rate_curves({"SSIM, ": [wrong]}, title=TITLE, shared=None, numbers="beta")
+    with pytest.raises(ValueError, match="at least one"):
+        figures.rate_curves({}, title=TITLE, shared=None, numbers="")
 
 
 def test_drawing_imports_neither_pyplot_nor_torch() -> None:

@@ -9,6 +9,7 @@ refuses arrays of another shape, and values that are NaN or infinite, with a Val
   `gradient_variance` how noisy the estimators' gradients are.
 - `learning_curves` draws those of several cells, with the bands of their seeds, over epochs and
   over seconds.
+- `rate_curves` draws the scores of arms over the rate.
 - `of_run` draws every figure of a run.
 - `plugins` is where a plugin enters figures of its own.
 - `style` holds what all of them share: colours, fonts, layout, PNG and PDF encoding.
@@ -32,6 +33,7 @@ from vaebench.figures.images import (
 from vaebench.figures.learning_curves import CellCurve, budget_curves, learning_curves
 from vaebench.figures.of_run import run_figures
 from vaebench.figures.plugins import FIGURES, Plot
+from vaebench.figures.rate_curves import RateCurve, rate_curves
 from vaebench.figures.style import to_pdf, to_png, untitled
 from vaebench.figures.training_curves import curves
 
@@ -40,6 +42,7 @@ __all__ = [
     "CellCurve",
     "CellImages",
     "Plot",
+    "RateCurve",
     "budget_curves",
     "comparison",
     "curves",
@@ -48,6 +51,7 @@ __all__ = [
     "latent",
     "learning_curves",
     "manifold",
+    "rate_curves",
     "rate_per_dimension",
     "reconstructions",
     "run_figures",

@@ -10,7 +10,8 @@
 - ``notes`` says in words what a reader must know; ``pictures`` finds, links and copies pictures.
 - ``markdown`` (from the pieces in ``sections`` and ``markup``), ``latex`` and ``data_formats``
   (JSON, CSV, data frame) write it out; ``page`` does so as one HTML file with all pictures.
-- ``paper`` draws the figures of a grid for papers.
+- ``rate_curves`` draws the ``arms`` of claims at matched rate over the rate; ``paper`` draws the
+  figures of a grid for papers.
 - ``tuning`` is the table of what was tuned before the runs.
 - ``compare`` sets two grids against each other, ``compare_formats`` writes that out; ``status``
   counts runs.

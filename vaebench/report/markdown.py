@@ -37,7 +37,7 @@ from vaebench.report.tables import (
 )
 from vaebench.report.tuning import tuning_section
 from vaebench.schema.labels import run_label
-from vaebench.schema.manifest import BUDGET, COMPARISON
+from vaebench.schema.manifest import BUDGET, COMPARISON, OVER_RATE
 from vaebench.schema.trial import TEXT
 
 WIDTH = 140  # pixels of a tile
@@ -52,6 +52,7 @@ def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
             _results(analysis, pictures),
             _comparison(analysis, pictures),
             _own_figures(analysis, pictures),
+            _over_rate(analysis, pictures),
             _budget(analysis, pictures),
             effects_section(analysis.effects, analysis.cells),
             published_section(analysis.reproductions),
@@ -118,6 +119,11 @@ def _comparison(report: Report, pictures: Pictures) -> list[str]:
 def _budget(report: Analysis, pictures: Pictures) -> list[str]:
     alt = f"Validation ELBO of the cells of {report.name} over epochs and seconds"
     return budget_section(report.budget, _picture(report, pictures, BUDGET, alt))
+
+
+def _over_rate(report: Report, pictures: Pictures) -> list[str]:
+    alt = f"Distortion, SSIM, PSNR and Fréchet distance of {report.name} over the rate"
+    return _picture(report, pictures, OVER_RATE, alt)
 
 
 def _picture(report: Report, pictures: Pictures, name: str, alt: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Figures of a grid for papers: PDF beside PNG, without titles, which a caption says better.
 
 ``learning-curves`` has the cells with the bands of their seeds, ``budget`` who leads at which
-budget, ``comparison`` the cells on the
+budget, ``rate`` the scores over the rate where numbers move it, ``comparison`` the cells on the
 same test images, and ``<cell>-<figure>`` what the run shows that stands for a cell.
 """
 
@@ -20,6 +20,7 @@ from vaebench.report.cells import chosen
 from vaebench.report.journals import journals, series
 from vaebench.report.loading import setting
 from vaebench.report.pictures import budget_figure, cell_images
+from vaebench.report.rate_curves import rate_figure
 from vaebench.report.strata import strata
 from vaebench.schema.labels import cell_label, run_label
 from vaebench.storage import RunStore
@@ -78,6 +79,8 @@ def _figures(analysis: Analysis, say: Callable[[str], object]) -> Iterator[tuple
         yield "learning-curves", figures.learning_curves(panels, title=analysis.name)
     if budget := budget_figure(analysis):
         yield "budget", budget
+    if over_rate := rate_figure(analysis):
+        yield "rate", over_rate
     if rows := cell_images(analysis):
         yield "comparison", figures.comparison(rows, title=analysis.name)
     for cell in analysis.cells[:MAX_CELLS]:

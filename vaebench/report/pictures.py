@@ -20,8 +20,9 @@ from vaebench.files import names_in, read_picture, write_atomic
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen
 from vaebench.report.loading import Report, dig
+from vaebench.report.rate_curves import rate_figure
 from vaebench.schema.labels import cell_label, run_label
-from vaebench.schema.manifest import BUDGET, COMPARISON
+from vaebench.schema.manifest import BUDGET, COMPARISON, OVER_RATE
 from vaebench.schema.record import OWN_FIGURES
 from vaebench.storage import RunStore
 
@@ -106,6 +107,8 @@ def pictures(analysis: Analysis) -> Iterator[tuple[str, bytes]]:
         yield COMPARISON, comparison
     if budget := budget_figure(analysis):
         yield BUDGET, to_png(budget)
+    if over_rate := rate_figure(analysis):
+        yield OVER_RATE, to_png(over_rate)
 
 
 def comparison_picture(analysis: Analysis) -> bytes | None:

@@ -20,7 +20,7 @@ from vaebench.schema.faults import first_fault, later
 
 MANIFEST_VERSION = 2
 # pictures of a grid, drawn at its end where there is something to draw
-PICTURES = COMPARISON, BUDGET = "comparison.png", "budget.png"
+PICTURES = COMPARISON, BUDGET, OVER_RATE = "comparison.png", "budget.png", "rate.png"
 MAX_VALUES = 1_000  # of a key that is tuned, in all groups
 
 Score = Annotated[float, Field(allow_inf_nan=False)] | None
