@@ -33,7 +33,13 @@ from vaebench.report import load, render
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "results/README.md", "experiments/REFERENCE.md", "vaebench/README.md")
+DOCUMENTS = (
+    "README.md",
+    "results/READING.md",
+    "results/TABLES.md",
+    "experiments/REFERENCE.md",
+    "vaebench/README.md",
+)
 PUBLISHED = (
     "mnist",
     "claims",
@@ -79,7 +85,7 @@ def command_list() -> str:
     return table(["command", "what it does"], rows)
 
 
-# ---------------------------------------------------------------- results/README.md
+# ---------------------------------------------------------------- results/TABLES.md, READING.md
 
 
 def section(grid: str, title: str) -> str:
