@@ -123,7 +123,7 @@ def reproduced() -> str:
     headings: list[str] = []
     notes = ""
     experiments = ROOT / "experiments"
-    others = ("benchmarks", "cluster", "plugins")
+    others = ("benchmarks", "cluster", "mlflow", "plugins")
     for path in sorted(p for p in experiments.rglob("*.yaml") if p.parent.name not in others):
         grid = make_grid(read_yaml(path), source=path.name)
         if not grid.published:

@@ -320,7 +320,7 @@ def test_a_finished_run_stays_where_it_is_when_its_data_are_gone(
     def gone(*_: object, **__: object) -> None:
         raise DataError("no data")
 
-    monkeypatch.setattr("vaebench.grid.datasets.load", gone)
+    monkeypatch.setattr("vaebench.grid.tasks.datasets.load", gone)
     with pytest.raises(DataError, match="no data"):
         run_grid(raw(), Options(results=copy, device="cpu"))
     assert (store.path / "record.json").read_bytes() == before

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from vaebench.executors.gpus import VISIBLE
 from vaebench.executors.messages import send, to_message
 from vaebench.executors.worker import DUMP_AND_EXIT
 from vaebench.run import Task
@@ -25,21 +27,18 @@ Messages = queue.SimpleQueue[tuple["Worker", list[Any] | None]]
 
 
 class Worker:
-    """A worker process.
+    """A worker process, a :class:`vaebench.executors.doers.Doer`.
 
     Arguments:
         messages: Gets every message, kind and data, with its worker; None when it is dead.
-
-    Attributes:
-        task: What it does; None: it is idle.
-        due: When the task will have taken too long, by the monotonic clock.
-        is_late: Whether it took too long, and is being ended.
+        gpu: The only GPU that it sees; None: all.
     """
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, messages: Messages, gpu: str | None = None) -> None:
         self.task: Task | None = None
         self.due = math.inf
-        self.is_late = False
+        self.is_late = self.alone = self.moves = False
+        self.gpu = gpu
         self._faults = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the worker)
         # -P: a file in the working directory must not stand in for a module
         command = [sys.executable, "-P", "-m", "vaebench.executors", str(self._faults.fileno())]
@@ -48,7 +47,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=worker_environment(),
+            env=worker_environment() | ({} if gpu is None else {VISIBLE: gpu}),
             pass_fds=[self._faults.fileno()],
             process_group=0,  # a Ctrl-C in the terminal is for the parent
         )
@@ -77,9 +76,9 @@ class Worker:
             self._said.append(line)
             os.write(2, line)
 
-    def give(self, task: Task, due: float) -> None:
+    def give(self, task: Task, seconds: float) -> None:
         """Send a task. That the worker is dead is noticed by the reader."""
-        self.task, self.due = task, due
+        self.task, self.due = task, time.monotonic() + seconds
         assert self.process.stdin is not None
         try:
             send(self.process.stdin, to_message(task))
@@ -92,6 +91,10 @@ class Worker:
         self.process.send_signal(DUMP_AND_EXIT)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(MAX_DUMP_SECONDS)
+        self.process.kill()
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
         self.process.kill()
 
     def end(self, *, seconds: float = 0.0) -> tuple[str, str]:
@@ -117,16 +120,23 @@ class Worker:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}", trace
 
 
+_SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
 def single_threaded() -> dict[str, str]:
     """The environment of a process that has no thread pools besides PyTorch's own one thread."""
-    single = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(single, "1")}
+    return {**os.environ, **_SINGLE}
 
 
-def worker_environment() -> dict[str, str]:
-    """The environment of workers: one thread, and memory that is kept.
+def worker_settings() -> dict[str, str]:
+    """What is set in the environment of workers: one thread, and memory that is kept.
 
     glibc would return large freed blocks to the system after every step; a step of a convolution
     would spend a quarter to two fifths of its time on getting them again, page by page.
     """
-    return single_threaded() | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+    return _SINGLE | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of workers: this one's, with what is set for them."""
+    return {**os.environ, **worker_settings()}
