@@ -27,6 +27,7 @@ from vaebench.files import (
     names_in,
     open_file,
 )
+from vaebench.schema.manifest import PICTURES
 from vaebench.storage.runs import PARTS
 
 MAX_ARCHIVE_BYTES = 1_000_000_000_000
@@ -44,7 +45,7 @@ FILES = {  # of a run, and how large each may be
 }
 FOLDERS = ("images", "figures")  # of a run, which hold pictures
 _PICTURE = re.compile(r"[\w.+-]{1,200}\.png", re.ASCII)
-_REPORT = re.compile(r"report\.[a-z]{1,5}|reference\.json|comparison\.png")
+_REPORT = re.compile(r"report\.[a-z]{1,5}|reference\.json|" + "|".join(map(re.escape, PICTURES)))
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GRID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the same grid is the same archive
