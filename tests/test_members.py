@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from others import elsewhere, member_of
+from others import elsewhere, holder_of, member_of
 
 from vaebench.storage import Held, Watch, has_others, holders, join, members
 from vaebench.storage.leases import FILE, WORK, take
@@ -48,6 +48,25 @@ def test_one_that_is_killed_keeps_nobody_away(tmp_path: Path, theirs: str) -> No
     with join(tmp_path, whole=True):
         pass
     assert not list(tmp_path.iterdir()), "what it left is removed"
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_lease_of_a_run_that_a_killed_process_had_published_is_removed(
+    tmp_path: Path, *, done: bool
+) -> None:
+    """What it had not published stays: another process goes on with it."""
+    place = tmp_path / WORK / "runs" / "abc"
+    with holder_of(place) as process:
+        if not done:
+            (place / "1" / "abc").mkdir()
+        with join(tmp_path):
+            pass
+        assert (place / "1" / FILE).exists(), "it lives"
+        process.kill()
+        process.wait()
+    with join(tmp_path):
+        pass
+    assert place.exists() is not done
 
 
 def test_who_only_looks_makes_nobody_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

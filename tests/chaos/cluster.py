@@ -25,7 +25,17 @@ from chaos.compare import contents, differences, faults_of_mlflow
 from chaos.disks import CannotTry, disk, fill
 from chaos.grids import Tally, undisturbed
 from chaos.launch import GRID, Start, Workplace, start, stop_all
-from chaos.nodes import ADDRESS, HEAD, MLFLOW_PORT, PORT, Cluster, inside, two_machines
+from chaos.nodes import (
+    ADDRESS,
+    HEAD,
+    MLFLOW_PORT,
+    NODE,
+    PORT,
+    Cluster,
+    inside,
+    two_machines,
+    workers,
+)
 from chaos.published import watched
 
 AXES = {"loss": ["bce", "mse"], "estimator": ["sgvb", "kl"], "model.latent_dim": [2, 3]}
@@ -149,6 +159,9 @@ def _start(place: Workplace, cluster: Cluster, acts: Sequence[Act], done: list[A
     runs = cluster.results / "chaos" / "runs"
 
     def act() -> None:
+        while not (launch.RUNNING and (workers(HEAD) or workers(NODE))):  # the driver is at work
+            if ended.wait(0.2):
+                return
         for each in acts[len(done) :]:
             while len(list(runs.glob("*/record.json"))) < each.runs:
                 cluster.drivers = {process.pid for process in launch.RUNNING}

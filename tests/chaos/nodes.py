@@ -16,7 +16,8 @@ from chaos.disks import CannotTry, call
 from chaos.launch import Workplace
 
 HEAD, NODE = (f"vaebench-{what}-{os.getpid()}" for what in ("head", "node"))
-ADDRESS = {HEAD: "10.77.13.1", NODE: "10.77.13.2"}
+# of this process, as Ray looks for other heads of its address on all of this machine
+ADDRESS = {machine: f"10.77.{os.getpid() % 256}.{n}" for n, machine in enumerate((HEAD, NODE), 1)}
 PORT, MLFLOW_PORT = 6380, 5000
 PATIENCE = 300.0  # seconds that something may take to start, on a busy machine
 

@@ -25,10 +25,10 @@ from vaebench.config import NUMBERS_VERSION
 from vaebench.errors import ConfigError, ResultsError, StorageError
 from vaebench.executors.messages import from_message
 from vaebench.executors.worker import do
-from vaebench.files import make_folder
+from vaebench.files import make_folder, open_file
 from vaebench.run import Task
 from vaebench.storage import LostError, lease_of
-from vaebench.storage.archives import pack
+from vaebench.storage.archives import MAX_ARCHIVE_BYTES, pack
 from vaebench.storage.processes import life
 
 PIECE = 8_000_000  # bytes of an archive that travel at once; an object store may have 100 MB
@@ -125,7 +125,9 @@ def _do_apart(task: Task, attempt: int, tell: Tell) -> None:
             if kind == "done":
                 archive = scratch / "run.zip"
                 pack(scratch / grid, [(part, task.key)], archive)
-                with archive.open("rb") as file:
+                packed = open_file(archive, MAX_ARCHIVE_BYTES)
+                assert packed is not None
+                with packed as file:
                     while piece := file.read(PIECE):
                         tell("piece", {"bytes": piece})
             tell(kind, data)

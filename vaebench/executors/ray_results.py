@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vaebench.errors import ResultsError, StorageError
 from vaebench.files import dump_yaml, make_folder, names_in
@@ -44,6 +44,7 @@ class Apart:
     def __init__(self, task: Task) -> None:
         self.store = RunStore(task.folder)
         self._archive = task.folder.parent / "received.zip"
+        self._received: BinaryIO | None = None
         with _told(task.folder):
             make_folder(task.folder)
             if _left(self.store):
@@ -57,12 +58,15 @@ class Apart:
             if kind == "epoch":
                 self.store.append(data)
             elif kind == "piece":
-                with self._archive.open("ab") as file:
-                    file.write(data["bytes"])
+                if self._received is None:
+                    self._received = self._archive.open("xb")  # which follows no link
+                self._received.write(data["bytes"])
             elif kind == "done":
                 self._unpack()
 
     def _unpack(self) -> None:
+        if self._received is not None:
+            self._received.close()
         new = self._archive.with_name("received")
         shutil.rmtree(new, ignore_errors=True)
         make_folder(new)

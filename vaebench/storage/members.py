@@ -9,7 +9,7 @@ its own, and the other way round: of two that begin at once, at least one sees t
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vaebench.errors import ResultsError
@@ -77,10 +77,25 @@ def join(
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Remove what processes of this machine left that were killed."""
-    place = folder / WORK / "members"
-    for name in names_in(place, folder):
-        forget(place / name, folder)
+    """Remove what processes of this machine left that were killed, but nothing that they did.
+
+    Of a run, that is a lease with nothing beside it: what it was for is published.
+    """
+    members = folder / WORK / "members"
+    places = [members / name for name in names_in(members, folder)]
+    with suppress(ResultsError):  # a folder that somebody else made
+        for part in (folder / WORK / "runs", folder / WORK / "tuning"):
+            places += [
+                part / name for name in names_in(part, folder) if _is_bare(part / name, folder)
+            ]
+    for place in places:
+        forget(place, folder)
+
+
+def _is_bare(place: Path, within: Path) -> bool:
+    """Whether there is nothing beside the leases of a place."""
+    leases = [place / str(number) for number in numbers(place, within)]
+    return all(names_in(lease, within) == [FILE] for lease in leases)
 
 
 def has_others(folder: Path, member: Lease) -> bool:
