@@ -46,6 +46,7 @@ PUBLISHED = (
     "estimators",
     "ppca",
     "pytorch-examples",
+    "rate-distortion",
     "reference",
     "vae-mnist",
     "vae-mnist-cnn",
