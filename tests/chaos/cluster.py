@@ -106,9 +106,12 @@ def under_acts(
     tally.twice += len(watch.problems)
     if not problems:
         problems = [*differences(results / "chaos", expected), *faults_of_mlflow(results)]
-        # what one that was killed late wrote in an attempt that had been taken over: told, not lost
-        for path in (results / "chaos").glob(".work/runs/*/*"):
-            tally.say(f"  {name}: left in vain: {path.relative_to(results)}")
+        problems += [
+            f"left behind: {path}"
+            for path in (results / "chaos").glob(".work/runs/*/*")
+            if path.suffix
+            != ".tmp"  # of one that was killed as it gave back a lease, see `compare`
+        ]
     problems += [f"{act.what}: it never came to that" for act in acts if act not in done]
     for act in done:
         tally.fault(f"{name}: {act.what}", [])
