@@ -17,7 +17,7 @@ from vaebench.report.markup import bullets, escape, grid_lines
 from vaebench.report.numbers import decimals_of, rounded
 
 MARGIN = 0.15  # a ratio that falls by more than this part is a regression, not noise
-UNITS = {"images/s": "images per second", "s": "seconds"}  # in words
+UNITS = {"images/s": "images per second", "s": "seconds", "CPU s": "CPU seconds"}  # in words
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Measurement:
     """
 
     name: str
-    unit: Literal["images/s", "s", "s/run", "MB"]
+    unit: Literal["images/s", "s", "CPU s", "s/run", "MB"]
     values: Sequence[float]
 
     @property
@@ -97,6 +97,10 @@ def ratio(first: Measurement, second: Measurement) -> Ratio:
     return Ratio(f"{first.name} / {second.name}", values)
 
 
+class OtherCpuError(ConfigError):
+    """A baseline is of another kind of CPU."""
+
+
 def require_same_cpu(baseline: Result, environment: dict[str, Any]) -> None:
     """Refuse a baseline of another kind of CPU: its ratios are not comparable with these.
 
@@ -105,17 +109,17 @@ def require_same_cpu(baseline: Result, environment: dict[str, Any]) -> None:
         environment: This machine, from :func:`vaebench.environment.describe`.
 
     Raises:
-        ConfigError: The CPU is another one by name or kind, or the baseline does not say its kind.
-            (A kind that could not be found out, neither there nor here, is no obstacle.)
+        OtherCpuError: The CPU is another one by name or kind, or the baseline does not say its
+            kind. (A kind that could not be found out, neither there nor here, is no obstacle.)
     """
     there, here = describe_cpu(baseline.environment), describe_cpu(environment)
     if "cpu_kind" not in baseline.environment:
-        raise ConfigError(
+        raise OtherCpuError(
             f"baseline {baseline.name}: does not say of which kind its CPU ({there}) was; here it "
             f"is {here}: measure the earlier state again"
         )
     if any(baseline.environment.get(key) != environment[key] for key in ("cpu", "cpu_kind")):
-        raise ConfigError(
+        raise OtherCpuError(
             f"baseline {baseline.name}: was measured on another kind of CPU ({there}) than this "
             f"one ({here}), and ratios depend on it: measure the earlier state again"
         )

@@ -69,8 +69,24 @@ class Records(_Common):
     runs: int = Field(default=100, ge=1)
 
 
-Benchmark = Steps | Grid | Records
-KINDS: dict[str, type[Benchmark]] = {"steps": Steps, "grid": Grid, "records": Records}
+class Parts(_Common):
+    """A run's fixed cost, part by part.
+
+    Attributes:
+        run: A run's configuration.
+    """
+
+    kind: Literal["parts"]
+    run: dict[str, Any]
+
+
+Benchmark = Steps | Grid | Records | Parts
+KINDS: dict[str, type[Benchmark]] = {
+    "steps": Steps,
+    "grid": Grid,
+    "records": Records,
+    "parts": Parts,
+}
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -91,6 +107,8 @@ def read_benchmark(path: Path) -> Benchmark:
         raise ConfigError(f"{path}: {shortened(where)}: {first['msg']}") from error
     if isinstance(benchmark, Steps):
         _require_steps(benchmark, str(path))
+    if isinstance(benchmark, Parts):
+        make_run(benchmark.run, str(path))
     if isinstance(benchmark, Grid):
         make_grid(read_yaml(path.parent / benchmark.grid), source=benchmark.grid)
     return benchmark
