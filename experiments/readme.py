@@ -40,6 +40,7 @@ PUBLISHED = (
     "estimators",
     "ppca",
     "pytorch-examples",
+    "reference",
     "vae-mnist",
     "vae-mnist-cnn",
 )

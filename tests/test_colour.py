@@ -60,12 +60,12 @@ def publish(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path, **files: b
     entry = DATASETS[name]
     assert entry.files is not None
     remote = entry.files()
-    assert all(len(md5) == 32 for md5 in remote.md5.values())
-    contents = dict(zip(remote.md5, files.values(), strict=True))
+    assert all(len(md5) == 32 for md5 in remote.digests.values())
+    contents = dict(zip(remote.digests, files.values(), strict=True))
     for file, content in contents.items():
         (folder / file).write_bytes(content)
     md5 = {file: hashlib.md5(content).hexdigest() for file, content in contents.items()}
-    remote = replace(remote, md5=md5)
+    remote = replace(remote, digests=md5)
     exchange(monkeypatch, DATASETS, name, replace(entry, files=lambda: remote, validation=10))
 
 

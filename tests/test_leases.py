@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from others import Clock, elsewhere, holder_of
@@ -52,6 +53,25 @@ def test_the_lease_that_another_process_is_about_to_take_is_left_alone(tmp_path:
         made.rename(left)
         taken(tmp_path / "a").release()
     assert not (tmp_path / "a").exists(), "what a killed process was about to take is removed"
+
+
+@pytest.mark.parametrize("died", ["Path.unlink", "Path.rmdir"])
+def test_what_a_process_left_that_died_as_it_removed_a_lease_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    place = tmp_path / "a"
+    with holder_of(place) as process:
+        (place / "1" / "run").mkdir()
+        (place / "1" / "run" / "weights.pt").write_text("0")
+        process.kill()
+        process.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"pathlib.{died}", Mock(side_effect=SystemExit))
+        with pytest.raises(SystemExit):
+            leases.forget(place, tmp_path)
+    assert not list(place.rglob("weights.pt"))
+    taken(place).release()
+    assert not place.exists()
 
 
 def test_what_lies_in_a_lease_stays_when_it_is_given_back(tmp_path: Path) -> None:

@@ -479,10 +479,11 @@ def test_a_figure_that_is_drawn_otherwise_later_is_told_to_mlflow(
 
     [record] = load_results(folder).records
     assert sent() == fingerprint(record)  # the same pictures
-    exchange(monkeypatch, FIGURES, "codes", replace(FIGURES["codes"], function=_red))
-    drawn = sent()
-    assert drawn != fingerprint(record)
-    assert sent() == drawn
+    with monkeypatch.context() as patch:  # undone before the plugin's entries are forgotten
+        exchange(patch, FIGURES, "codes", replace(FIGURES["codes"], function=_red))
+        drawn = sent()
+        assert drawn != fingerprint(record)
+        assert sent() == drawn
 
 
 def _red(arrays: Any, *, title: str) -> Any:

@@ -175,8 +175,7 @@ def read_json(path: Path, within: Path | None = None) -> dict[str, Any] | None:
     Raises:
         ResultsError: As for :func:`open_file`, or the file holds something else.
     """
-    content = read_file(path, MAX_RECORD_BYTES, within)
-    if content is None:
+    if (content := read_file(path, MAX_RECORD_BYTES, within)) is None:
         return None
     try:
         value = from_json(content, cache_strings="keys")  # thrice as fast as `json`

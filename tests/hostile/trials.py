@@ -251,7 +251,7 @@ def _faults(
         yield f"exit code {code}: {text[-300:]!r}"
     if "Traceback (most recent call last)" in text:
         yield f"a traceback: {text[-300:]!r}"
-    if code in (1, 2) and "rror" not in text and "failed" not in text:
+    if code in (1, 2) and not any(word in text for word in ("rror", "failed", "refused: ")):
         yield f"exit code {code} without a reason: {text[-300:]!r}"
     if wrong := steering(text):
         yield f"characters that steer a terminal: {wrong!r}"

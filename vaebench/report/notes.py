@@ -35,12 +35,11 @@ def summary(analysis: Analysis) -> str:
     """One paragraph: data, size of the grid, training, machine."""
     done = [record for cell in analysis.cells for record in cell.records]
     seeds = list(dict.fromkeys(run.seed for run in analysis.planned))
+    epochs = [] if analysis.is_trial else _settings(analysis, "training", "epochs")
     training = [
         text
         for text in (
-            _phrase(
-                "{} epochs", [] if analysis.is_trial else _settings(analysis, "training", "epochs")
-            ),
+            _phrase("{} epochs", epochs),
             _phrase("batch size {}", _settings(analysis, "training", "batch_size")),
             _phrase("latent size {}", _settings(analysis, "model", "latent_dim")),
             tuned_phrase(analysis.manifest),
@@ -149,11 +148,8 @@ def cost_notes(cells: Sequence[Cell]) -> list[str]:
             "Machine, device, threads or number of runs at a time differ between runs (see the "
             "environment): these costs are not comparable."
         ]
-    return [
-        f"Measured on {machine(record)}. What else ran there moves costs as well, so none is "
-        "marked as best."
-        for record in records[:1]
-    ]
+    more = "What else ran there moves costs as well, so none is marked as best."
+    return [f"Measured on {machine(record)}. {more}" for record in records[:1]]
 
 
 def machines(cells: Sequence[Cell]) -> set[str]:

@@ -129,9 +129,7 @@ class Lease:
                 write(self.folder / FILE, replace(self.holder, seconds=0.0), self.within)
             if numbers(self.place, self.within):
                 return
-            for name in names_in(self.place, self.within):  # of those who died as they took it
-                if name.endswith(".tmp") and _is_gone(self.place / name, self.within):
-                    shutil.rmtree(self.place / name, ignore_errors=True)
+            _remove_leftovers(self.place, self.within)
             for folder in (self.place, *self.place.parents):
                 if folder == self.within:
                     return
@@ -270,9 +268,7 @@ def forget(place: Path, within: Path) -> None:
         if all(_is_gone(folder, within) for folder in known):
             for folder in known:
                 _remove(folder)
-            for name in names_in(place, within):
-                if name.endswith(".tmp") and _is_gone(place / name, within):
-                    shutil.rmtree(place / name, ignore_errors=True)
+            _remove_leftovers(place, within)
             place.rmdir()
 
 
@@ -280,4 +276,22 @@ def _remove(folder: Path) -> None:
     """Remove a lease's folder: first its name, so that nobody sees a part of it."""
     away = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     folder.rename(away)
-    shutil.rmtree(away, ignore_errors=True)
+    _clear(away)
+
+
+def _remove_leftovers(place: Path, within: Path) -> None:
+    """Remove what is left of processes that died as they took a lease, or as they removed one."""
+    for name in names_in(place, within):
+        folder = place / name
+        if name.endswith(".tmp") and (not names_in(folder, within) or _is_gone(folder, within)):
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a folder, its lease last: it says to others, if this process dies, whose it was."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != FILE:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        (folder / FILE).unlink(missing_ok=True)
+        folder.rmdir()

@@ -48,9 +48,13 @@ def sprite(pixels: Pixels) -> dict[str, Any]:
 
 
 def tiles(folder: Path, kind: str) -> dict[int, Path]:
-    """The tiles of a kind (reconstruction, samples) by epoch."""
-    found = {}
-    for name in names_in(folder, within=folder.parents[2]):
+    """The tiles of a kind (reconstruction, samples) by epoch; none where they cannot be read."""
+    found: dict[int, Path] = {}
+    try:
+        names = names_in(folder, within=folder.parents[2])
+    except ResultsError:
+        return found
+    for name in names:
         match = _TILE.fullmatch(name)
         if match and match["kind"] == kind:
             found[int(match["epoch"])] = folder / name
