@@ -133,6 +133,7 @@ MAY_OPEN = {
     "storage/processes.py": {"BOOT.read_text", "Path(f'/proc/{pid}/stat').read_text"},
     "storage/runs.py": {"self._journal.open"},  # to append, once it is a plain file of one name
     "executors/worker.py": {"os.fdopen"},  # pipes
+    "forking.py": {"os.fdopen"},  # pipes
     "datasets/download.py": {"urllib.request.urlopen"},  # in a thread that is watched
     "tracking/server.py": {"direct.open", "connect"},  # the server that was started
     "tracking/replay.py": {"connect"},  # a window: it opens nothing

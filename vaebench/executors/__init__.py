@@ -7,7 +7,8 @@
     worker     the worker's side
     messages   tasks as lines of JSON
 
-A worker is ``python -m vaebench.executors``: plain dicts go to and fro as lines of JSON on its
+A worker is ``python -m vaebench.executors``, or on Linux a fork of one that has done its imports
+(:mod:`vaebench.forking`): plain dicts go to and fro as lines of JSON on its
 standard input and output, so that a caller's script needs no ``__main__`` guard, and the end of a
 worker's output means that it died. Workers ignore SIGINT (the parent decides) and exit when
 the parent is gone (their input ends). One that dies is replaced; its run is failed, the others go
@@ -20,8 +21,8 @@ from typing import Any
 
 from vaebench.executors.messages import require_loadable
 from vaebench.executors.pool import Event, Hear, in_workers
-from vaebench.executors.process import single_threaded, worker_environment
 from vaebench.executors.worker import Kind, do
+from vaebench.forking import single_threaded, worker_environment
 from vaebench.run import Task
 
 __all__ = [

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from vaebench import forking
 from vaebench.errors import StorageError
 from vaebench.executors.process import MAX_DUMP_SECONDS, Messages, Worker
 from vaebench.executors.worker import Kind
@@ -71,6 +72,7 @@ def in_workers(
             worker.process.kill()
         for worker in pool.workers:
             worker.end()
+        forking.end()
 
 
 class _Pool:
