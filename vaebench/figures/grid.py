@@ -107,7 +107,8 @@ def draw_grid(
 class _Unscaled(AxesImage):
     """An image that is copied where its axes have as many pixels, which is most of its time.
 
-    What matplotlib makes of it there is the same to the last bit.
+    What matplotlib makes of it there is the same to the last bit. It has no such image of its own:
+    that of ``figimage`` is resampled, too.
     """
 
     def make_image(
