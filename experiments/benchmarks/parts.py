@@ -1,4 +1,4 @@
-"""A run's fixed cost, part by part: CPU seconds of the start of a worker, and of two runs in it.
+"""A run's fixed cost, part by part: CPU seconds of imports, and of two runs after them.
 
 ``python -m experiments.benchmarks.parts`` reads a run's configuration as a line of JSON, does it
 twice in this process, as a worker does one run after the other, and prints the CPU seconds of each
@@ -24,7 +24,7 @@ from experiments.benchmarks.measured import Measurement, Outcome, ratio
 from experiments.benchmarks.settings import Parts
 from vaebench.errors import VaebenchError
 
-START = "a worker's start: imports"
+START = "imports, once a grid"  # by the template of its workers
 RUNS = ("first run", "further run")
 TORCH = "import torch"
 SHOWN = 0.01  # CPU seconds of a part below which it is one of the rest
@@ -92,11 +92,12 @@ def install(clock: Clock) -> None:
 def main() -> None:
     """Do a run twice, and print what took how long."""
     out, sys.stdout = sys.stdout, sys.stderr
-    import vaebench.executors.worker  # noqa: F401  (what a worker imports when it starts)
     from vaebench.config import make_run
+    from vaebench.executors.worker import preload
     from vaebench.run import Task
     from vaebench.run import run as do
 
+    preload()
     found: dict[str, Any] = {START: time.process_time()}
     config = make_run(json.loads(sys.stdin.readline()))
     with TemporaryDirectory() as folder:
