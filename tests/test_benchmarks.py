@@ -213,7 +213,7 @@ def test_every_contender_takes_its_turns(name: str, monkeypatch: pytest.MonkeyPa
     ready, *laps = map(json.loads, out.getvalue().splitlines())
     assert ready == {"ready": True}
     assert len(laps) == 2
-    assert all(lap["seconds"] > 0 for lap in laps)
+    assert all(lap["seconds"] > 0 and lap["cpu_seconds"] > 0 for lap in laps)
 
 
 @pytest.mark.slow
@@ -313,7 +313,20 @@ class Imagined:
         return {"ready": True}
 
     def lap(self) -> dict[str, float]:
-        return {"seconds": self._seconds, "peak_mb": 9.0}
+        return {"seconds": self._seconds, "cpu_seconds": self._seconds / 2, "peak_mb": 9.0}
+
+
+def test_turns_are_timed_by_the_clock_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Contender, "started", lambda work: nullcontext(Imagined(work)))
+    raw = STEPS | {"clock": "cpu", "sweep": {"training.batch_size": [35]}}
+    found = run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
+    assert [(each.unit, each.median) for each in found.measurements[:2]] == [
+        ("images/CPU s", 280.0),
+        ("images/CPU s", 350.0),
+    ]
+    assert [each.median for each in found.ratios] == [0.8], "more images are better"
 
 
 def test_a_sweep_measures_every_value_against_its_own_limit(

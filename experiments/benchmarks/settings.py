@@ -29,12 +29,15 @@ class Steps(_Common):
         run: A run's configuration: the work. ``dataset.train`` is the images of an epoch.
         contenders: Keys of :data:`~experiments.benchmarks.contenders.CONTENDERS`.
         sweep: Keys of ``run`` with their values; each value is measured by itself.
+        clock: Whether a turn takes the time that passes, or the CPU's, which says more where others
+            work on the machine, and nothing of waiting.
     """
 
     kind: Literal["steps"]
     run: dict[str, Any]
     contenders: tuple[str, ...] = Field(min_length=1)
     sweep: dict[str, list[Any]] = Field(default_factory=dict)
+    clock: Literal["wall", "cpu"] = "wall"
 
 
 class Grid(_Common):
