@@ -7,6 +7,7 @@
 # make simulate  how often verdicts err, and are found, where the truth is known
 # make chaos   kill, damage, fill the disk, and compare with what nothing disturbed. CHAOS="--seed 3"
 # make chaos-short  the same in three minutes
+# make cluster two nodes of Ray that are killed and filled up, in network namespaces; needs root
 # make hostile take hostile results folders through every command. HOSTILE="--only record.json"
 # make floors  the tests with the lowest versions that setup.cfg allows, in a .venv of their own
 # make bench   measure the training loops, next to others'; BENCH="records.yaml --repeats 1"
@@ -27,7 +28,7 @@ PIP = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--constraint constrain
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-quick check mutants simulate chaos chaos-short hostile floors bench bench-quick docs format lock clean
+.PHONY: demo test test-quick check mutants simulate chaos chaos-short cluster hostile floors bench bench-quick docs format lock clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
@@ -61,6 +62,9 @@ chaos: $(STAMP)
 chaos-short: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m chaos --short $(CHAOS)
 
+cluster: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m chaos.cluster $(CLUSTER)
+
 hostile: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m hostile $(HOSTILE)
 
@@ -88,7 +92,7 @@ format: $(STAMP)
 # one version of each package for every Python and platform
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile setup.cfg --extra test --extra check --extra bench --extra postgres --universal \
+	$(BIN)/uv pip compile setup.cfg --extra test --extra check --extra bench --extra postgres --extra ray --universal \
 		--python-version 3.11 --fork-strategy fewest --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" --output-file constraints.txt $(LOCK)
 

@@ -33,7 +33,13 @@ from vaebench.report import load, render
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "results/README.md", "experiments/REFERENCE.md", "vaebench/README.md")
+DOCUMENTS = (
+    "README.md",
+    "results/READING.md",
+    "results/TABLES.md",
+    "experiments/REFERENCE.md",
+    "vaebench/README.md",
+)
 PUBLISHED = (
     "mnist",
     "claims",
@@ -79,7 +85,7 @@ def command_list() -> str:
     return table(["command", "what it does"], rows)
 
 
-# ---------------------------------------------------------------- results/README.md
+# ---------------------------------------------------------------- results/TABLES.md, READING.md
 
 
 def section(grid: str, title: str) -> str:
@@ -117,7 +123,7 @@ def reproduced() -> str:
     headings: list[str] = []
     notes = ""
     experiments = ROOT / "experiments"
-    others = ("benchmarks", "cluster", "plugins")
+    others = ("benchmarks", "cluster", "mlflow", "plugins")
     for path in sorted(p for p in experiments.rglob("*.yaml") if p.parent.name not in others):
         grid = make_grid(read_yaml(path), source=path.name)
         if not grid.published:

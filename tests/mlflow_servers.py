@@ -2,7 +2,8 @@
 
 ``Faulty`` is MLflow's own application on a loopback port; its ``fault`` happens to the requests
 that it ``hits``. ``RealServer`` is ``mlflow server``, to be started, stopped and started again.
-``points`` reads what a SQLite store holds, ``expected`` what it must hold of a grid's folder.
+``points`` reads what a SQLite file or a PostgreSQL URI holds, ``expected`` what it must hold of a
+grid's folder.
 ``MLFLOWS_OWN`` are the warnings to ignore where MLflow works.
 """
 
@@ -148,7 +149,7 @@ class RealServer:
             self._process = None
 
 
-def points(database: Path, grid: str) -> Points:
+def points(database: Path | str, grid: str) -> Points:
     """Every row of every metric of a grid's runs: (run or cell, metric, step, time, value)."""
     shown = """
         SELECT coalesce(id.value || '/' || attempt.value, 'cell ' || cell.value),
@@ -163,7 +164,7 @@ def points(database: Path, grid: str) -> Points:
     return Counter(map(tuple, _query(database, shown, grid)))
 
 
-def statuses(database: Path, grid: str) -> Counter[tuple[str, str]]:
+def statuses(database: Path | str, grid: str) -> Counter[tuple[str, str]]:
     """How many runs of a grid have which role and status."""
     wanted = """
         SELECT role.value, r.status FROM runs r
@@ -195,6 +196,11 @@ def of_runs(found: Points) -> Points:
     return Counter({point: n for point, n in found.items() if not point[0].startswith("cell ")})
 
 
-def _query(database: Path, text: str, *values: str) -> list[tuple[Any, ...]]:
+def _query(database: Path | str, text: str, *values: str) -> list[tuple[Any, ...]]:
+    if isinstance(database, str):
+        import psycopg
+
+        with psycopg.connect(database) as server:
+            return server.execute(text.replace("?", "%s"), values).fetchall()
     with contextlib.closing(sqlite3.connect(database)) as connection:
         return connection.execute(text, values).fetchall()

@@ -69,7 +69,7 @@ def train_grid(root: Path, **overrides: Any) -> Path:
         patch.setattr("vaebench.run.draw_figures", lambda *_, **__: None)
         patch.setattr("vaebench.grid.Writer", NoWriter)
         patch.setattr(
-            "vaebench.grid.in_workers", lambda tasks, hear, **_: in_this_process(tasks, hear)
+            "vaebench.grid.crew.in_workers", lambda tasks, hear, **_: in_this_process(tasks, hear)
         )
         done = run_grid(make_grid(raw), Options(results=root))
     assert done.failed == []

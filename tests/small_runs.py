@@ -116,6 +116,6 @@ def in_this_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaebench.grid.Writer", NoWriter)
     monkeypatch.setattr("vaebench.grid.require_loadable", lambda _: None)
     monkeypatch.setattr(
-        "vaebench.grid.in_workers",
+        "vaebench.grid.crew.in_workers",
         lambda tasks, hear, **_: in_this_process(filter(None, tasks), hear),
     )

@@ -1,13 +1,16 @@
 """What ``make chaos`` looks for, it finds: runs published twice, processes left behind."""
 
 import json
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from chaos import __main__ as command
-from chaos import launch
+from chaos import launch, nodes
+from chaos.disks import CannotTry
 from chaos.published import Watch, watched
 from click.testing import CliRunner
 
@@ -86,3 +89,22 @@ def test_the_command_takes_its_options(options: list[str], monkeypatch: pytest.M
     assert begun == [options[1] if "--only" in options else None]
     assert done.exit_code == 1  # nothing was killed, which proves nothing
     assert done.output.startswith("chaos: seed 1, ")
+
+
+def test_two_machines_reach_each_other_and_what_runs_on_them_ends_with_them() -> None:
+    address = nodes.ADDRESS[nodes.NODE]
+    listen = f"import socket, time; s = socket.create_server(('{address}', 9)); time.sleep(600)"
+    knock = ["bash", "-c", f": < /dev/tcp/{address}/9"]
+    try:
+        with nodes.two_machines():
+            process = subprocess.Popen([*nodes.inside(nodes.NODE), sys.executable, "-c", listen])
+            deadline = time.monotonic() + 60
+            while subprocess.run(
+                [*nodes.inside(nodes.HEAD), *knock], capture_output=True, check=False
+            ).returncode:
+                assert time.monotonic() < deadline
+            assert nodes.pids(nodes.NODE) == [process.pid]
+    except CannotTry as error:
+        pytest.skip(str(error))
+    assert process.wait(10) == -signal.SIGKILL
+    assert nodes.pids(nodes.NODE) == []

@@ -17,7 +17,13 @@ from vaebench.config import make_grid
 
 ROOT = Path(__file__).parents[1]
 MAX_README_BYTES = 15 * 1024
-PAGES = [*readme.DOCUMENTS, "experiments/README.md", "CONTRIBUTING.md", "SECURITY.md"]
+PAGES = [
+    *readme.DOCUMENTS,
+    "results/README.md",
+    "experiments/README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+]
 
 
 def text_of(page):
@@ -59,7 +65,7 @@ def test_generated_blocks_are_up_to_date(capsys):
 
 
 def test_a_changed_block_is_noticed_and_mended(copy, capsys):
-    page = copy / "results/README.md"
+    page = copy / "results/READING.md"
     right = page.read_text(encoding="utf-8")
     page.write_text(right.replace("| `test/ssim` |", "| `ssim` |"), encoding="utf-8")
     assert readme.generate(check=True) != 0

@@ -172,7 +172,7 @@ def test_what_libraries_print_is_no_message(
     run_it = "import chatty, vaebench.executors.worker as w; w.work()"
 
     class Chatty(process.Worker):
-        def __init__(self, said: "queue.SimpleQueue[Any]") -> None:
+        def __init__(self, said: "queue.SimpleQueue[Any]", gpu: str | None = None) -> None:
             popen = subprocess.Popen
 
             def start(command: list[str], **options: Any) -> Any:

@@ -26,7 +26,7 @@ from vaebench.storage import run_store
 from vaebench.vae import VAE, parameter_count
 
 FOLDER = Path(__file__).parents[1] / "experiments"
-ELSEWHERE = ("benchmarks", "cluster", "plugins")
+ELSEWHERE = ("benchmarks", "cluster", "mlflow", "plugins")
 GRIDS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ELSEWHERE)
 NOTEBOOK = FOLDER / "empirical_eval.ipynb"
 MNIST = (1, 28, 28)

@@ -250,10 +250,10 @@ def test_limits_reach_the_workers_and_are_none_of_a_runs_identity(
         given.append(how)
         in_this_process(tasks, hear)
 
-    monkeypatch.setattr("vaebench.grid.in_workers", workers)
+    monkeypatch.setattr("vaebench.grid.crew.in_workers", workers)
     one = settings(name="one", axes={"model": ["fnn"]})
     run_grid(one, Options(tmp_path, "cpu", timeout=60.0, retries=2))
-    assert given == [{"jobs": 1, "timeout": 60.0, "retries": 2}]
+    assert given == [{"jobs": 1, "timeout": 60.0, "retries": 2, "gpus": None}]
     assert run_grid(one, Options(tmp_path, "cpu")).done == []
 
 

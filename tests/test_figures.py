@@ -65,6 +65,13 @@ def cell(
 
 
 # Every figure, drawn from what a run would give, and that of the benchmarks.
+def rate_curve(label: str, offset: float = 0.0) -> figures.RateCurve:
+    rates = np.linspace(2.0, 6.0, 4)
+    line = np.stack([rates, offset + 10 / rates], axis=1)
+    seeds = line[:, 1] + np.arange(3.0)[:, None]
+    return figures.RateCurve(label, line, ("0.5", "1", "2", "4"), line, rates, seeds)
+
+
 DRAW: dict[str, Draw] = {
     "reconstructions": lambda title: figures.reconstructions(images(20), images(20), title=title),
     "samples": lambda title: figures.samples(images(64), title=title),
@@ -98,6 +105,30 @@ DRAW: dict[str, Draw] = {
             for name in ("ELBO", "rate", "distortion")
         },
         title=title,
+    ),
+    "budget_curves": lambda title: figures.budget_curves(
+        {
+            f"validation ELBO, {loss}, nats per image": [
+                figures.CellCurve(
+                    f"fnn / {loss} / {k}", np.arange(1, 9), -series(3, 8, seed=k), 2.0 + k
+                )
+                for k in range(3)
+            ]
+            for loss in ("bce", "mse (σ²=0.5) or gaussian (σ² optimal)")
+        },
+        title=title,
+        clock="CPU seconds",
+    ),
+    "rate_curves": lambda title: figures.rate_curves(
+        {
+            f"{score}, nats": [
+                rate_curve(f"{loss} (σ²=0.5)", offset) for offset, loss in enumerate(("bce", "mse"))
+            ]
+            for score in ("Distortion, mse", "SSIM", "PSNR")
+        },
+        title=title,
+        shared=(3.0, 5.0),
+        numbers="beta",
     ),
     "comparison": lambda title: figures.comparison(
         [cell("fnn / bce / kl"), cell("cnn / bce / kl")], title=title
@@ -144,6 +175,7 @@ def test_every_public_figure_is_under_contract() -> None:
         "run_figures",
         "CellImages",
         "CellCurve",
+        "RateCurve",
         "FIGURES",
         "Plot",
     }
@@ -230,6 +262,40 @@ def test_one_seed_has_no_band_and_wrong_curves_are_refused() -> None:
             figures.learning_curves({"ELBO": [one._replace(values=wrong)]}, title=TITLE)
     with pytest.raises(ValueError, match="at least one"):
         figures.learning_curves({}, title=TITLE)
+
+
+def test_budgets_stand_on_logarithmic_axes_and_seconds_are_those_of_the_cell() -> None:
+    fast, slow = (
+        figures.CellCurve(label, np.arange(1, 4), np.array([[-3.0, -2.0, -1.0]]), seconds)
+        for label, seconds in (("fnn", 2.0), ("cnn", 10.0))
+    )
+    panels = {"ELBO, nats": [fast, slow]}
+    left, right = figures.budget_curves(panels, title=TITLE, clock="CPU seconds").axes
+    assert [axes.get_xscale() for axes in (left, right)] == ["log", "log"]
+    assert [line.get_xdata().tolist() for line in left.lines] == [[1, 2, 3]] * 2
+    assert [line.get_xdata().tolist() for line in right.lines] == [[2, 4, 6], [10, 20, 30]]
+    assert left.get_ylim() == right.get_ylim()
+    untimed = {"ELBO, nats": [fast, slow._replace(seconds=None)]}
+    (alone,) = figures.budget_curves(untimed, title=TITLE, clock="").axes
+    assert alone.get_xlabel() == "epochs"
+    with pytest.raises(ValueError, match="at least one"):
+        figures.budget_curves({}, title=TITLE, clock="")
+
+
+def test_rates_that_arms_share_are_shaded_and_wrong_points_refused() -> None:
+    one = rate_curve("bce")
+    for shared, spans in (((3.0, 5.0), 1), ((5.0, 3.0), 0), (None, 0)):
+        (axes,) = figures.rate_curves(
+            {"SSIM, ": [one]}, title=TITLE, shared=shared, numbers="beta"
+        ).axes
+        assert len(axes.patches) == spans
+    (band,) = axes.collections
+    assert band.get_paths()[0].vertices[:, 1].max() == 10 / 2 + 2
+    wrong = one._replace(names=("1",))
+    with pytest.raises(ValueError, match="bce: points must have shape"):
+        figures.rate_curves({"SSIM, ": [wrong]}, title=TITLE, shared=None, numbers="beta")
+    with pytest.raises(ValueError, match="at least one"):
+        figures.rate_curves({}, title=TITLE, shared=None, numbers="")
 
 
 def test_drawing_imports_neither_pyplot_nor_torch() -> None:

@@ -229,6 +229,8 @@ def test_a_run_of_the_grid_is_loaded_from_python(eight: tuple[Path, Any, Heard])
     for record in (done.records[0], done.records[-1]):
         loaded = vaebench.load_run(root / "small" / "runs" / record["run_id"])
         assert loaded.metrics == record["metrics"]
+        assert repr(loaded).startswith(f"<LoadedRun {record['run_id']}: ")
+        assert len(repr(loaded)) < 80
         images = datasets.load("digits").test.x[:3]
         assert loaded.model.reconstruct(images).shape == (3, 1, 8, 8)
 
@@ -318,7 +320,7 @@ def test_a_finished_run_stays_where_it_is_when_its_data_are_gone(
     def gone(*_: object, **__: object) -> None:
         raise DataError("no data")
 
-    monkeypatch.setattr("vaebench.grid.datasets.load", gone)
+    monkeypatch.setattr("vaebench.grid.tasks.datasets.load", gone)
     with pytest.raises(DataError, match="no data"):
         run_grid(raw(), Options(results=copy, device="cpu"))
     assert (store.path / "record.json").read_bytes() == before

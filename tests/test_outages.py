@@ -543,7 +543,7 @@ def grid_on(
 ) -> Results:
     small_runs.without_figures(monkeypatch)
     monkeypatch.setattr(
-        "vaebench.grid.in_workers", lambda tasks, hear, **_: in_this_process(tasks, hear)
+        "vaebench.grid.crew.in_workers", lambda tasks, hear, **_: in_this_process(tasks, hear)
     )
     monkeypatch.setattr("vaebench.grid.Writer", partial(Writer, interval=0.05, rests=RESTS))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -1045,6 +1045,24 @@ def test_two_people_with_one_grid_name_stay_apart_and_are_told(
     assert len(of_role(shown(theirs)[1], "run")) == 4
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_data_of_a_run_that_another_process_has_named_first_is_no_problem(
+    make: Results, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    real = MlflowClient.log_inputs
+
+    def late(self: MlflowClient, run_id: str, inputs: Any) -> None:
+        if there:
+            real(self, run_id, inputs)
+        raise MlflowException("duplicate key")
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", late)
+    assert (sync(make()).problem is None) == there
+
+
 def test_serving_sends_nothing_to_a_server_that_only_the_environment_names(
     make: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@
     │   └── Held        another process works in it     (storage.locks)
     ├── OutputError     the standard output takes nothing                (exit code 1)
     ├── StorageError    a disk is full or cannot be written              (exit code 1)
+    ├── ClusterError    Ray refused or is out of reach                   (exit code 1)
     └── TrackingError   MLflow refused or is out of reach                (exit code 1)
         └── Unreachable MLflow takes nothing at present  (tracking.failures)
 
@@ -76,6 +77,10 @@ class StorageError(VaebenchError):
             f"{error.filename or where}: cannot be written: {error.strerror}; mend that and run "
             f"the same command: what was under way goes on after its last whole epoch"
         )
+
+
+class ClusterError(VaebenchError):
+    """Ray refused or is out of reach."""
 
 
 class TrackingError(VaebenchError):

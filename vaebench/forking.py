@@ -129,19 +129,26 @@ def worker_command() -> tuple[str, ...]:
     return sys.executable, "-P", "-m", "vaebench.executors"
 
 
+_SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
 def single_threaded() -> dict[str, str]:
     """The environment of a process that has no thread pools besides PyTorch's own one thread."""
-    single = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(single, "1")}
+    return {**os.environ, **_SINGLE}
 
 
-def worker_environment() -> dict[str, str]:
-    """The environment of workers: one thread, and memory that is kept.
+def worker_settings() -> dict[str, str]:
+    """What is set in the environment of workers: one thread, and memory that is kept.
 
     glibc would return large freed blocks to the system after every step; a step of a convolution
     would spend a quarter to two fifths of its time on getting them again, page by page.
     """
-    return single_threaded() | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+    return _SINGLE | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of workers: this one's, with what is set for them."""
+    return {**os.environ, **worker_settings()}
 
 
 _template: tuple[object, Template] | None = None

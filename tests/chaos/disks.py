@@ -30,25 +30,30 @@ def disk(folder: Path, size: int) -> Iterator[Path]:
         CannotTry: This process may not mount one.
     """
     folder.mkdir()
-    _call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
     try:
         yield folder
     finally:
-        _call("umount", "-l", str(folder))
+        call("umount", "-l", str(folder))
 
 
-def _call(*command: str) -> None:
+def call(*command: str) -> None:
+    """Do what needs root.
+
+    Raises:
+        CannotTry: It was refused.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         why = done.stderr.partition("\n")[0]
-        raise CannotTry(f"no small disk can be made here: {why}")
+        raise CannotTry(f"{command[0]} {command[1]} is refused here: {why}")
 
 
 def _protect(folder: Path) -> None:
-    _call("mount", "-o", "remount,ro", str(folder))
+    call("mount", "-o", "remount,ro", str(folder))
 
 
-def _fill(folder: Path, size: int) -> Path:
+def fill(folder: Path, size: int) -> Path:
     """Take so many bytes of a disk; return the file to delete when they are to be free again."""
     filler = folder / "filler"
     with filler.open("wb") as file:
@@ -60,7 +65,7 @@ def can_mount(place: Workplace) -> str | None:
     """Why disks cannot be made, filled or protected here; None if they can."""
     try:
         with disk(place.folder / "disk-trial", 1_000_000) as folder:
-            _fill(folder, 1000)
+            fill(folder, 1000)
             _protect(folder)
     except (CannotTry, OSError) as error:
         return str(error)
@@ -70,7 +75,7 @@ def can_mount(place: Workplace) -> str | None:
 def full(place: Workplace, level: float, need: int, expected: dict[str, Any], tally: Tally) -> None:
     """Fill a disk so that a part of what a grid takes is free; then free the rest."""
     with disk(place.folder / f"disk-{level}", 3 * need) as folder:
-        filler = _fill(folder, 3 * need - int(level * need))
+        filler = fill(folder, 3 * need - int(level * need))
         results = folder / "results"
         first = start(place, results)
         problems = [*first.problems, *_silent(first), *_unreadable(results / "chaos")]

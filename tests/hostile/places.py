@@ -26,7 +26,7 @@ PICTURES = ("images/reconstruction-0002.png", "images/samples-0002.png")
 FIGURES = ("figures/reconstructions.png", "figures/samples.png")
 GRID_FILES = (
     *("grid.yaml", "reference.json", "report.md", "report.csv", "report.json", "report.tex"),
-    *("report.html", "comparison.png", ".work", ".mlflow.id"),
+    *("report.html", "comparison.png", "budget.png", "rate.png", ".work", ".mlflow.id"),
 )
 RUN_FILES = (
     *("config.yaml", "journal.jsonl", "record.json", "weights.pt", "arrays.npz"),

@@ -29,7 +29,20 @@ keep_option = click.option(
     metavar="N|LIST",
     help="Number of seeds (3: seeds 0, 1 and 2), or a list such as 0,3,7; `3,` is seed 3 alone.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who does the runs: workers on this machine, or the nodes of a Ray cluster (RAY_ADDRESS).",
+)
 @jobs_option
+@click.option(
+    "--jobs-per-gpu",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Runs that may share a GPU.  [default: 4; with Ray 1]",
+)
 @click.option("--tune-only", is_flag=True, help="Tune what GRID's `tune` asks for, and stop.")
 @click.option(
     "--shard",
@@ -73,7 +86,7 @@ def run_grid(
     """
     from vaebench import forking
 
-    if not dry_run:
+    if not dry_run and given["executor"] == "local":
         forking.begin()  # it imports while this process does
         atexit.register(forking.end)
 

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from vaebench.executors.gpus import VISIBLE
 from vaebench.executors.messages import send, to_message
 from vaebench.executors.worker import DUMP_AND_EXIT
 from vaebench.forking import Forked, begin, worker_command, worker_environment
@@ -25,22 +27,20 @@ Messages = queue.SimpleQueue[tuple["Worker", list[Any] | None]]
 
 
 class Worker:
-    """A worker process.
+    """A worker process, a :class:`vaebench.executors.doers.Doer`.
 
     Arguments:
         messages: Gets every message, kind and data, with its worker; None when it is dead.
-
-    Attributes:
-        task: What it does; None: it is idle.
-        due: When the task will have taken too long, by the monotonic clock.
-        is_late: Whether it took too long, and is being ended.
+        gpu: The only GPU that it sees; None: all.
     """
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, messages: Messages, gpu: str | None = None) -> None:
         self.task: Task | None = None
         self.due = math.inf
-        self.is_late = False
+        self.is_late = self.alone = self.moves = False
+        self.gpu = gpu
         self._faults = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the worker)
+        self._environment = worker_environment() | ({} if gpu is None else {VISIBLE: gpu})
         self.process = self._forked() or self._started()
         self._said: deque[bytes] = deque(maxlen=MAX_LAST_LINES)
         self._threads = [
@@ -54,7 +54,7 @@ class Worker:
         template = begin()
         if template is None:
             return None
-        return template.fork(worker_environment(), self._faults.fileno())
+        return template.fork(self._environment, self._faults.fileno())
 
     def _started(self) -> "subprocess.Popen[bytes]":
         """A process of its own, where there is no template: it tells why it cannot begin."""
@@ -63,7 +63,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=worker_environment(),
+            env=self._environment,
             pass_fds=[self._faults.fileno()],
             process_group=0,  # a Ctrl-C in the terminal is for the parent
         )
@@ -85,9 +85,9 @@ class Worker:
             self._said.append(line)
             os.write(2, line)
 
-    def give(self, task: Task, due: float) -> None:
+    def give(self, task: Task, seconds: float) -> None:
         """Send a task. That the worker is dead is noticed by the reader."""
-        self.task, self.due = task, due
+        self.task, self.due = task, time.monotonic() + seconds
         assert self.process.stdin is not None
         try:
             send(self.process.stdin, to_message(task))
@@ -100,6 +100,10 @@ class Worker:
         self.process.send_signal(DUMP_AND_EXIT)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(MAX_DUMP_SECONDS)
+        self.process.kill()
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
         self.process.kill()
 
     def end(self, *, seconds: float = 0.0) -> tuple[str, str]:

@@ -7,7 +7,9 @@ refuses arrays of another shape, and values that are NaN or infinite, with a Val
   and the comparison of the cells of a grid; `grid` lays them out.
 - `charts` draws the latent scatter and the rate per latent dimension, `training_curves` the curves,
   `gradient_variance` how noisy the estimators' gradients are.
-- `learning_curves` draws those of several cells, with the bands of their seeds.
+- `learning_curves` draws those of several cells, with the bands of their seeds, over epochs and
+  over seconds.
+- `rate_curves` draws the scores of arms over the rate.
 - `of_run` draws every figure of a run.
 - `plugins` is where a plugin enters figures of its own.
 - `style` holds what all of them share: colours, fonts, layout, PNG and PDF encoding.
@@ -28,9 +30,10 @@ from vaebench.figures.images import (
     samples,
     traversals,
 )
-from vaebench.figures.learning_curves import CellCurve, learning_curves
+from vaebench.figures.learning_curves import CellCurve, budget_curves, learning_curves
 from vaebench.figures.of_run import run_figures
 from vaebench.figures.plugins import FIGURES, Plot
+from vaebench.figures.rate_curves import RateCurve, rate_curves
 from vaebench.figures.style import to_pdf, to_png, untitled
 from vaebench.figures.training_curves import curves
 
@@ -39,6 +42,8 @@ __all__ = [
     "CellCurve",
     "CellImages",
     "Plot",
+    "RateCurve",
+    "budget_curves",
     "comparison",
     "curves",
     "gradient_variance",
@@ -46,6 +51,7 @@ __all__ = [
     "latent",
     "learning_curves",
     "manifold",
+    "rate_curves",
     "rate_per_dimension",
     "reconstructions",
     "run_figures",

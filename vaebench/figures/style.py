@@ -5,7 +5,8 @@ Layout is reckoned in pixels at `DPI`, so that image pixels fall on whole pixels
 """
 
 import io
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -17,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 from PIL import Image
@@ -40,6 +42,9 @@ TEN = (
     "#AA4499",
     "#000000",
 )
+
+LINES = ("-", "--", ":", "-.")
+QUARTILES_FROM = 5  # seeds; of fewer, a band goes from the lowest to the highest
 
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.5, 7.5  # points
 QUIET = "#555555"  # explanations, beside the black of titles and labels
@@ -204,6 +209,32 @@ def page(inches: tuple[float, float], title: str, explanation: str) -> tuple[Fig
     figure = Figure(figsize=(inches[0], height / DPI), dpi=DPI, layout=layout)
     heading.draw(figure)
     return figure, top
+
+
+def looks_of(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and dash of each line, by its label, in the order of their first occurrence."""
+    return {
+        label: {"color": TEN[i % len(TEN)], "linestyle": LINES[i // len(TEN) % len(LINES)]}
+        for i, label in enumerate(dict.fromkeys(labels))
+    }
+
+
+def legended(
+    inches: tuple[float, float], title: str, explanation: str, looks: Mapping[str, dict[str, Any]]
+) -> Figure:
+    """A :func:`page` with a legend of lines below it, for which it grows."""
+    longest = max(text_width(label, SMALL_SIZE) for label in looks) + points(4 * SMALL_SIZE)
+    across = max(1, min(3, int(inches[0] * DPI / longest)))
+    grown = inches[1] + 0.18 * math.ceil(len(looks) / across)
+    figure, _ = page((inches[0], grown), title, explanation)
+    lines = [Line2D([], [], label=label, **look) for label, look in looks.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=across)
+    return figure
+
+
+def band_of(seeds: int) -> tuple[float, float, float]:
+    """The quantiles of a band and of its middle, over so many seeds."""
+    return (0.25, 0.5, 0.75) if seeds >= QUARTILES_FROM else (0.0, 0.5, 1.0)
 
 
 def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:

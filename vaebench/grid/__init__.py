@@ -6,24 +6,17 @@ runs share, and the runs. Calling again with more seeds or other values of the s
 with other settings it is an error.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vaebench import datasets
-from vaebench.config import DatasetChoice, Grid, make_grid, make_single, read_yaml
-from vaebench.environment import resolve_device
+from vaebench.config import Grid, make_grid, make_single, read_yaml
 from vaebench.errors import ConfigError, ResultsError
-from vaebench.executors import (
-    Hear,
-    default_jobs,
-    in_this_process,
-    in_workers,
-    require_loadable,
-)
+from vaebench.executors import in_this_process, require_loadable
 from vaebench.files import dump_yaml, write_atomic
+from vaebench.grid.crew import Crew, Executor, crew_of
 from vaebench.grid.folder import (
     draw_own_figures,
     is_finished,
@@ -35,9 +28,9 @@ from vaebench.grid.folder import (
 from vaebench.grid.groups import PART, picks
 from vaebench.grid.listener import Follower, Listener, default_listener
 from vaebench.grid.manifest import merged_manifest
+from vaebench.grid.options import Options
 from vaebench.grid.planning import (
     Decide,
-    Options,
     Planned,
     decider,
     plan,
@@ -46,12 +39,12 @@ from vaebench.grid.planning import (
 )
 from vaebench.grid.reference import write_reference
 from vaebench.grid.results import Results, load_results
-from vaebench.grid.shards import cost, part_of
+from vaebench.grid.shards import part_of
 from vaebench.grid.taking import Taking
+from vaebench.grid.tasks import make_tasks, training_images, warn
 from vaebench.grid.tuning import tune
 from vaebench.plugins import require_idle
-from vaebench.run import LoadedRun, Task, load_run
-from vaebench.schema.labels import run_label
+from vaebench.run import LoadedRun, load_run
 from vaebench.storage import has_others, locked, only_one, run_store
 from vaebench.tracking import Writer, connect
 
@@ -66,7 +59,6 @@ __all__ = [
     "train",
 ]
 
-Executor = Callable[[Iterable[Task], Hear], None]
 # of MLflow at the end of a grid, before it is given up: without progress, in any case, and when
 # the user wants to leave
 MAX_IDLE_SECONDS, MAX_SECONDS, MAX_SECONDS_IN_A_HURRY = 30.0, 300.0, 5.0
@@ -145,15 +137,18 @@ def _do(
     waits: bool = False,
 ) -> Results:
     """Do a grid; ``waits``: also for the runs that other processes do."""
-    if executor and (options.timeout is not None or options.retries):
-        raise ConfigError("timeout, retries: only workers obey them; use run_grid, no executor")
     listener = listener or default_listener()
-    device = resolve_device(options.device)
+    with crew_of(options, executor) as crew:
+        return _do_with(crew, grid, options, listener, waits)
+
+
+def _do_with(crew: Crew, grid: Grid, options: Options, listener: Listener, waits: bool) -> Results:
+    device = crew.device
     first = plan(grid, options, thorough=False)
-    if executor is None:
+    if crew.loads:
         require_loadable([entry.run.config for entry in first])
     window = connect(options.results, grid.name, options.tracking_uri, grid.tracking_uri)
-    images = _training_images(first, options)
+    images = training_images(first, options)
     folder = options.results / grid.name
 
     def do(
@@ -165,19 +160,15 @@ def _do(
         waits: bool = False,
     ) -> None:
         chosen = [entry for entry in todo if entry.action != "skip"]
-        images.update(_training_images(chosen, options, known=images))
-        jobs = max(1, min(1 if executor else options.jobs or default_jobs(device), len(chosen)))
+        images.update(training_images(chosen, options, known=images))
+        jobs = max(1, min(crew.jobs(), len(chosen)))
         listener.planned(todo, jobs, device)
-        _warn(chosen, images, listener)
-        tasks = _make_tasks(chosen, folder / part, options, device, jobs)
+        warn(chosen, images, listener)
+        tasks = make_tasks(chosen, folder / part, options, device, jobs)
         decide = decide or decider(folder, [entry.run for entry in todo], options)
         taking = Taking(tasks, decide, folder, part, member, listener.passed, waits=waits)
         with taking, follower:
-            if executor is not None:
-                executor(taking.all_at_once(), follower)
-            else:
-                timeout, retries = options.timeout, options.retries
-                in_workers(taking, follower, jobs=jobs, timeout=timeout, retries=retries)
+            crew.do(taking, follower, jobs)
 
     whole = options.rerun in ("stale", "all")
     with taking_part(folder, whole=whole, tell=listener.warning) as member:
@@ -229,55 +220,3 @@ def _do(
                 unsent = f"{tracking.unsent} runs unsent; send: {tracking.command}"
                 listener.warning(f"MLflow: {unsent}")
         return Results(analysis, follower.done, tracking)
-
-
-def _training_images(
-    todo: Sequence[Planned], options: Options, known: Container[DatasetChoice] = ()
-) -> dict[DatasetChoice, int]:
-    """The number of training images of each data set of a plan that is not known.
-
-    Downloads what is missing, once, and finds what is wrong, before any run is touched.
-    """
-    wanted = {entry.run.config.dataset for entry in todo if entry.action != "skip"}
-    return {
-        choice: len(datasets.load(data_dir=options.data_dir, **choice.arguments).train.x)
-        for choice in wanted
-        if choice not in known
-    }
-
-
-def _make_tasks(
-    chosen: Sequence[Planned], folder: Path, options: Options, device: str, jobs: int
-) -> list[tuple[Planned, Task]]:
-    """The tasks of planned runs, the longest first: no worker begins it when others are done."""
-    tasks = [
-        Task(
-            entry.run.config,
-            entry.run.cell,
-            folder / entry.run.run_id,
-            device,
-            options.data_dir,
-            jobs,
-            tune=folder.name == PART,
-            keep_checkpoints=options.keep_checkpoints,
-        )
-        for entry in chosen
-    ]
-    return sorted(zip(chosen, tasks, strict=True), key=lambda pair: -cost(pair[0].run))
-
-
-def _warn(
-    chosen: Sequence[Planned], images: Mapping[DatasetChoice, int], listener: Listener
-) -> None:
-    """Say what is done again because it is damaged, and which batches cannot be filled."""
-    for run, _, why in (entry for entry in chosen if entry.is_damaged):
-        label = run_label(run.cell, run.config.seed)
-        listener.warning(f"{label} ({run.run_id}): {why}; it is done again")
-    configs = [entry.run.config for entry in chosen]
-    batches = dict.fromkeys((config.dataset, config.training.batch_size) for config in configs)
-    for dataset, size in batches:
-        if size > images[dataset]:
-            listener.warning(
-                f"training.batch_size is {size}, but {dataset.name} has only {images[dataset]} "
-                f"training images: every epoch is one step; lower it for more steps"
-            )

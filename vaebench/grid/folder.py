@@ -9,11 +9,9 @@ from vaebench.errors import ResultsError, StorageError
 from vaebench.figures import FIGURES, to_png
 from vaebench.files import clean, write_atomic
 from vaebench.plugins import told
-from vaebench.schema.manifest import read_manifest
+from vaebench.schema.manifest import PICTURES, read_manifest
 from vaebench.schema.record import OWN_FIGURES
 from vaebench.storage import Lease, join, locked, network_file_system
-
-PICTURE = "comparison.png"
 
 
 def draw_own_figures(folder: Path) -> list[str]:
@@ -32,7 +30,7 @@ def draw_own_figures(folder: Path) -> list[str]:
 
 
 def write_reports(folder: Path) -> report.Analysis:
-    """Write the reports of a grid in every format, and the picture that compares its cells.
+    """Write the reports of a grid in every format, and the pictures of its cells.
 
     One process at a time does it, and reads what there is then: the last has all of it.
 
@@ -48,11 +46,10 @@ def write_reports(folder: Path) -> report.Analysis:
 
 
 def _write_reports(folder: Path) -> report.Analysis:
-    clean(folder, only={PICTURE, *(format_.file for format_ in report.FORMATS.values())})
+    clean(folder, only={*PICTURES, *(format_.file for format_ in report.FORMATS.values())})
     analysis = report.load(folder)
-    picture = report.comparison_picture(analysis)
-    if picture is not None:
-        write_atomic(folder / PICTURE, picture)
+    for name, picture in report.pictures(analysis):
+        write_atomic(folder / name, picture)
     for name, format_ in report.FORMATS.items():
         try:
             report.write(analysis, name, folder / format_.file)

@@ -1,9 +1,8 @@
 """The plan of a call: for every run of a grid, whether to run, resume, rerun or skip it."""
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +18,7 @@ from vaebench.grid.manifest import (
     require_same_settings,
     superseded_places,
 )
+from vaebench.grid.options import Options, Rerun
 from vaebench.grid.shards import part_of
 from vaebench.plugins import told, where
 from vaebench.report.loading import Damaged, dig, read_record
@@ -32,58 +32,8 @@ from vaebench.text import one_line
 
 SUPERSEDED = "superseded: its code has changed"
 MAX_REASON = 200  # characters of why a run has failed
-Rerun = Literal["missing", "failed", "stale", "all"]
 Digest = Callable[[DatasetChoice], str | None]  # of data as they lie here
 Action = Literal["run", "resume", "rerun", "skip"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where and how a grid runs. None of it is part of a run's identity.
-
-    Attributes:
-        results: Folder of all results.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        jobs: Runs at a time; None fills the machine.
-        data_dir: Where data sets lie; None for the default.
-        tracking_uri: MLflow's URI; None: the environment's, the grid file's, or the results' own.
-        rerun: Only what is ``missing``, only what has ``failed``, only what is ``stale`` (complete,
-            but of other data or of another source of a plugin than lie here now, or of an older
-            version of vaebench), or ``all``; None: missing and failed.
-        fail_fast: Stop at the first run that fails.
-        timeout: Seconds that a run may take at each try, from its start or from where it resumes;
-            then it is ended, and has failed. None: any time.
-        retries: How often a run is tried again that failed for a reason that may pass: no memory,
-            a worker that died or timed out, a system error.
-        tune_only: Stop when every pick of a grid's ``tune`` is known.
-        keep_checkpoints: Whether what a run resumes from stays when it is complete.
-        shard: (K, N): only the K-th of N parts of the grid; None: all of it.
-
-    Raises:
-        ConfigError: The timeout or the retries are no such numbers.
-    """
-
-    results: Path = Path("results")
-    device: str = "auto"
-    jobs: int | None = None
-    data_dir: Path | None = None
-    tracking_uri: str | None = None
-    rerun: Rerun | None = None
-    fail_fast: bool = False
-    timeout: float | None = None
-    retries: int = 0
-    tune_only: bool = False
-    keep_checkpoints: bool = False
-    shard: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "results", Path(self.results))  # a str will do
-        if self.timeout is not None and not (0 < self.timeout < math.inf):
-            raise ConfigError(f"timeout: {self.timeout} is not a number of seconds above 0")
-        if self.retries < 0:
-            raise ConfigError(f"retries: {self.retries} is less than 0")
-        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
-            raise ConfigError(f"shard: {self.shard} is no (K, N) with K from 1 to N")
 
 
 def too_few_seeds(grid: Grid, folder: Path) -> str | None:
@@ -143,7 +93,8 @@ def plan(grid: Grid, options: Options, *, thorough: bool = True) -> list[Planned
     Raises:
         ConfigError: The grid is wrong, or its folder belongs to one with other settings.
     """
-    resolve_device(options.device)
+    if options.executor == "local":
+        resolve_device(options.device)
     if options.tune_only and grid.tune is None:
         raise ConfigError(f"{grid.name}: the grid has no tune; leave out --tune-only")
     folder, runs = options.results / grid.name, grid.runs(grid.name)

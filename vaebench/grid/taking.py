@@ -110,6 +110,24 @@ class Taking:
             else:
                 yield task
 
+    def again(self, task: Task) -> Task:
+        """A task in the folder of a new attempt: who did it may still be writing in the old one.
+
+        Raises:
+            LostError: Another process has taken the run over.
+        """
+        lease = self._leases[task.key]
+        if not lease.is_current():
+            raise LostError(f"{task.key}: another process has taken it over")
+        lease.release()
+        new = attempt_at(self._folder, task.key, self._part, self._watch)
+        if isinstance(new, Taken):
+            raise LostError(f"{task.key}: {new} has taken it over")
+        self._leases[task.key] = new
+        take_up(new)
+        make_folder(content_of(new))
+        return replace(task, folder=content_of(new))
+
     def _take(self, planned: Planned, task: Task) -> Task | Taken | None:
         """The task with the folder to do it in; who has it; None: it has ended."""
         run_id = planned.run.run_id

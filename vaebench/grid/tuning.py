@@ -26,7 +26,8 @@ from vaebench.grid.groups import (
 )
 from vaebench.grid.listener import Listener
 from vaebench.grid.manifest import make_manifest
-from vaebench.grid.planning import Options, Planned, plan_trials
+from vaebench.grid.options import Options
+from vaebench.grid.planning import Planned, plan_trials
 from vaebench.run import SCORE
 from vaebench.storage import locked, run_store
 

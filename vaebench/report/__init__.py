@@ -4,12 +4,14 @@
 - ``ranking`` says which rows may be ranked; ``tables`` is the one table model, with ``numbers`` for
   the rounding.
 - ``references`` are the rows below the table: real images, the exact linear optimum, no training.
-- ``effects`` and ``claims`` (from ``contrasts``) and ``published`` are what the numbers show.
+- ``effects`` and ``claims`` (from ``contrasts``), ``published`` and ``budget`` (from ``journals``)
+  are what the numbers show.
 - ``analysis`` computes all of that once; every format takes it.
 - ``notes`` says in words what a reader must know; ``pictures`` finds, links and copies pictures.
 - ``markdown`` (from the pieces in ``sections`` and ``markup``), ``latex`` and ``data_formats``
   (JSON, CSV, data frame) write it out; ``page`` does so as one HTML file with all pictures.
-- ``paper`` draws the figures of a grid for papers.
+- ``rate_curves`` draws the ``arms`` of claims at matched rate over the rate; ``paper`` draws the
+  figures of a grid for papers.
 - ``tuning`` is the table of what was tuned before the runs.
 - ``compare`` sets two grids against each other, ``compare_formats`` writes that out; ``status``
   counts runs.
@@ -31,7 +33,7 @@ from vaebench.report.compare_formats import comparison_json, comparison_text
 from vaebench.report.data_formats import csv_report, json_report, to_frame
 from vaebench.report.latex import latex_report
 from vaebench.report.markdown import markdown_report
-from vaebench.report.pictures import Pictures, comparison_picture, write_copies
+from vaebench.report.pictures import Pictures, comparison_picture, pictures, write_copies
 from vaebench.report.status import GridStatus, status, status_json, status_text
 from vaebench.report.tuning import tuning_text
 from vaebench.schema.manifest import grid_dirs
@@ -49,6 +51,7 @@ __all__ = [
     "comparison_picture",
     "comparison_text",
     "load",
+    "pictures",
     "pieces",
     "render",
     "status",

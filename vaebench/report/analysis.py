@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.errors import ConfigError
+from vaebench.report.budget import Budget, budget
 from vaebench.report.cells import Cell, cells
 from vaebench.report.claims import Judged, claims
 from vaebench.report.conditions import AT_RATE
@@ -55,6 +56,11 @@ class Analysis(Report):
     def effects(self) -> tuple[Effect, ...]:
         """What each axis does, by every ranked metric."""
         return effects(self.table, self.cells)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The cells' validation scores over what was spent."""
+        return budget(self, self.cells)
 
     @cached_property
     def claims(self) -> tuple[Judged, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vaebench.report.arms import RATE, arms, named_axes, points
 from vaebench.report.cells import Cell, declarations, matching
 from vaebench.report.conditions import conditions, rates
 from vaebench.report.contrasts import Contrast, fault_of, label, measure, paired
@@ -37,7 +38,6 @@ from vaebench.statistics.verdicts import (
 __all__ = ["DEPENDS", "INCONCLUSIVE", "NOT_COMPARABLE", "REFUTED", "SUPPORTED", "Judged", "claims"]
 
 NOT_COMPARABLE = "not comparable"
-RATE = "test/rate"
 
 
 @dataclass(frozen=True)
@@ -163,25 +163,18 @@ def _at_matched_rate(
     fault = fault_of(cells, column.comparable, (claim.metric, RATE))
     if fault is not None:
         return _Draft(claim, column, fault)
-    axes = [
-        axis
-        for axis in cells[0].cell
-        if axis not in claim.sides[0] and not all(_is_number(c.cell.get(axis)) for c in cells)
-    ]
-    arms: list[dict[str, list[Cell]]] = [{}, {}]
-    for groups, side in zip(arms, (first, second), strict=True):
-        for cell in side:
-            groups.setdefault(repr([cell.cell.get(axis) for axis in axes]), []).append(cell)
-    shared = [key for key in arms[0] if key in arms[1]]
+    axes = named_axes(cells, besides=claim.sides[0])
+    sides = arms(first, axes), arms(second, axes)
+    shared = [key for key in sides[0] if key in sides[1]]
     matched = tuple(
-        at_matched_rate(*(_points(groups[key], claim.metric) for groups in arms)) for key in shared
+        at_matched_rate(*(points(side[key], claim.metric) for side in sides)) for key in shared
     )
     faults = [m.fault for m in matched if m.fault is not None]
     if faults or not matched:
         reason = faults[0] if faults else "no cells that differ in nothing else"
         return _Draft(claim, column, Contrast(len(matched), reason=reason), matched)
     blocks = tuple(
-        Block({axis: arms[0][key][0].cell.get(axis) for axis in axes}, m.differences)
+        Block({axis: sides[0][key][0].cell.get(axis) for axis in axes}, m.differences)
         for key, m in zip(shared, matched, strict=True)
     )
     values = average(blocks)
@@ -189,14 +182,6 @@ def _at_matched_rate(
         len(blocks), 0, cells[0].seeds, values, blocks, difference=difference(values)
     )
     return _Draft(claim, column, contrast, matched, blocks)
-
-
-def _points(cells: Sequence[Cell], metric: str) -> list[list[tuple[float, float]]]:
-    return [list(zip(cell.measured(RATE), cell.measured(metric), strict=True)) for cell in cells]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fault(claim: Claim, column: Column, cells: Sequence[Cell]) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vaebench.report.analysis import Analysis
+from vaebench.report.budget import Leader
 from vaebench.report.claims import Judged
 from vaebench.report.devices import by_device
 from vaebench.report.effects import contrast_json, effects_json
@@ -29,9 +30,10 @@ def json_report(analysis: Analysis, _: Pictures) -> Iterator[str]:
 
     ``cells`` holds ``{"cell", "n", "metrics": {name: {"mean", "std", "ci95", "n"}}}``; an
     incomplete cell has its number of complete runs as ``n`` and no metrics. What is not finite is
-    null. ``references`` holds ``{"kind", "label", "values": {name: value}}``. Where the complete
-    runs are of several kinds of device, ``devices`` has their ids by kind. A trial says under
-    ``trial`` that it is one. It comes in pieces: that of 100,000 runs has 570 MB.
+    null. ``budget`` has who leads after so many epochs or seconds. ``references`` holds
+    ``{"kind", "label", "values": {name: value}}``. Where the complete runs are of several kinds of
+    device, ``devices`` has their ids by kind. A trial says under ``trial`` that it is one. It comes
+    in pieces: that of 100,000 runs has 570 MB.
     """
     devices = {
         kind: [record["run_id"] for record in records]
@@ -51,6 +53,7 @@ def json_report(analysis: Analysis, _: Pictures) -> Iterator[str]:
             for cell in analysis.cells
         ],
         "effects": effects_json(analysis.effects),
+        "budget": [_leader(its) for its in analysis.budget.leaders],
         "claims": [_claim(judged) for judged in analysis.claims],
         "published": reproductions_json(analysis.reproductions),
         "references": [asdict(row) for row in analysis.references],
@@ -60,6 +63,21 @@ def json_report(analysis: Analysis, _: Pictures) -> Iterator[str]:
         "damaged": [{**asdict(found.run), "reason": found.reason} for found in analysis.damaged],
     }
     return _pieces(content)
+
+
+def _leader(its: Leader) -> dict[str, Any]:
+    """Who leads with a budget; ``lead`` is of medians, the contrast that of the seeds."""
+    return {
+        "among": its.among,
+        "spent": its.spent,
+        "unit": its.unit,
+        "first": its.lead.first.cell,
+        "second": its.lead.second.cell,
+        "score": its.lead.score,
+        "lead": its.lead.by,
+        **contrast_json(its.lead.contrast),
+        "close": [cell.cell for cell in its.lead.close],
+    }
 
 
 def _claim(judged: Judged) -> dict[str, Any]:

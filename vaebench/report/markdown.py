@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from vaebench.report import notes
 from vaebench.report.analysis import Analysis
+from vaebench.report.budget_section import budget_section
 from vaebench.report.cells import Cell
 from vaebench.report.claims_section import claims_section
 from vaebench.report.loading import Report
@@ -36,6 +37,7 @@ from vaebench.report.tables import (
 )
 from vaebench.report.tuning import tuning_section
 from vaebench.schema.labels import run_label
+from vaebench.schema.manifest import BUDGET, COMPARISON, OVER_RATE
 from vaebench.schema.trial import TEXT
 
 WIDTH = 140  # pixels of a tile
@@ -50,6 +52,8 @@ def markdown_report(analysis: Analysis, pictures: Pictures) -> str:
             _results(analysis, pictures),
             _comparison(analysis, pictures),
             _own_figures(analysis, pictures),
+            _over_rate(analysis, pictures),
+            _budget(analysis, pictures),
             effects_section(analysis.effects, analysis.cells),
             published_section(analysis.reproductions),
             _costs(analysis.cells),
@@ -108,11 +112,26 @@ def _tile(report: Report, cell: Cell, kind: str, pictures: Pictures) -> str:
 
 
 def _comparison(report: Report, pictures: Pictures) -> list[str]:
-    path = report.directory / "comparison.png"
+    alt = f"All cells of {report.name}: test images, reconstructions and samples"
+    return _picture(report, pictures, COMPARISON, alt)
+
+
+def _budget(report: Analysis, pictures: Pictures) -> list[str]:
+    alt = f"Validation ELBO of the cells of {report.name} over epochs and seconds"
+    return budget_section(report.budget, _picture(report, pictures, BUDGET, alt))
+
+
+def _over_rate(report: Report, pictures: Pictures) -> list[str]:
+    alt = f"Distortion, SSIM, PSNR and Fréchet distance of {report.name} over the rate"
+    return _picture(report, pictures, OVER_RATE, alt)
+
+
+def _picture(report: Report, pictures: Pictures, name: str, alt: str) -> list[str]:
+    """A picture of the grid's, if it was drawn."""
+    path = report.directory / name
     if not is_picture(path, report.directory):
         return []
-    alt = f"All cells of {report.name}: test images, reconstructions and samples"
-    return [f"![{escape(alt)}]({pictures.link(path, path.name)})"]
+    return [f"![{escape(alt)}]({pictures.link(path, name)})"]
 
 
 def _own_figures(report: Analysis, pictures: Pictures) -> list[str]:

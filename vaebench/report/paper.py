@@ -1,23 +1,27 @@
 """Figures of a grid for papers: PDF beside PNG, without titles, which a caption says better.
 
-``learning-curves`` has the cells with the bands of their seeds, ``comparison`` the cells on the
+``learning-curves`` has the cells with the bands of their seeds, ``budget`` who leads at which
+budget, ``rate`` the scores over the rate where numbers move it, ``comparison`` the cells on the
 same test images, and ``<cell>-<figure>`` what the run shows that stands for a cell.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vaebench.errors import ResultsError, VaebenchError
 from vaebench.files import write_atomic
 from vaebench.report.analysis import Analysis
-from vaebench.report.cells import Cell, chosen
-from vaebench.report.loading import dig, setting
-from vaebench.report.pictures import cell_images
-from vaebench.report.tables import sets_apart
+from vaebench.report.budget import VALIDATED
+from vaebench.report.cells import chosen
+from vaebench.report.journals import journals, series
+from vaebench.report.loading import setting
+from vaebench.report.pictures import budget_figure, cell_images
+from vaebench.report.rate_curves import rate_figure
+from vaebench.report.strata import strata
 from vaebench.schema.labels import cell_label, run_label
 from vaebench.storage import RunStore
 
@@ -73,6 +77,10 @@ def _figures(analysis: Analysis, say: Callable[[str], object]) -> Iterator[tuple
     panels = _panels(analysis)
     if panels:
         yield "learning-curves", figures.learning_curves(panels, title=analysis.name)
+    if budget := budget_figure(analysis):
+        yield "budget", budget
+    if over_rate := rate_figure(analysis):
+        yield "rate", over_rate
     if rows := cell_images(analysis):
         yield "comparison", figures.comparison(rows, title=analysis.name)
     for cell in analysis.cells[:MAX_CELLS]:
@@ -99,43 +107,18 @@ def _panels(analysis: Analysis) -> dict[str, list["CellCurve"]]:
     from vaebench.figures import CellCurve
 
     panels: dict[str, list[CellCurve]] = {}
-    groups: dict[str | None, list[Cell]] = {}
-    for cell in analysis.cells:
-        groups.setdefault(cell.key("likelihood"), []).append(cell)
-    for cell in analysis.cells:
-        journals = _journals(analysis, cell)
-        length = min(map(len, journals), default=0)
-        if not length:
-            continue
-        split = "val" if any("val/elbo" in line["metrics"] for line in journals[0]) else "train"
-        for name, title in _CURVES.items():
-            values = np.array(
-                [
-                    [_number(line["metrics"].get(f"{split}/{name}")) for line in journal[:length]]
-                    for journal in journals
-                ]
-            )
-            if not np.isfinite(values).any():
-                continue
-            said = {"val": "validation", "train": "training"}[split]
-            stratum = sets_apart(groups[cell.key("likelihood")], analysis.cells)
-            heading = f"{said} {title}{f', {stratum}' if stratum else ''}, nats per image"
-            epochs = np.array([int(line["epoch"]) for line in journals[0][:length]])
-            panels.setdefault(heading, []).append(CellCurve(cell_label(cell.cell), epochs, values))
+    for stratum, cells in strata(analysis.cells).items():
+        for cell in cells:
+            found = journals(analysis, cell)
+            length = min(map(len, found), default=0)
+            validated = any(VALIDATED in line["metrics"] for its in found[:1] for line in its)
+            split = "val" if validated else "train"
+            for name, title in _CURVES.items():
+                values = series(found, f"{split}/{name}", length)
+                if not np.isfinite(values).any():
+                    continue
+                said = {"val": "validation", "train": "training"}[split]
+                heading = f"{said} {title}{f', {stratum}' if stratum else ''}, nats per image"
+                curve = CellCurve(cell_label(cell.cell), np.arange(1, length + 1), values)
+                panels.setdefault(heading, []).append(curve)
     return panels
-
-
-def _journals(analysis: Analysis, cell: Cell) -> list[list[dict[str, Any]]]:
-    found = []
-    for record in cell.records:
-        try:
-            journal = RunStore(analysis.run_dir(record["run_id"])).journal
-        except VaebenchError:
-            continue
-        if all(isinstance(dig(line, "metrics"), dict) and "epoch" in line for line in journal):
-            found.append(journal)
-    return found
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else np.nan

@@ -6,6 +6,7 @@ makes them. :func:`comparison_picture` draws all cells on the same images.
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,15 @@ from vaebench.files import names_in, read_picture, write_atomic
 from vaebench.report.analysis import Analysis
 from vaebench.report.cells import Cell, chosen
 from vaebench.report.loading import Report, dig
+from vaebench.report.rate_curves import rate_figure
 from vaebench.schema.labels import cell_label, run_label
+from vaebench.schema.manifest import BUDGET, COMPARISON, OVER_RATE
 from vaebench.schema.record import OWN_FIGURES
 from vaebench.storage import RunStore
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from vaebench.figures import CellImages
 
 
@@ -94,12 +99,46 @@ def is_picture(path: Path, within: Path) -> bool:
         return False
 
 
+def pictures(analysis: Analysis) -> Iterator[tuple[str, bytes]]:
+    """The pictures of a grid, as PNG, by their names in its folder: what there is to draw."""
+    from vaebench.figures import to_png  # matplotlib is slow to import, and tables need none of it
+
+    if comparison := comparison_picture(analysis):
+        yield COMPARISON, comparison
+    if budget := budget_figure(analysis):
+        yield BUDGET, to_png(budget)
+    if over_rate := rate_figure(analysis):
+        yield OVER_RATE, to_png(over_rate)
+
+
 def comparison_picture(analysis: Analysis) -> bytes | None:
     """All cells on the same test images, as PNG; None when no run has its arrays."""
-    from vaebench import figures  # matplotlib is slow to import, and tables need none of it
+    from vaebench import figures
 
     rows = cell_images(analysis)
     return figures.to_png(figures.comparison(rows, title=analysis.name)) if rows else None
+
+
+def budget_figure(analysis: Analysis) -> "Figure | None":
+    """Validation scores over what was spent; None when no journal has two epochs of them."""
+    from vaebench import figures
+
+    its = analysis.budget
+    panels = {
+        f"validation ELBO{name and f', {name}'}, nats per image": [
+            figures.CellCurve(
+                label=cell_label(scores.cell.cell),
+                epochs=np.arange(1, scores.values.shape[1] + 1),
+                values=scores.values,
+                seconds=scores.seconds,
+            )
+            for scores in group
+        ]
+        for name, group in its.groups.items()
+    }
+    if not panels:
+        return None
+    return figures.budget_curves(panels, title=analysis.name, clock=its.clock or "")
 
 
 def cell_images(analysis: Analysis) -> list["CellImages"]:

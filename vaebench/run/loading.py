@@ -12,6 +12,7 @@ from vaebench.plugins import load, loaded
 from vaebench.run.building import build_vae
 from vaebench.run.decoder_file import read_decoder
 from vaebench.run.published import PublishedVAE
+from vaebench.schema.labels import run_label
 from vaebench.schema.record import plugin_digests, versions
 from vaebench.seeding import seeded
 from vaebench.storage import RunStore
@@ -37,6 +38,11 @@ class LoadedRun(NamedTuple):
     config: RunConfig
     metrics: dict[str, float | None]
     record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        name = run_label(self.record["cell"], self.record["seed"])
+        part = ", its decoder alone" if self.lacks else ""
+        return f"<LoadedRun {self.record['run_id']}: {name}{part}>"
 
     @property
     def lacks(self) -> str | None:

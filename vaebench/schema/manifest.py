@@ -19,6 +19,8 @@ from vaebench.files import MAX_MANIFEST_BYTES, read_file
 from vaebench.schema.faults import first_fault, later
 
 MANIFEST_VERSION = 2
+# pictures of a grid, drawn at its end where there is something to draw
+PICTURES = COMPARISON, BUDGET, OVER_RATE = "comparison.png", "budget.png", "rate.png"
 MAX_VALUES = 1_000  # of a key that is tuned, in all groups
 
 Score = Annotated[float, Field(allow_inf_nan=False)] | None

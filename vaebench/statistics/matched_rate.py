@@ -12,8 +12,12 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 MIN_POINTS = 4  # of each arm and seed within the common range
 MAX_SHIFT = 0.5  # of the effect, that leaving out one point may move it
@@ -56,7 +60,7 @@ def at_matched_rate(first: Arm, second: Arm) -> MatchedRate:
         first: Its points; each has one pair of rate and metric for every seed.
         second: Likewise, with the same seeds.
     """
-    low, high = _range(first, second)
+    low, high = common_rates((first, second))
     points = (_within(first, low, high), _within(second, low, high))
     if not low < high:
         fault = "the arms have no rates in common"
@@ -71,14 +75,18 @@ def at_matched_rate(first: Arm, second: Arm) -> MatchedRate:
     mean = np.mean(differences)
     shifts = []
     for arms in _with_one_left_out(first, second):
-        bounds = _range(*arms)
+        bounds = common_rates(arms)
         if bounds[0] < bounds[1]:
             shifts.append(abs(float(np.mean(_differences(*arms, *bounds)) - mean)))
     return MatchedRate(tuple(differences), low, high, points, shift=max(shifts))
 
 
-def _range(first: Arm, second: Arm) -> tuple[float, float]:
-    rates = [np.array([[rate for rate, _ in point] for point in arm]) for arm in (first, second)]
+def common_rates(arms: Sequence[Arm]) -> tuple[float, float]:
+    """The lowest and the highest rate, in nats, that all seeds of all arms cover.
+
+    Where the first is not below the second, there is no such range.
+    """
+    rates = [np.array([[rate for rate, _ in point] for point in arm]) for arm in arms]
     low = max(float(r.min(axis=0).max()) for r in rates)
     return low, min(float(r.max(axis=0).min()) for r in rates)
 
@@ -97,14 +105,21 @@ def _differences(first: Arm, second: Arm, low: float, high: float) -> list[float
 
 
 def _mean_over(points: Sequence[tuple[float, float]], low: float, high: float) -> float:
-    """The mean height of one seed's curve between two rates; equal rates count as one point."""
+    """The mean height of one seed's curve between two rates."""
+    return float(curve(points).integrate(low, high)) / (high - low)
+
+
+def curve(points: Sequence[tuple[float, float]]) -> "PchipInterpolator":
+    """The monotone cubic through one seed's points of rate and metric, of two rates at least.
+
+    Equal rates count as one point, of their mean.
+    """
     from scipy.interpolate import PchipInterpolator
 
     heights: dict[float, list[float]] = {}
     for rate, value in sorted(points):
         heights.setdefault(rate, []).append(value)
-    curve = PchipInterpolator(list(heights), [float(np.mean(v)) for v in heights.values()])
-    return float(curve.integrate(low, high)) / (high - low)
+    return PchipInterpolator(list(heights), [float(np.mean(v)) for v in heights.values()])
 
 
 def _with_one_left_out(first: Arm, second: Arm) -> list[tuple[Arm, Arm]]:

@@ -27,6 +27,7 @@ from vaebench.files import (
     names_in,
     open_file,
 )
+from vaebench.schema.manifest import PICTURES
 from vaebench.storage.runs import PARTS
 
 MAX_ARCHIVE_BYTES = 1_000_000_000_000
@@ -44,7 +45,7 @@ FILES = {  # of a run, and how large each may be
 }
 FOLDERS = ("images", "figures")  # of a run, which hold pictures
 _PICTURE = re.compile(r"[\w.+-]{1,200}\.png", re.ASCII)
-_REPORT = re.compile(r"report\.[a-z]{1,5}|reference\.json|comparison\.png")
+_REPORT = re.compile(r"report\.[a-z]{1,5}|reference\.json|" + "|".join(map(re.escape, PICTURES)))
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GRID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the same grid is the same archive
@@ -106,8 +107,10 @@ def _add(archive: zipfile.ZipFile, grid_dir: Path, name: str, max_bytes: int) ->
         shutil.copyfileobj(file, target)
 
 
-def unpack(path: Path, folder: Path) -> Path:
+def unpack(path: Path, folder: Path, *, part: bool = False) -> Path:
     """Unpack the archive of a grid below a folder, which is empty; return the grid's.
+
+    ``part``: of runs alone, without the grid's manifest.
 
     Raises:
         ResultsError: It is no such archive: a name, a size or a checksum is none that it may have.
@@ -118,7 +121,7 @@ def unpack(path: Path, folder: Path) -> Path:
         raise ResultsError(f"{path}: no such file")
     with file:
         try:
-            return _unpack(file, path, folder)
+            return _unpack(file, path, folder, part)
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -131,7 +134,7 @@ def unpack(path: Path, folder: Path) -> Path:
             raise ResultsError(f"{path}: damaged: {type(error).__name__}") from error
 
 
-def _unpack(file: BinaryIO, path: Path, folder: Path) -> Path:
+def _unpack(file: BinaryIO, path: Path, folder: Path, part: bool) -> Path:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         claimed = sum(entry.file_size for entry in entries)
@@ -141,7 +144,7 @@ def _unpack(file: BinaryIO, path: Path, folder: Path) -> Path:
         if len(set(names)) != len(names):
             raise ResultsError(f"{path}: damaged: a name stands twice")
         grids = {name.partition("/")[0] for name in names}
-        if len(grids) != 1 or f"{min(grids)}/grid.yaml" not in names:
+        if len(grids) != 1 or not (part or f"{min(grids)}/grid.yaml" in names):
             raise ResultsError(f"{path}: not the archive of a grid: no grid.yaml in it")
         for entry in entries:
             max_bytes = max_bytes_of(entry.filename)

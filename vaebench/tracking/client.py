@@ -215,6 +215,7 @@ class GridClient:
     def datasets(self, shown: Shown, data: Mapping[str, Any] | None) -> None:
         """Name the data of a run: ``{name, digest, train, validation, test}``, sizes in images."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         inputs = [
             DatasetInput(
@@ -231,7 +232,12 @@ class GridClient:
             if data and data.get(split)
         ]
         if inputs:
-            self.mlflow.log_inputs(shown.id, inputs)
+            try:
+                self.mlflow.log_inputs(shown.id, inputs)
+            except MlflowException:
+                there = self.mlflow.get_run(shown.id).inputs
+                if there is None or len(there.dataset_inputs) < len(inputs):
+                    raise  # else another process was faster
 
     def set_status(self, shown: Shown, status: str, time: int | None = None) -> None:
         """Close a run, at ``time`` in ms since 1970 or now, or let it go on with RUNNING."""

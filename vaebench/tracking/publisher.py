@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from vaebench.errors import VaebenchError
 from vaebench.files import names_in
 from vaebench.schema.labels import cell_label, likelihood_label, median_seed
-from vaebench.schema.manifest import read_manifest
+from vaebench.schema.manifest import PICTURES, read_manifest
 from vaebench.storage import RunStore, worker_of
 from vaebench.tracking import payload, views
 from vaebench.tracking.client import GridClient, Shown
@@ -119,7 +119,7 @@ class Publisher:
         if ended:
             reports = [name for name in names_in(folder) if name.startswith("report.")]
             client.files(shown, "report", [folder / name for name in ("grid.yaml", *reports)])
-            client.files(shown, "plots", [folder / "comparison.png"])
+            client.files(shown, "plots", [folder / name for name in PICTURES])
             with client.leaving_out():
                 client.files(shown, "plots", payload.pictures(folder / "figures", folder))
         whole = "FAILED" if statuses["failed"] else "FINISHED"

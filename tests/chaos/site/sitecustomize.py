@@ -30,7 +30,7 @@ FILES = [  # what a file's name says of the phase
     (r"weights\.pt|decoder\.safetensors", "evaluation"),
     (r"arrays\.npz|[\w-]+\.png", "figures"),
     (r"record\.json", "record"),
-    (r"report\.\w+|comparison\.png", "reporting"),
+    (r"report\.\w+|comparison\.png|budget\.png|rate\.png", "reporting"),
 ]
 FUNCTIONS = {  # module -> names in it, and the phase in which they are called
     "vaebench.training": (("objective", "validate"), "training"),

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from vaebench.report.cells import Cell
 from vaebench.report.claims import REFUTED, SUPPORTED, Judged
 from vaebench.report.claims_section import claim_texts
-from vaebench.report.contrasts import Contrast, Terms, measure
+from vaebench.report.contrasts import Contrast
 from vaebench.report.effects import Effect
+from vaebench.report.leads import CLEARLY, leads
 from vaebench.report.loading import counted
 from vaebench.report.numbers import (
     NOTHING,
@@ -183,38 +184,25 @@ def leaders(table: Table, cells: Sequence[Cell]) -> list[Answer]:
 
 
 def _leaders(column: Column, cells: Sequence[Cell]) -> Iterator[Answer]:
-    groups: dict[str, list[tuple[float, Cell]]] = {}
-    for cell in cells:
-        key, summary = cell.key(column.comparable), cell.summaries.get(column.metric)
-        if key is not None and summary is not None and summary.mean is not None:
-            groups.setdefault(key, []).append((summary.mean, cell))
-    for group in groups.values():
-        if len(group) < 2:
-            continue
-        ranked = sorted(group, key=lambda pair: pair[0], reverse=column.direction == "higher")
-        (mean, first), (_, second) = ranked[:2]
-        contrast = measure(Terms((first,), (second,), 1), column.metric, column.comparable)
-        word, tone = _lead(contrast)
-        shared = sets_apart([cell for _, cell in group], cells)
+    def mean(cell: Cell) -> float | None:
+        summary = cell.summaries.get(column.metric)
+        return None if summary is None else summary.mean
+
+    groups = {cell.key(column.comparable) for cell in cells if mean(cell) is not None} - {None}
+    for lead in leads(cells, column.metric, column.comparable, str(column.direction), mean):
+        first, second, contrast = lead.first, lead.second, lead.contrast
+        shared = sets_apart(lead.group, cells)
         title = f"{column.title} in {shared}" if len(groups) > 1 and shared else column.title
         over = f"over {cell_label(second.cell)}{_rates(first, second)}"
         p = None if contrast.difference is None else contrast.difference.p
         yield Answer(
             what=cell_label(first.cell),
-            metric=f"{title}: {rounded(mean, column.decimals)} {column.unit}".strip(),
-            word=word,
-            tone=tone,
+            metric=f"{title}: {rounded(lead.score, column.decimals)} {column.unit}".strip(),
+            word=lead.word,
+            tone="good" if lead.word == CLEARLY else "open",
             numbers=f"{_estimate(contrast, column)} {over}",
             evidence="; ".join(_evidence(contrast, p, "")),
         )
-
-
-def _lead(contrast: Contrast) -> tuple[str, str]:
-    known = contrast.difference
-    if known is None or known.n == 1:
-        return f"leads, {'one seed: no test' if known else contrast.reason}", "open"
-    apart = known.ci95 is not None and abs(known.mean) > known.ci95
-    return ("leads clearly", "good") if apart else ("leads within the spread", "open")
 
 
 def _rates(first: Cell, second: Cell) -> str:
