@@ -11,6 +11,7 @@
 # make hostile take hostile results folders through every command. HOSTILE="--only record.json"
 # make floors  the tests with the lowest versions that setup.cfg allows, in a .venv of their own
 # make bench   measure the training loops, next to others'; BENCH="records.yaml --repeats 1"
+# make bench-quick  compare the speed of a step and of a run with what is published, in two minutes
 # make docs    regenerate the generated blocks of the documents
 # make format  let ruff and biome mend what they can
 # make lock    resolve constraints.txt anew, keeping its versions where they still fit; LOCK="--upgrade"
@@ -27,7 +28,7 @@ PIP = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--constraint constrain
 # tests are many small trainings: one thread each, as many processes as cores
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-quick check mutants simulate chaos chaos-short cluster hostile floors bench docs format lock clean
+.PHONY: demo test test-quick check mutants simulate chaos chaos-short cluster hostile floors bench bench-quick docs format lock clean
 
 demo: $(STAMP)
 	$(BIN)/vaebench run-grid experiments/demo.yaml
@@ -75,6 +76,10 @@ floors: $(STAMP)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m experiments.benchmarks $(BENCH)
+
+bench-quick: $(STAMP)
+	$(BIN)/python -m experiments.benchmarks quick.yaml run-cost.yaml --any-cpu \
+		--output $(VENV)/bench-quick --compare results/benchmarks
 
 docs: $(STAMP)
 	$(BIN)/python -m experiments.readme

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from experiments.benchmarks.measured import (
     save,
     text,
 )
+from experiments.benchmarks.parts import RUNS, START, TORCH, Clock
 from experiments.benchmarks.peers import PEERS, loss_of
 from experiments.benchmarks.settings import Steps, read_benchmark, require_installed
 from experiments.benchmarks.steps import _Contender, _start_up
@@ -211,7 +213,7 @@ def test_every_contender_takes_its_turns(name: str, monkeypatch: pytest.MonkeyPa
     ready, *laps = map(json.loads, out.getvalue().splitlines())
     assert ready == {"ready": True}
     assert len(laps) == 2
-    assert all(lap["seconds"] > 0 for lap in laps)
+    assert all(lap["seconds"] > 0 and lap["cpu_seconds"] > 0 for lap in laps)
 
 
 @pytest.mark.slow
@@ -311,7 +313,20 @@ class Imagined:
         return {"ready": True}
 
     def lap(self) -> dict[str, float]:
-        return {"seconds": self._seconds, "peak_mb": 9.0}
+        return {"seconds": self._seconds, "cpu_seconds": self._seconds / 2, "peak_mb": 9.0}
+
+
+def test_turns_are_timed_by_the_clock_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Contender, "started", lambda work: nullcontext(Imagined(work)))
+    raw = STEPS | {"clock": "cpu", "sweep": {"training.batch_size": [35]}}
+    found = run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
+    assert [(each.unit, each.median) for each in found.measurements[:2]] == [
+        ("images/CPU s", 280.0),
+        ("images/CPU s", 350.0),
+    ]
+    assert [each.median for each in found.ratios] == [0.8], "more images are better"
 
 
 def test_a_sweep_measures_every_value_against_its_own_limit(
@@ -358,7 +373,8 @@ def test_a_grid_is_timed_with_every_number_of_jobs_and_seeds_in_turns(
         for seed in range(int(told["--seeds"])):
             journal = Path(told["--results"], "tiny", "runs", str(seed), "journal.jsonl")
             journal.parent.mkdir(parents=True)
-            line = {"metrics": {"train/seconds": 1.5, "val/seconds": 0.5}}
+            line = {"metrics": {"train/seconds": 1.5, "val/seconds": 0.5, "val/cpu_seconds": 0.5}}
+            line["metrics"]["train/cpu_seconds"] = 1.0
             journal.write_text(f"{json.dumps(line)}\n" * 2)
         calls.append(f"{told['--seeds']}, {told['--jobs']}")
         return int(told["--seeds"]) * (10.0 if told["--jobs"] == "1" else 6.0), b""
@@ -381,7 +397,11 @@ def test_a_grid_is_timed_with_every_number_of_jobs_and_seeds_in_turns(
         f"{two} auto / {two} 1": 20 / 12,
         f"{two} auto / {other}": 1,
     }
-    parts = [remark.split(" take ")[1].split()[0] for remark in found.remarks]
+    assert [remark.split(": ")[1] for remark in found.remarks[4:]] == [
+        f"0.0 s of CPU time, {beyond} s of it besides training and validation"
+        for beyond in ("-3.0", "-3.0", "-6.0", "-6.0")  # what is imagined takes none
+    ]
+    parts = [remark.split(" take ")[1].split()[0] for remark in found.remarks[:4]]
     assert parts == ["150.0%", "50.0%", "150.0%", "200.0%"]  # no more workers than runs
 
 
@@ -394,7 +414,7 @@ def test_a_grid_is_really_run_and_so_are_the_trainings_by_pythae(tmp_path: Path)
     assert whole.unit == pythae.unit == "s"
     assert whole.values[0] > 0
     assert pythae.values[0] > 0
-    assert len(found.remarks) == 1
+    assert len(found.remarks) == 2
 
 
 @pytest.mark.slow
@@ -410,13 +430,46 @@ def test_the_harness_is_timed_on_records_that_its_commands_take_for_real(tmp_pat
     ]
 
 
+def test_a_part_is_counted_without_the_parts_within_it() -> None:
+    clock = Clock()
+
+    def spend(seconds: float) -> None:
+        until = time.process_time() + seconds
+        while time.process_time() < until:
+            pass
+
+    inner = clock.timed("inner", lambda: spend(0.05))
+
+    def outside() -> None:
+        inner()
+        inner()
+        spend(0.02)
+
+    clock.timed("outer", outside)()
+    assert clock.seconds["inner"] == pytest.approx(0.1, abs=0.015)
+    assert clock.seconds["outer"] == pytest.approx(0.02, abs=0.015)
+
+
+@pytest.mark.slow
+def test_a_run_is_really_measured_part_by_part(tmp_path: Path) -> None:
+    raw = {"name": "small", "kind": "parts", "repeats": 1, "run": RUN | {"model": "fnn"}}
+    found = run_benchmark(read_benchmark(written(tmp_path, raw)), tmp_path)
+    taken = {each.name: each.median for each in found.measurements}
+    for name in RUNS:
+        parts = [seconds for part, seconds in taken.items() if part.startswith(f"{name}: ")]
+        assert sum(parts) == pytest.approx(taken[name])
+        assert f"{name}: figures" in taken
+        assert taken[name] < taken[START], "what is imported once is no part of a run"
+    assert [each.name.partition(" / ")[2] for each in found.ratios] == [TORCH] * 3
+
+
 # The file
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "speed"}, "kind: choose from steps, grid, records"),
+        ({"kind": "speed"}, "kind: choose from steps, grid, records, parts"),
         ({"repeats": 0}, "repeats: "),
         ({"contenders": ["keras"]}, "contenders: unknown 'keras'; choose from vaebench"),
         ({"run": {"model": "rnn"}}, "unknown name 'rnn'"),
@@ -525,6 +578,9 @@ def test_the_command_compares_and_leaves_with_3_where_a_ratio_fell(
         done = call(*arguments)
         assert done.exit_code == 2, done.output
         assert told in done.stderr
+    done = call(*compare, "--any-cpu")
+    assert done.exit_code == 0
+    assert done.stderr.startswith("other CPU: baseline small: ")
     assert len(measured) == 2
 
 

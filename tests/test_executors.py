@@ -33,18 +33,19 @@ def alive(pid: int) -> bool:
         return False
 
 
-def children() -> set[int]:
-    """Worker processes of this process."""
-    found = set()
+def children(parent: int | None = None) -> set[int]:
+    """Worker processes of a process (this one, if none is given), forked from its template."""
+    parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            above = (folder / "stat").read_text().rpartition(")")[2].split()[1]
             arguments = (folder / "cmdline").read_bytes()
         except OSError:  # it has just ended
             continue
-        if int(parent) == os.getpid() and b"vaebench.executors" in arguments:
-            found.add(int(folder.name))
-    return found
+        if b"vaebench.executors" in arguments:
+            parents[int(folder.name)] = int(above)
+    templates = {pid for pid, above in parents.items() if above == (parent or os.getpid())}
+    return {pid for pid, above in parents.items() if above in templates}
 
 
 @pytest.fixture
@@ -217,12 +218,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     try:
         assert parent.stdout is not None
         while len(workers) < 2 or "epoch" not in parent.stdout.readline():
-            listed = subprocess.run(
-                ["ps", "-o", "pid=,args=", "--ppid", str(parent.pid)],
-                capture_output=True,
-                text=True,
-            ).stdout
-            workers = {int(line.split()[0]) for line in listed.splitlines() if "executors" in line}
+            workers = children(parent.pid)
         assert all(alive(pid) for pid in workers)
         parent.kill()
         parent.wait()

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from experiments.benchmarks.chart import turns
 from vaebench import figures
+from vaebench.figures import style
 from vaebench.figures.style import TEN
 
 TITLE = "cnn / mse / kl, seed 0"
@@ -635,3 +637,33 @@ def test_rate_bars_of_a_wholly_collapsed_model_can_be_drawn() -> None:
     figure = figures.rate_per_dimension(np.zeros(100), title=TITLE)
     assert len(figure.axes[0].patches) == 0
     assert len(figure.axes[0].get_xticks()) <= 24
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_an_image_that_is_copied_is_the_one_that_matplotlib_makes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = figures.to_png(DRAW[name](TITLE))
+    monkeypatch.delattr("vaebench.figures.grid._Unscaled.make_image")
+    assert figures.to_png(DRAW[name](TITLE)) == copied
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_a_png_has_the_pixels_that_savefig_writes(name: str) -> None:
+    figure, buffer = DRAW[name](TITLE), io.BytesIO()
+    drawn = Image.open(io.BytesIO(figures.to_png(figure)))
+    with matplotlib.style.context(["default", style._STYLE]):
+        DRAW[name](TITLE).savefig(buffer, format="png", dpi="figure")
+    saved = Image.open(buffer)
+    assert np.array_equal(np.asarray(drawn), np.asarray(saved))
+    assert drawn.info["dpi"] == saved.info["dpi"]
+
+
+def test_an_image_at_another_resolution_is_scaled() -> None:
+    figure, buffer = DRAW["samples"](TITLE), io.BytesIO()
+    pixels = np.asarray(Image.open(io.BytesIO(figures.to_png(figure))))
+    figure.savefig(buffer, format="png", dpi=100)
+    half = np.asarray(Image.open(buffer))
+    assert half.shape[0] == round(pixels.shape[0] / 2)
+    middle = slice(half.shape[0] // 3, half.shape[0] // 2)
+    assert abs(half[middle].mean() - pixels[::2][middle].mean()) < 3

@@ -133,6 +133,7 @@ def test_worker_sees_its_own_gpu_only(tmp_path: Path, monkeypatch: pytest.Monkey
     speaker.chmod(0o755)
     monkeypatch.setenv(VISIBLE, "2,3")
     monkeypatch.setattr("sys.executable", str(speaker))
+    monkeypatch.setattr("vaebench.executors.process.begin", lambda: None)  # test_forking has those
     for gpu in ("3", None):
         Worker(queue.SimpleQueue(), gpu).end(seconds=30)
     assert (tmp_path / "seen").read_text().split() == ["3", "2,3"]

@@ -135,6 +135,7 @@ MAY_OPEN = {
     "executors/worker.py": {"os.fdopen"},  # pipes
     "executors/ray_node.py": {"path.read_bytes"},  # the package itself
     "executors/ray_results.py": {"self._archive.open"},  # a new file, to write
+    "forking.py": {"os.fdopen"},  # pipes
     "datasets/download.py": {"urllib.request.urlopen"},  # in a thread that is watched
     "tracking/server.py": {"direct.open", "connect"},  # the server that was started
     "tracking/replay.py": {"connect"},  # a window: it opens nothing

@@ -12,6 +12,7 @@ import click
 
 from experiments.benchmarks.commands import measure_grid
 from experiments.benchmarks.measured import (
+    OtherCpuError,
     Result,
     load_result,
     regressions,
@@ -19,10 +20,12 @@ from experiments.benchmarks.measured import (
     save,
     text,
 )
+from experiments.benchmarks.parts import measure_parts
 from experiments.benchmarks.scale import measure_records
 from experiments.benchmarks.settings import (
     Benchmark,
     Grid,
+    Parts,
     Steps,
     read_benchmark,
     require_installed,
@@ -50,6 +53,8 @@ def run_benchmark(benchmark: Benchmark, where: Path) -> Result:
         outcome = measure_steps(benchmark)
     elif isinstance(benchmark, Grid):
         outcome = measure_grid(benchmark, where)
+    elif isinstance(benchmark, Parts):
+        outcome = measure_parts(benchmark)
     else:
         outcome = measure_records(benchmark)
     return Result(
@@ -78,7 +83,19 @@ def run_benchmark(benchmark: Benchmark, where: Path) -> Result:
     help="Folder of an earlier state's results, from the same kind of CPU: exit code 3 where a "
     "ratio has fallen since.",
 )
-def main(files: tuple[Path, ...], output: Path, repeats: int | None, baseline: Path | None) -> None:
+@click.option(
+    "--any-cpu",
+    is_flag=True,
+    help="Where the baseline is of another kind of CPU, say so and compare nothing, with exit code "
+    "0.",
+)
+def main(
+    files: tuple[Path, ...],
+    output: Path,
+    repeats: int | None,
+    baseline: Path | None,
+    any_cpu: bool,
+) -> None:
     """Measure speed in turns: vaebench, a plain loop, Lightning, pythae, and the limit.
 
     The name of a file in experiments/benchmarks/ is enough. Lightning and pythae come with `pip
@@ -86,6 +103,9 @@ def main(files: tuple[Path, ...], output: Path, repeats: int | None, baseline: P
     """
     try:
         worse = _measure(files, output, repeats, baseline)
+    except OtherCpuError as error:
+        click.echo(f"{'other CPU' if any_cpu else 'Error'}: {error}", err=True)
+        sys.exit(0 if any_cpu else 2)
     except KeyboardInterrupt:
         sys.exit(130)
     except (VaebenchError, OSError) as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -69,6 +70,8 @@ def measure_grid(benchmark: Grid, where: Path) -> Outcome:
     kinds = [(count, jobs) for count in benchmark.seeds for jobs in benchmark.jobs]
     took: dict[str, list[float]] = {}
     overheads: dict[str, list[float]] = {}
+    spent: dict[str, list[float]] = {}  # CPU seconds
+    beyond: dict[str, list[float]] = {}  # of them, besides training and validation
     for turn in range(benchmark.repeats):
         for count, jobs in kinds if turn % 2 == 0 else reversed(kinds):
             name = f"run-grid, {len(runs[count])} runs, jobs {jobs}"
@@ -76,7 +79,10 @@ def measure_grid(benchmark: Grid, where: Path) -> Outcome:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as results:
                 options = ["--results", results, "--jobs", str(jobs), "--seeds", str(count)]
                 options += [f"--set={key}={value}" for key, value in overrides.items()]
+                before = children_cpu_seconds()
                 wall, _ = run("vaebench", "run-grid", str(file), "--device", "cpu", *options)
+                spent.setdefault(name, []).append(children_cpu_seconds() - before)
+                beyond.setdefault(name, []).append(spent[name][-1] - _trained(Path(results)))
                 workers = min(len(runs[count]), default_jobs("cpu") if jobs == "auto" else jobs)
                 overheads.setdefault(name, []).append(_overhead(Path(results), wall, workers))
             took.setdefault(name, []).append(wall)
@@ -93,6 +99,10 @@ def measure_grid(benchmark: Grid, where: Path) -> Outcome:
         f"{name}: start-up, waiting, tracking, journal, checkpoints, final evaluation, figures and "
         f"report take {median(values):.1%} of the workers' training and validation on top"
         for name, values in overheads.items()
+    ] + [
+        f"{name}: {median(values):.1f} s of CPU time, {median(beyond[name]):.1f} s of it besides "
+        f"training and validation"
+        for name, values in spent.items()
     ]
     return Outcome(list(measured.values()), ratios, remarks)
 
@@ -105,6 +115,23 @@ def _overhead(results: Path, wall: float, workers: int) -> float:
             metrics = json.loads(line)["metrics"]
             worked += metrics["train/seconds"] + metrics.get("val/seconds", 0.0)
     return wall * workers / worked - 1
+
+
+def _trained(results: Path) -> float:
+    """CPU seconds of training and validation."""
+    lines = [
+        json.loads(line)["metrics"]
+        for journal in results.glob("*/runs/*/journal.jsonl")
+        for line in journal.read_text(encoding="utf-8").splitlines()
+    ]
+    keys = ("train/cpu_seconds", "val/cpu_seconds")
+    return float(sum(metrics.get(key, 0.0) for metrics in lines for key in keys))
+
+
+def children_cpu_seconds() -> float:
+    """CPU seconds of the processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _pythae(runs: Sequence[Run]) -> float:

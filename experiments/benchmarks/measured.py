@@ -17,7 +17,13 @@ from vaebench.report.markup import bullets, escape, grid_lines
 from vaebench.report.numbers import decimals_of, rounded
 
 MARGIN = 0.15  # a ratio that falls by more than this part is a regression, not noise
-UNITS = {"images/s": "images per second", "s": "seconds"}  # in words
+Unit = Literal["images/s", "images/CPU s", "s", "CPU s", "s/run", "MB"]
+UNITS: dict[str, str] = {  # in words
+    "images/s": "images per second",
+    "images/CPU s": "images per second of the CPU",
+    "s": "seconds",
+    "CPU s": "CPU seconds",
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Measurement:
     """
 
     name: str
-    unit: Literal["images/s", "s", "s/run", "MB"]
+    unit: Unit
     values: Sequence[float]
 
     @property
@@ -92,9 +98,13 @@ class Result:
 def ratio(first: Measurement, second: Measurement) -> Ratio:
     """Turn by turn, how many times better the first is; of seconds, fewer are better."""
     pairs = zip(first.values, second.values, strict=True)
-    more_is_better = first.unit == "images/s"
+    more_is_better = first.unit.startswith("images/")
     values = [a / b if more_is_better else b / a for a, b in pairs]
     return Ratio(f"{first.name} / {second.name}", values)
+
+
+class OtherCpuError(ConfigError):
+    """A baseline is of another kind of CPU."""
 
 
 def require_same_cpu(baseline: Result, environment: dict[str, Any]) -> None:
@@ -105,17 +115,17 @@ def require_same_cpu(baseline: Result, environment: dict[str, Any]) -> None:
         environment: This machine, from :func:`vaebench.environment.describe`.
 
     Raises:
-        ConfigError: The CPU is another one by name or kind, or the baseline does not say its kind.
-            (A kind that could not be found out, neither there nor here, is no obstacle.)
+        OtherCpuError: The CPU is another one by name or kind, or the baseline does not say its
+            kind. (A kind that could not be found out, neither there nor here, is no obstacle.)
     """
     there, here = describe_cpu(baseline.environment), describe_cpu(environment)
     if "cpu_kind" not in baseline.environment:
-        raise ConfigError(
+        raise OtherCpuError(
             f"baseline {baseline.name}: does not say of which kind its CPU ({there}) was; here it "
             f"is {here}: measure the earlier state again"
         )
     if any(baseline.environment.get(key) != environment[key] for key in ("cpu", "cpu_kind")):
-        raise ConfigError(
+        raise OtherCpuError(
             f"baseline {baseline.name}: was measured on another kind of CPU ({there}) than this "
             f"one ({here}), and ratios depend on it: measure the earlier state again"
         )

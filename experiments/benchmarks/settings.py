@@ -29,12 +29,15 @@ class Steps(_Common):
         run: A run's configuration: the work. ``dataset.train`` is the images of an epoch.
         contenders: Keys of :data:`~experiments.benchmarks.contenders.CONTENDERS`.
         sweep: Keys of ``run`` with their values; each value is measured by itself.
+        clock: Whether a turn takes the time that passes, or the CPU's, which says more where others
+            work on the machine, and nothing of waiting.
     """
 
     kind: Literal["steps"]
     run: dict[str, Any]
     contenders: tuple[str, ...] = Field(min_length=1)
     sweep: dict[str, list[Any]] = Field(default_factory=dict)
+    clock: Literal["wall", "cpu"] = "wall"
 
 
 class Grid(_Common):
@@ -69,8 +72,24 @@ class Records(_Common):
     runs: int = Field(default=100, ge=1)
 
 
-Benchmark = Steps | Grid | Records
-KINDS: dict[str, type[Benchmark]] = {"steps": Steps, "grid": Grid, "records": Records}
+class Parts(_Common):
+    """A run's fixed cost, part by part.
+
+    Attributes:
+        run: A run's configuration.
+    """
+
+    kind: Literal["parts"]
+    run: dict[str, Any]
+
+
+Benchmark = Steps | Grid | Records | Parts
+KINDS: dict[str, type[Benchmark]] = {
+    "steps": Steps,
+    "grid": Grid,
+    "records": Records,
+    "parts": Parts,
+}
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -91,6 +110,8 @@ def read_benchmark(path: Path) -> Benchmark:
         raise ConfigError(f"{path}: {shortened(where)}: {first['msg']}") from error
     if isinstance(benchmark, Steps):
         _require_steps(benchmark, str(path))
+    if isinstance(benchmark, Parts):
+        make_run(benchmark.run, str(path))
     if isinstance(benchmark, Grid):
         make_grid(read_yaml(path.parent / benchmark.grid), source=benchmark.grid)
     return benchmark

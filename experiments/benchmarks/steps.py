@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 from experiments.benchmarks.commands import environment, python, say
-from experiments.benchmarks.measured import Measurement, Outcome, ratio
+from experiments.benchmarks.measured import Measurement, Outcome, Unit, ratio
 from experiments.benchmarks.settings import Steps
 from experiments.benchmarks.work import Work
 from vaebench.config import with_value
@@ -29,7 +29,7 @@ def measure_steps(benchmark: Steps) -> Outcome:
     for prefix, config in points or [("", benchmark.run)]:
         works = [Work(name, config) for name in benchmark.contenders]
         say(f"{prefix}{', '.join(benchmark.contenders)}")
-        measurements, ratios, remarks = _measured(works, benchmark.repeats, prefix)
+        measurements, ratios, remarks = _measured(works, benchmark, prefix)
         whole.measurements.extend(measurements)
         whole.ratios.extend(ratios)
         whole.remarks.extend(remarks)
@@ -40,7 +40,7 @@ def _plain(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
+def _measured(works: Sequence[Work], benchmark: Steps, prefix: str) -> Outcome:
     images = {work.contender: _images_of(work) for work in works}
     with ExitStack() as stack:
         contenders = [stack.enter_context(_Contender.started(work)) for work in works]
@@ -48,14 +48,14 @@ def _measured(works: Sequence[Work], repeats: int, prefix: str) -> Outcome:
             each.answer()  # it stands ready
         first = {each.name: each.lap() for each in contenders}  # what starting takes
         laps: dict[str, list[dict[str, float]]] = {name: [] for name in first}
-        for turn in range(repeats):
+        for turn in range(benchmark.repeats):
             start = turn % len(contenders)  # nobody always follows the same one
             for each in (*contenders[start:], *contenders[:start]):
                 laps[each.name].append(each.lap())
+    key = "seconds" if benchmark.clock == "wall" else "cpu_seconds"
+    unit: Unit = "images/s" if benchmark.clock == "wall" else "images/CPU s"
     speeds = {
-        name: Measurement(
-            f"{prefix}{name}", "images/s", [images[name] / lap["seconds"] for lap in done]
-        )
+        name: Measurement(f"{prefix}{name}", unit, [images[name] / lap[key] for lap in done])
         for name, done in laps.items()
     }
     peaks = [

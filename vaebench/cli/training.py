@@ -1,5 +1,6 @@
 """``vaebench run-grid`` and ``vaebench train``: what trains."""
 
+import atexit
 import sys
 from contextlib import ExitStack
 from dataclasses import fields
@@ -83,6 +84,12 @@ def run_grid(
     trained on MNIST; with only `--dataset digits`, the demo, which needs no download. Finished
     runs are skipped, interrupted ones resume. If GRID has a `tune` section, that is tuned first.
     """
+    from vaebench import forking
+
+    if not dry_run and given["executor"] == "local":
+        forking.begin()  # it imports while this process does
+        atexit.register(forking.end)
+
     from vaebench.cli.log import Log, Several
     from vaebench.cli.progress import Progress, print_dry_run, print_results
     from vaebench.config import make_grid, read_yaml, without_file

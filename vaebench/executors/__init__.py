@@ -11,7 +11,8 @@
     ray_*      the same on the nodes of a Ray cluster: ``cluster`` is there, ``driver`` hands out,
                ``node`` does a run, ``results`` keeps what a node sends
 
-A worker is ``python -m vaebench.executors``: plain dicts go to and fro as lines of JSON on its
+A worker is ``python -m vaebench.executors``, or on Linux a fork of one that has done its imports
+(:mod:`vaebench.forking`): plain dicts go to and fro as lines of JSON on its
 standard input and output, so that a caller's script needs no ``__main__`` guard, and the end of a
 worker's output means that it died. Workers ignore SIGINT (the parent decides) and exit when
 the parent is gone (their input ends). One that dies is replaced; its run is failed, the others go
@@ -26,8 +27,8 @@ from vaebench.executors.doers import Event, Hear
 from vaebench.executors.gpus import Gpus, visible_gpus
 from vaebench.executors.messages import require_loadable
 from vaebench.executors.pool import in_workers
-from vaebench.executors.process import single_threaded, worker_environment
 from vaebench.executors.worker import Kind, do
+from vaebench.forking import single_threaded, worker_environment
 from vaebench.run import Task
 
 __all__ = [

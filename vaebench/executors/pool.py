@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Generic
 
+from vaebench import forking
 from vaebench.errors import StorageError
 from vaebench.executors.doers import D, Event, Hear, Source
 from vaebench.executors.gpus import Gpus
@@ -53,7 +54,10 @@ def in_workers(
     pool = Pool(
         tasks, hear, lambda gpu: Worker(messages, gpu), messages, timeout, retries, gpus=gpus
     )
-    pool.work(lambda: jobs)
+    try:
+        pool.work(lambda: jobs)
+    finally:
+        forking.end()
 
 
 class Pool(Generic[D]):

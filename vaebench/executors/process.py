@@ -6,7 +6,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any
 from vaebench.executors.gpus import VISIBLE
 from vaebench.executors.messages import send, to_message
 from vaebench.executors.worker import DUMP_AND_EXIT
+from vaebench.forking import Forked, begin, worker_command, worker_environment
 from vaebench.run import Task
 
 MAX_DUMP_SECONDS = 2.0  # that a worker has to write its traceback before it is killed
@@ -40,17 +40,8 @@ class Worker:
         self.is_late = self.alone = self.moves = False
         self.gpu = gpu
         self._faults = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the worker)
-        # -P: a file in the working directory must not stand in for a module
-        command = [sys.executable, "-P", "-m", "vaebench.executors", str(self._faults.fileno())]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=worker_environment() | ({} if gpu is None else {VISIBLE: gpu}),
-            pass_fds=[self._faults.fileno()],
-            process_group=0,  # a Ctrl-C in the terminal is for the parent
-        )
+        self._environment = worker_environment() | ({} if gpu is None else {VISIBLE: gpu})
+        self.process = self._forked() or self._started()
         self._said: deque[bytes] = deque(maxlen=MAX_LAST_LINES)
         self._threads = [
             threading.Thread(target=self._read, args=(messages,), daemon=True),
@@ -58,6 +49,24 @@ class Worker:
         ]
         for thread in self._threads:
             thread.start()
+
+    def _forked(self) -> Forked | None:
+        template = begin()
+        if template is None:
+            return None
+        return template.fork(self._environment, self._faults.fileno())
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        """A process of its own, where there is no template: it tells why it cannot begin."""
+        return subprocess.Popen(
+            [*worker_command(), str(self._faults.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment,
+            pass_fds=[self._faults.fileno()],
+            process_group=0,  # a Ctrl-C in the terminal is for the parent
+        )
 
     def _read(self, messages: Messages) -> None:
         assert self.process.stdout is not None
@@ -118,25 +127,3 @@ class Worker:
                 with suppress(BrokenPipeError):
                     stream.close()
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}", trace
-
-
-_SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-
-
-def single_threaded() -> dict[str, str]:
-    """The environment of a process that has no thread pools besides PyTorch's own one thread."""
-    return {**os.environ, **_SINGLE}
-
-
-def worker_settings() -> dict[str, str]:
-    """What is set in the environment of workers: one thread, and memory that is kept.
-
-    glibc would return large freed blocks to the system after every step; a step of a convolution
-    would spend a quarter to two fifths of its time on getting them again, page by page.
-    """
-    return _SINGLE | {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment of workers: this one's, with what is set for them."""
-    return {**os.environ, **worker_settings()}

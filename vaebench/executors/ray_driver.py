@@ -20,10 +20,11 @@ from vaebench.errors import ClusterError, ResultsError
 from vaebench.executors.doers import Hear
 from vaebench.executors.messages import to_message
 from vaebench.executors.pool import Pool
-from vaebench.executors.process import MAX_DUMP_SECONDS, worker_settings
+from vaebench.executors.process import MAX_DUMP_SECONDS
 from vaebench.executors.ray_cluster import LOOK, MAX_SAID, Cluster
 from vaebench.executors.ray_node import versions
 from vaebench.executors.ray_results import Apart, next_attempt
+from vaebench.forking import worker_settings
 from vaebench.run import Task
 from vaebench.storage import LostError, lease_of
 from vaebench.text import one_line

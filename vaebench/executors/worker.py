@@ -1,6 +1,7 @@
 """The worker's side: tasks in, epochs and records out, until the parent is gone."""
 
 import faulthandler
+import gc
 import json
 import os
 import queue
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,15 @@ Refusal = Literal["unwritable", "unknown"]  # no record can be written; what it 
 
 DUMP_AND_EXIT = signal.SIGUSR1  # a worker answers with a traceback and ends, whatever it does
 OOM_SCORE = "500"  # of 1000: where memory ends, the kernel kills a worker rather than the parent
+
+LATER = (
+    "matplotlib.backends.backend_agg",
+    "PIL.PngImagePlugin",
+    "safetensors.torch",
+    "skimage.metrics._structural_similarity",
+    "sklearn.neighbors",
+    "torch._dynamo",  # by optimisers
+)
 
 
 def do(task: Task, tell: Callable[[Kind, dict[str, Any]], None]) -> None:
@@ -53,6 +64,14 @@ def _attended(task: Task) -> Iterator[threading.Event]:
     lease = lease_of(task.folder)
     with renewed(lease) if lease is not None else nullcontext(threading.Event()) as lost:
         yield lost
+
+
+def preload() -> None:
+    """Import what runs import when they need it, and keep it out of the garbage collector's way."""
+    for name in LATER:
+        import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 def work(faults: int | None = None) -> None:

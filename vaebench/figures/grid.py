@@ -5,10 +5,12 @@ Images are enlarged by a whole factor and placed on whole pixels, so that they s
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from vaebench.figures.style import (
@@ -72,7 +74,11 @@ def draw_grid(
 
     figure = Figure(figsize=(wide / DPI, high / DPI), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(picture, interpolation="nearest", aspect="auto", extent=(0, wide, high, 0))
+    image = _Unscaled(axes, interpolation="nearest", extent=(0, wide, high, 0))
+    image.set_data(picture)
+    image.set_clip_path(axes.patch)
+    axes.add_image(image)
+    axes.set(xlim=(0, wide), ylim=(high, 0))
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, pad=3)
@@ -96,6 +102,26 @@ def draw_grid(
     )
     heading.draw(figure)
     return figure
+
+
+class _Unscaled(AxesImage):
+    """An image that is copied where its axes have as many pixels, which is most of its time.
+
+    What matplotlib makes of it there is the same to the last bit. It has no such image of its own:
+    that of ``figimage`` is resampled, too.
+    """
+
+    def make_image(
+        self, renderer: Any, magnification: float = 1.0, unsampled: bool = False
+    ) -> tuple[Any, float, float, Any]:
+        """As matplotlib's: the picture, (H, W, 4), its corner in pixels, no transform."""
+        picture, box = np.asarray(self.get_array()), self.axes.bbox
+        exact = np.allclose((box.height, box.width), picture.shape[:2], rtol=0, atol=1e-6)
+        if unsampled or magnification != 1 or not exact:
+            return super().make_image(renderer, magnification, unsampled)
+        rgba = np.full((*picture.shape[:2], 4), 255, np.uint8)
+        rgba[..., :3] = picture[::-1]  # matplotlib begins at the bottom
+        return rgba, round(box.x0), round(box.y0), None
 
 
 def _starts(count: int, step: int, before: int) -> NDArray[np.int64]:

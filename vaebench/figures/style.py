@@ -14,12 +14,14 @@ from typing import Any, ParamSpec
 
 import matplotlib.style
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
+from PIL import Image
 
 DPI = 200
 MARGIN = 20  # pixels around everything
@@ -92,7 +94,10 @@ def to_png(figure: Figure) -> bytes:
     """
     buffer = io.BytesIO()
     with matplotlib.style.context(["default", _STYLE]):
-        figure.savefig(buffer, format="png", dpi="figure", metadata={"Software": None})
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]  # once; savefig draws twice, to these pixels
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
+    picture.save(buffer, format="PNG", dpi=(figure.dpi, figure.dpi))
     return buffer.getvalue()
 
 
