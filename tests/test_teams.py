@@ -61,19 +61,21 @@ def postgres() -> Iterator[str]:
     """A PostgreSQL with the recipe's databases; gives its URI up to the database's name."""
     pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'vaebench[postgres]'")
     binaries = programs()
-    as_user = ["runuser", "-u", USER, "--"] if os.geteuid() == 0 else []
+    user = USER if os.geteuid() == 0 else None  # PostgreSQL does not run as root
     # not below pytest's folder, which only its owner may enter
     with tempfile.TemporaryDirectory(prefix="vaebench-postgres-") as name:
         data, port = Path(name) / "data", free_port()
-        if as_user:
+        if user:
             shutil.chown(name, USER)
 
         def do(program: str, *arguments: str) -> None:
             where = binaries / program  # what is for everybody, Debian has in /usr/bin
-            command = [*as_user, str(where) if where.exists() else program, *arguments]
+            command = [str(where) if where.exists() else program, *arguments]
             log = Path(name) / "said"
             with log.open("a") as said:  # no pipe: the server would keep it open
-                done = subprocess.run(command, cwd="/", stdout=said, stderr=said, check=False)
+                done = subprocess.run(
+                    command, cwd="/", stdout=said, stderr=said, user=user, group=user, check=False
+                )
             assert done.returncode == 0, log.read_text()
 
         do("initdb", "-D", str(data), "-U", "mlflow", "-A", "trust", "--no-sync")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from vaebench.grid import Listener
 from vaebench.grid.manifest import make_manifest
 from vaebench.grid.reference import write_reference
 from vaebench.run import Task, run
+from vaebench.schema import manifest
 from vaebench.storage import RunStore
 
 LONG_AGO = 946_684_800.0  # 2000-01-01: a file that is read after that was read by us
@@ -26,7 +28,7 @@ PICTURES = ("images/reconstruction-0002.png", "images/samples-0002.png")
 FIGURES = ("figures/reconstructions.png", "figures/samples.png")
 GRID_FILES = (
     *("grid.yaml", "reference.json", "report.md", "report.csv", "report.json", "report.tex"),
-    *("report.html", "comparison.png", "budget.png", "rate.png", ".work", ".mlflow.id"),
+    *("report.html", *manifest.PICTURES, ".work", ".mlflow.id"),
 )
 RUN_FILES = (
     *("config.yaml", "journal.jsonl", "record.json", "weights.pt", "arrays.npz"),
@@ -128,7 +130,8 @@ def build(root: Path, seeds: int) -> Place:
         for file in (".work", ".mlflow.id", "reference.json"):
             (folder / file).unlink()
         write_reference(folder, [grid.runs()[0].config], place.data, Listener())
-        picture(folder / "comparison.png")
+        for file in manifest.PICTURES:
+            picture(folder / file)
     _send(place)
     with closing(sqlite3.connect(place.results / "mlflow.db")) as connection:
         # every run looks as if MLflow had not got all of it, so that it is sent again
@@ -177,6 +180,8 @@ def _send(place: Place) -> None:
         try:
             sync_all(place.results, None, lambda _: None)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0, "MLflow could not be filled"
