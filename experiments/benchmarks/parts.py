@@ -109,7 +109,7 @@ def main() -> None:
             if record["status"] != "complete":
                 raise VaebenchError(f"the run {record['status']}: {record['reason']}")
             found[name] = dict(clock.seconds)
-    print(json.dumps(found), file=out)
+    print(json.dumps(found), file=out, flush=True)
 
 
 def measure_parts(benchmark: Parts) -> Outcome:
